@@ -1,0 +1,2 @@
+//! The `marmot` program.
+fn main() {}
