@@ -1,0 +1,229 @@
+//! What the engine sees: how things are, replaced as a whole, and what happened on the way.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use marmot_core::id::{BuildId, ReplicaId, RevisionId};
+use marmot_core::plan::Why;
+use marmot_core::{AppName, Gate, Moment};
+
+/// How things are.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// Every app that is wanted, or of which something still exists.
+    pub apps: BTreeMap<AppName, ObservedApp>,
+    /// Every build that is wanted.
+    pub builds: BTreeMap<BuildId, BuildState>,
+}
+
+/// What is seen of an app.
+#[derive(Debug, Clone, Default)]
+pub struct ObservedApp {
+    /// Its replicas, oldest first.
+    pub replicas: Vec<ObservedReplica>,
+    /// How many replicas should be awake, and why.
+    pub decision: Option<(u32, Why)>,
+    /// Why the last replica that ended by itself did, until one of the same revision is ready.
+    pub failure: Option<Arc<Failure>>,
+    /// Starting has stopped: the revision named here failed too often.
+    pub gave_up: Option<RevisionId>,
+    /// How long booting took when it last succeeded.
+    pub boot_time: Option<Duration>,
+}
+
+/// One running copy of a revision.
+#[derive(Debug, Clone)]
+pub struct ObservedReplica {
+    /// Its id.
+    pub id: ReplicaId,
+    /// The revision it runs.
+    pub revision: RevisionId,
+    /// Where it is in its life.
+    pub stage: ReplicaStage,
+    /// Since when it is at this stage.
+    pub since: Moment,
+    /// Lets the gateway in while the replica is awake.
+    pub gate: Arc<Gate>,
+    /// Memory it holds, in bytes: resident, and swapped out. As last measured.
+    pub memory: Memory,
+}
+
+/// Memory of a replica's processes, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// Proportional share of what is resident (PSS).
+    pub resident: u64,
+    /// Proportional share of what is swapped out.
+    pub swapped: u64,
+}
+
+/// Where a replica is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplicaStage {
+    /// Booting: what it is waiting for.
+    Starting(StartStep),
+    /// Ready, awake.
+    Running {
+        /// Where it listens.
+        address: SocketAddr,
+    },
+    /// Frozen. Its connections are still open.
+    Hibernated {
+        /// Where it listens.
+        address: SocketAddr,
+    },
+    /// Takes no new requests, finishes those it has.
+    Draining {
+        /// Where it listens.
+        address: SocketAddr,
+    },
+    /// Being stopped.
+    Stopping,
+}
+
+/// What a booting replica is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartStep {
+    /// Its files are laid out.
+    Preparing,
+    /// Its program runs; its port does not answer yet.
+    WaitingForPort,
+}
+
+/// Why a replica ended by itself, or could not be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Of which revision.
+    pub revision: RevisionId,
+    /// When, on the wall clock.
+    pub at: jiff::Timestamp,
+    /// Why.
+    pub reason: FailureReason,
+    /// The last lines of its log.
+    pub last_lines: Vec<String>,
+}
+
+/// Why a replica ended by itself, or could not be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FailureReason {
+    /// It exited with this code.
+    Exited(i32),
+    /// A signal ended it.
+    Killed(i32),
+    /// It used more memory than it may.
+    OutOfMemory {
+        /// What it may use, in bytes.
+        limit: u64,
+    },
+    /// It runs, but does not answer on its port.
+    NeverListened {
+        /// The port it should listen on.
+        expected: u16,
+        /// The ports it listens on.
+        found: Vec<u16>,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// It could not be started, in words.
+    CouldNotStart(String),
+}
+
+impl fmt::Display for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(0) => {
+                write!(f, "the program ended by itself (exit code 0); a web app must keep running")
+            }
+            Self::Exited(code) => write!(f, "the program exited with code {code}"),
+            Self::Killed(signal) => write!(f, "the program was ended by signal {signal}"),
+            Self::OutOfMemory { limit } => {
+                write!(f, "out of memory: the program used more than its {} MiB", limit >> 20)
+            }
+            Self::NeverListened { expected, found, after } => {
+                write!(f, "the app did not listen on port {expected} within {} s", after.as_secs())?;
+                if found.is_empty() {
+                    write!(f, "; it listens on no port at all: start it on 0.0.0.0 and the port in $PORT")
+                } else {
+                    let ports: Vec<_> = found.iter().map(u16::to_string).collect();
+                    write!(f, "; it listens on {}: start it with the port in $PORT", ports.join(", "))
+                }
+            }
+            Self::CouldNotStart(why) => write!(f, "the program could not be started: {why}"),
+        }
+    }
+}
+
+/// Where a build is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildState {
+    /// Waits for its turn.
+    Queued,
+    /// Is under way.
+    InProgress {
+        /// What it is doing, as a person would say it.
+        step: String,
+    },
+    /// Has a result.
+    Succeeded(BuildOutcome),
+    /// Has none.
+    Failed(BuildFailure),
+    /// Was taken out of what is wanted before it ended.
+    Cancelled,
+}
+
+/// What came of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildOutcome {
+    /// The commit that was built, in hexadecimal.
+    pub commit: String,
+    /// How the app is started, as a person would type it; absent when only the launcher says.
+    pub command: Option<String>,
+    /// What was found and why it is built so, in a sentence or two.
+    pub summary: String,
+}
+
+/// Why a build has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildFailure {
+    /// The step that failed, as a person would say it.
+    pub step: String,
+    /// Why, and what to do, in a sentence or two.
+    pub reason: String,
+    /// The last lines of its log.
+    pub last_lines: Vec<String>,
+}
+
+/// Something that happened, for people to read. Correctness never depends on one arriving.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// To which app.
+    pub app: AppName,
+    /// To which of its replicas.
+    pub replica: ReplicaId,
+    /// When, on the wall clock.
+    pub at: jiff::Timestamp,
+    /// What.
+    pub what: Happening,
+}
+
+/// What happened to a replica.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Happening {
+    /// It was started.
+    Started(Why),
+    /// It is ready, this long after it was started.
+    Ready(Duration),
+    /// It was frozen.
+    Hibernated,
+    /// It was thawed, in this time.
+    Woke(Duration),
+    /// It was stopped on purpose.
+    Stopped,
+    /// It was found again after the server was restarted.
+    Adopted,
+    /// It ended by itself.
+    Failed(Arc<Failure>),
+}

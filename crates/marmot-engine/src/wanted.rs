@@ -1,0 +1,148 @@
+//! What the engine is asked for: a picture of how things should be, replaced as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use marmot_core::id::{BuildId, RevisionId};
+use marmot_core::plan::Policy;
+use marmot_core::{AppName, Demand};
+
+/// Everything that should run, be built or be kept. What is not in here is stopped, cancelled, removed.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The apps that are on and have a revision to run.
+    pub apps: BTreeMap<AppName, WantedApp>,
+    /// The builds that should be done. One that is taken out before it ends is cancelled.
+    pub builds: BTreeMap<BuildId, Arc<WantedBuild>>,
+    /// The finished builds whose results must stay; those of other builds are removed.
+    pub kept_builds: BTreeSet<BuildId>,
+}
+
+/// An app that is on.
+#[derive(Debug, Clone)]
+pub struct WantedApp {
+    /// What it should run.
+    pub revision: Arc<Revision>,
+    /// The revision has been ready before: it is not booted until somebody asks.
+    pub proven: bool,
+    /// The rules its replicas live by.
+    pub policy: Policy,
+    /// Counts what the gateway sees of it. The same for all of the app's life in this process.
+    pub demand: Arc<Demand>,
+}
+
+/// An immutable pair of program and settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// Its id.
+    pub id: RevisionId,
+    /// The app it belongs to.
+    pub app: AppName,
+    /// The address people open the app at, without a path.
+    pub url: String,
+    /// What to run.
+    pub program: Program,
+    /// The launcher's variables and secrets.
+    pub variables: Vec<Variable>,
+    /// What a replica may use.
+    pub limits: Limits,
+}
+
+/// What a replica runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// The result of a build, as a process.
+    Built {
+        /// Which build.
+        build: BuildId,
+        /// Program and arguments; in the place of the `Procfile`'s or the detected command.
+        command: Option<Vec<String>>,
+        /// The port to listen on, where the program cannot be told by `PORT`.
+        port: Option<u16>,
+    },
+    /// A container image.
+    Image {
+        /// The image's reference.
+        image: String,
+        /// The port it listens on.
+        port: u16,
+        /// In the place of the image's entry point.
+        command: Option<Vec<String>>,
+        /// In the place of the image's arguments.
+        args: Option<Vec<String>>,
+        /// The user to run as.
+        uid: Option<u32>,
+        /// The group to run as.
+        gid: Option<u32>,
+        /// In the place of the image's working directory.
+        working_directory: Option<String>,
+    },
+}
+
+/// What a replica may use. From its resource class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// CPU time, in thousandths of a core.
+    pub cpu_millis: u32,
+}
+
+/// A variable of a replica's environment. Its value may be a secret, so it is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl fmt::Debug for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=…", self.name)
+    }
+}
+
+/// A build that should be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedBuild {
+    /// Where the code is.
+    pub source: Source,
+    /// How to turn it into something runnable.
+    pub builder: Builder,
+    /// The launcher has a command of its own, so the code need not say how to start it.
+    pub command_given: bool,
+}
+
+/// Where code is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Address of the repository: `https://`, `ssh://`, `user@host:path`, or a local path where allowed.
+    pub repository: String,
+    /// Branch, tag or commit; the default branch when absent.
+    pub revision: Option<String>,
+    /// The directory of the app in the repository; its root when absent.
+    pub context_dir: Option<String>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address may carry a password.
+        f.debug_struct("Source")
+            .field("revision", &self.revision)
+            .field("context_dir", &self.context_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How to turn code into something runnable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Builder {
+    /// By what is found in the code.
+    Auto,
+    /// Python packages by uv.
+    Python,
+    /// Files served as they are.
+    Static,
+}
