@@ -3,6 +3,7 @@
 //! In goes a `watch` of what is [`Wanted`]; out comes a `watch` of what is [`Observed`]. Every loop is idempotent,
 //! runs on a period and on a nudge, and is never told what changed: recovery after a crash is the everyday path.
 
+pub mod build;
 pub mod observed;
 pub mod wanted;
 

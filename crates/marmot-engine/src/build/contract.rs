@@ -1,0 +1,143 @@
+//! What a build is given and what it leaves behind: the terms between builds and the rest of the engine.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::locks::Locks;
+use crate::observed::BuildFailure;
+
+/// What every build of this installation works with. One per server, since it also holds the locks of the caches.
+pub struct BuildContext {
+    /// The `uv` executable.
+    pub uv: PathBuf,
+    /// The `git` executable.
+    pub git: PathBuf,
+    /// The Python that apps get unless they ask for another; `uv` looks for one when absent.
+    pub python: Option<PathBuf>,
+    /// Marmot's own executable: static sites are served by `marmot static-server`.
+    pub marmot: PathBuf,
+    /// Where repositories, packages and environments are kept between builds. Only builds write here.
+    pub cache_dir: PathBuf,
+    /// Repositories may be named by a path of this machine, or by `file://`.
+    pub allow_local_repositories: bool,
+    /// Repositories may be on hosts of private networks and on this machine, and be fetched by plain `http://`.
+    pub allow_private_networks: bool,
+    /// Pythons that are not on this machine may be downloaded.
+    pub allow_python_downloads: bool,
+    /// The private key that the server shows to `ssh://` hosts. Everybody who may build can use it.
+    pub ssh_identity: Option<PathBuf>,
+    /// What one build may use.
+    pub limits: BuildLimits,
+    /// The operator's proxies, mirrors and certificates, for fetching and installing. No app gets these.
+    /// [`operators_environment`](super::operators_environment) takes them from the server's own environment.
+    pub environment: Vec<(String, String)>,
+    pub(super) locks: Locks,
+}
+
+impl BuildContext {
+    /// A context with the default limits, which allows only what is public, and with an empty environment.
+    pub fn new(uv: PathBuf, git: PathBuf, marmot: PathBuf, cache_dir: PathBuf) -> Self {
+        Self {
+            uv,
+            git,
+            python: None,
+            marmot,
+            cache_dir,
+            allow_local_repositories: false,
+            allow_private_networks: false,
+            allow_python_downloads: false,
+            ssh_identity: None,
+            limits: BuildLimits::default(),
+            environment: Vec::new(),
+            locks: Locks::default(),
+        }
+    }
+}
+
+impl fmt::Debug for BuildContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The environment may carry the passwords of mirrors.
+        f.debug_struct("BuildContext")
+            .field("cache_dir", &self.cache_dir)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one build may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildLimits {
+    /// How long it may take.
+    pub time: Duration,
+    /// How large the code may be, in bytes: what is fetched, and what is checked out.
+    pub code_bytes: u64,
+    /// How many files and links the code may have.
+    pub code_entries: usize,
+    /// How long its log may be, in bytes. What is beyond is left out, and the log says so.
+    pub log_bytes: u64,
+}
+
+impl Default for BuildLimits {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(15 * 60),
+            code_bytes: 1 << 30,
+            code_entries: 50_000,
+            log_bytes: 8 << 20,
+        }
+    }
+}
+
+/// How a build ended without a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildEnd {
+    /// It failed.
+    Failed(BuildFailure),
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// `run.json` of an artefact: how to start what was built.
+///
+/// Nothing in it may be moved: an artefact refers to itself and to environments of the cache by absolute paths.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RunFile {
+    /// Program and arguments, to be run as they are, in a replica's sandbox; absent when the code does not say how
+    /// it is started. A program without a slash is looked for in the `PATH` that follows from `path_prepend`.
+    pub command: Option<Vec<String>>,
+    /// Directories that go in front of `PATH`.
+    pub path_prepend: Vec<PathBuf>,
+    /// Variables that the program needs. The launcher's own win over them.
+    pub env: BTreeMap<String, String>,
+    /// Where it is started, relative to the artefact: the app's own files.
+    pub working_directory: PathBuf,
+    /// Files and directories outside of `working_directory` that it must be able to read, under these very paths.
+    pub reads: Vec<PathBuf>,
+}
+
+impl RunFile {
+    const NAME: &str = "run.json";
+
+    /// Reads that of the artefact in `artefact`.
+    ///
+    /// # Errors
+    /// When there is none, or it is not what a build writes.
+    pub fn read(artefact: &Path) -> io::Result<Self> {
+        let text = std::fs::read_to_string(artefact.join(Self::NAME))?;
+        serde_json::from_str(&text).map_err(io::Error::from)
+    }
+
+    /// Writes it into the artefact in `artefact`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, artefact: &Path) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(self).map_err(io::Error::from)?;
+        std::fs::write(artefact.join(Self::NAME), text)
+    }
+}
