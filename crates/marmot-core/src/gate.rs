@@ -5,8 +5,8 @@
 //! word, so no request ever reaches a replica that is being frozen or stopped (proved with loom, below).
 
 use std::fmt;
-
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +53,8 @@ pub struct Gate {
     limit: u64,
     /// When somebody was last let in, or data last passed. A statistic: no order with `word` is needed.
     last_used: std::sync::atomic::AtomicU64,
+    /// Those who want to know when it opens or closes. Never touched on the way of a request.
+    watchers: Mutex<Vec<Waker>>,
 }
 
 impl Gate {
@@ -62,17 +64,27 @@ impl Gate {
             word: AtomicU64::new(ASLEEP),
             limit: u64::from(limit),
             last_used: std::sync::atomic::AtomicU64::new(0),
+            watchers: Mutex::new(Vec::new()),
         }
     }
 
     /// Lets one request in, until the pass is dropped.
     pub fn enter(self: &Arc<Self>, now: Moment) -> Result<Pass, Refused> {
+        self.enter_below(self.limit, now)
+    }
+
+    /// Lets data of a connection in that was let in before, also when the replica is busy to its limit.
+    pub fn enter_again(self: &Arc<Self>, now: Moment) -> Result<Pass, Refused> {
+        self.enter_below(INSIDE, now)
+    }
+
+    fn enter_below(self: &Arc<Self>, limit: u64, now: Moment) -> Result<Pass, Refused> {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             match word & STATE {
                 ASLEEP => return Err(Refused::Asleep),
                 CLOSED => return Err(Refused::Closed),
-                _ if word & INSIDE >= self.limit => return Err(Refused::Full),
+                _ if word & INSIDE >= limit => return Err(Refused::Full),
                 _ => {}
             }
             match self.word.compare_exchange_weak(word, word + 1, Ordering::AcqRel, Ordering::Acquire) {
@@ -102,7 +114,23 @@ impl Gate {
 
     /// Opens a gate that sleeps: the replica is ready, or awake again. A closed one stays closed.
     pub fn open(&self) {
-        let _ = self.word.compare_exchange(ASLEEP, OPEN, Ordering::AcqRel, Ordering::Acquire);
+        if self.word.compare_exchange(ASLEEP, OPEN, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.tell_watchers();
+        }
+    }
+
+    /// Wakes `waker` once, when the gate next opens or closes. Register first, then look at the state, so that
+    /// a change in between is not missed.
+    pub fn watch(&self, waker: &Waker) {
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !watchers.iter().any(|known| known.will_wake(waker)) {
+            watchers.push(waker.clone());
+        }
+    }
+
+    fn tell_watchers(&self) {
+        let watchers = std::mem::take(&mut *self.watchers.lock().unwrap_or_else(PoisonError::into_inner));
+        watchers.into_iter().for_each(Waker::wake);
     }
 
     /// Closes the gate for good. Those inside may finish.
@@ -116,6 +144,7 @@ impl Gate {
         ) {
             word = seen;
         }
+        self.tell_watchers();
     }
 
     /// How many are inside.
@@ -194,6 +223,40 @@ mod tests {
         assert_eq!((gate.enter(NOW).unwrap_err(), gate.inside()), (Refused::Closed, 1));
         drop(pass);
         assert_eq!((gate.state(), gate.inside()), (GateState::Closed, 0));
+    }
+
+    #[test]
+    fn data_of_an_open_connection_gets_in_beyond_the_limit_but_never_into_a_sleeping_replica() {
+        let gate = Arc::new(Gate::new(1));
+        assert_eq!(gate.enter_again(NOW).unwrap_err(), Refused::Asleep);
+        gate.open();
+        let _request = gate.enter(NOW).unwrap();
+        let _frame = gate.enter_again(NOW).unwrap();
+        assert_eq!((gate.inside(), gate.try_sleep()), (2, false));
+    }
+
+    #[test]
+    fn tells_each_watcher_once_that_it_opened_or_closed() {
+        struct Count(std::sync::atomic::AtomicU64);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let woken = Arc::new(Count(std::sync::atomic::AtomicU64::new(0)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let times = || woken.0.load(std::sync::atomic::Ordering::Relaxed);
+        let gate = Arc::new(Gate::new(1));
+        gate.watch(&waker);
+        gate.watch(&waker);
+        gate.open();
+        gate.open();
+        assert_eq!(times(), 1);
+        gate.watch(&waker);
+        assert!(gate.try_sleep());
+        assert_eq!(times(), 1);
+        gate.close();
+        assert_eq!(times(), 2);
     }
 
     #[test]
