@@ -4,8 +4,21 @@
 //! runs on a period and on a nudge, and is never told what changed: recovery after a crash is the everyday path.
 
 pub mod build;
+pub mod capabilities;
+pub mod config;
+mod engine;
+mod fd;
+pub mod layout;
+pub mod logs;
+mod nudge;
 pub mod observed;
+pub mod shim;
 pub mod wanted;
 
+pub use capabilities::Capabilities;
+pub use config::{BuildConfig, Confinement, EngineConfig, OnStop, ShimCommand};
+pub use engine::{Engine, StartError};
+pub use logs::{LogLine, Logs};
+pub use nudge::Nudge;
 pub use observed::Observed;
 pub use wanted::Wanted;

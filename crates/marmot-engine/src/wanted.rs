@@ -26,6 +26,8 @@ pub struct WantedApp {
     pub revision: Arc<Revision>,
     /// The revision has been ready before: it is not booted until somebody asks.
     pub proven: bool,
+    /// Raised when somebody asks to try again after starting was given up: what failed before no longer counts.
+    pub retry: u64,
     /// The rules its replicas live by.
     pub policy: Policy,
     /// Counts what the gateway sees of it. The same for all of the app's life in this process.

@@ -1,0 +1,77 @@
+//! What the engine is told once, at its start.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// How the engine runs apps and builds.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Where builds, replicas and logs are kept. One engine at a time.
+    pub data_dir: PathBuf,
+    /// How to run a replica's supervisor.
+    pub shim: ShimCommand,
+    /// How builds are done.
+    pub build: BuildConfig,
+    /// What happens to replicas when the engine stops.
+    pub replicas_on_stop: OnStop,
+    /// How much memory hibernated replicas may hold together, in bytes. `None`: a quarter of the machine's.
+    pub memory_budget: Option<u64>,
+    /// Whether apps are shut off from the machine and each other.
+    pub confinement: Confinement,
+    /// The ports replicas listen on, on the loopback interface. Outside the range from which the kernel draws ports.
+    pub ports: Range<u16>,
+    /// The user ids replicas run as where the engine runs as root. They must belong to nobody.
+    pub uids: Range<u32>,
+}
+
+impl EngineConfig {
+    /// The defaults, for a data directory and a way to run the supervisor.
+    pub fn new(data_dir: impl Into<PathBuf>, shim: ShimCommand) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            shim,
+            build: BuildConfig::default(),
+            replicas_on_stop: OnStop::Keep,
+            memory_budget: None,
+            confinement: Confinement::Auto,
+            ports: 20_000..30_000,
+            uids: 2_000_000_000..2_000_100_000,
+        }
+    }
+}
+
+/// The program whose `main` is [`crate::shim::main`], and what comes before the supervisor's own arguments.
+#[derive(Debug, Clone)]
+pub struct ShimCommand {
+    /// The program.
+    pub program: PathBuf,
+    /// Its first arguments.
+    pub args: Vec<String>,
+}
+
+/// What happens to replicas when the engine stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStop {
+    /// They go on; the next engine on the data directory finds them again.
+    Keep,
+    /// They are stopped.
+    Stop,
+}
+
+/// Whether apps are shut off from the machine and each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confinement {
+    /// As far as this machine allows; what it does not is said at the start.
+    Auto,
+    /// Not at all: apps may do what the user may whom the engine runs as.
+    None,
+}
+
+/// How builds are done.
+#[derive(Debug, Clone, Default)]
+pub struct BuildConfig {
+    /// Builds that run at the same time. `None`: as many as there are cores.
+    pub at_once: Option<usize>,
+    /// Code may come from directories of this machine.
+    pub allow_local_repositories: bool,
+}

@@ -1,0 +1,71 @@
+//! Where things are in the data directory. The one place that knows the names of files.
+
+use std::path::{Path, PathBuf};
+
+use marmot_core::AppName;
+use marmot_core::id::{BuildId, ReplicaId};
+
+/// The paths in a data directory.
+///
+/// ```text
+/// builds/BUILD_ID/            log, log.done, outcome.json, artefact/
+/// apps/APP/replicas/REPLICA/  spec.json, shim.json, state.json, exit.json, log, log.1, home/, work/
+/// ```
+#[derive(Debug, Clone)]
+pub struct Layout {
+    data_dir: PathBuf,
+}
+
+impl Layout {
+    /// The layout of this data directory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: data_dir.into() }
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The parent of all apps' directories.
+    pub fn apps(&self) -> PathBuf {
+        self.data_dir.join("apps")
+    }
+
+    /// The directory of an app.
+    pub fn app(&self, app: &AppName) -> PathBuf {
+        self.apps().join(app.as_str())
+    }
+
+    /// The parent of an app's replicas.
+    pub fn replicas(&self, app: &AppName) -> PathBuf {
+        self.app(app).join("replicas")
+    }
+
+    /// The directory of a replica.
+    pub fn replica(&self, app: &AppName, replica: ReplicaId) -> PathBuf {
+        self.replicas(app).join(replica.to_string())
+    }
+
+    /// The parent of all builds' directories.
+    pub fn builds(&self) -> PathBuf {
+        self.data_dir.join("builds")
+    }
+
+    /// The directory of a build.
+    pub fn build(&self, build: BuildId) -> PathBuf {
+        self.builds().join(build.to_string())
+    }
+
+    /// What a build leaves behind for replicas: `code/`, `run.json`, perhaps `venv/`.
+    pub fn artefact(&self, build: BuildId) -> PathBuf {
+        self.build(build).join("artefact")
+    }
+}
+
+/// The log of a replica or build, in its directory.
+pub const LOG: &str = "log";
+/// What was in [`LOG`] before it grew too long.
+pub const OLD_LOG: &str = "log.1";
+/// Beside the log of a build: nothing will be added to it.
+pub const LOG_DONE: &str = "log.done";
