@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::build::BuildContext;
 
 /// How the engine runs apps and builds.
 #[derive(Debug, Clone)]
@@ -10,8 +13,10 @@ pub struct EngineConfig {
     pub data_dir: PathBuf,
     /// How to run a replica's supervisor.
     pub shim: ShimCommand,
-    /// How builds are done.
-    pub build: BuildConfig,
+    /// What builds work with.
+    pub build: Arc<BuildContext>,
+    /// Builds that run at the same time. `None`: as many as there are cores.
+    pub builds_at_once: Option<usize>,
     /// What happens to replicas when the engine stops.
     pub replicas_on_stop: OnStop,
     /// How much memory hibernated replicas may hold together, in bytes. `None`: a quarter of the machine's.
@@ -25,12 +30,13 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// The defaults, for a data directory and a way to run the supervisor.
-    pub fn new(data_dir: impl Into<PathBuf>, shim: ShimCommand) -> Self {
+    /// The defaults, for a data directory, a way to run the supervisor, and what builds work with.
+    pub fn new(data_dir: impl Into<PathBuf>, shim: ShimCommand, build: Arc<BuildContext>) -> Self {
         Self {
             data_dir: data_dir.into(),
             shim,
-            build: BuildConfig::default(),
+            build,
+            builds_at_once: None,
             replicas_on_stop: OnStop::Keep,
             memory_budget: None,
             confinement: Confinement::Auto,
@@ -65,13 +71,4 @@ pub enum Confinement {
     Auto,
     /// Not at all: apps may do what the user may whom the engine runs as.
     None,
-}
-
-/// How builds are done.
-#[derive(Debug, Clone, Default)]
-pub struct BuildConfig {
-    /// Builds that run at the same time. `None`: as many as there are cores.
-    pub at_once: Option<usize>,
-    /// Code may come from directories of this machine.
-    pub allow_local_repositories: bool,
 }

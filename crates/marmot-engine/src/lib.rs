@@ -16,7 +16,7 @@ pub mod shim;
 pub mod wanted;
 
 pub use capabilities::Capabilities;
-pub use config::{BuildConfig, Confinement, EngineConfig, OnStop, ShimCommand};
+pub use config::{Confinement, EngineConfig, OnStop, ShimCommand};
 pub use engine::{Engine, StartError};
 pub use logs::{LogLine, Logs};
 pub use nudge::Nudge;
