@@ -1,0 +1,154 @@
+//! Launchers and their environments in the database.
+
+use marmot_core::AppName;
+use marmot_core::id::{EnvironmentId, LauncherId, ProjectId};
+use sqlx::any::AnyRow;
+
+use super::projects::Viewer;
+use super::row::{Columns, to_json, total};
+use super::{Connection, Found, Result};
+use crate::model::{Environment, Launcher, Page};
+
+pub(super) fn read(row: &AnyRow) -> Result<Launcher> {
+    Ok(Launcher {
+        id: row.parsed("id")?,
+        project_id: row.parsed("project_id")?,
+        name: row.text("name")?,
+        description: row.maybe_text("description")?,
+        kind: row.parsed("kind")?,
+        app_name: row.parsed("app_name")?,
+        environment: Environment { id: row.parsed("environment_id")?, source: row.json("source")? },
+        variables: row.json("variables")?,
+        resource_class_id: row.int("resource_class_id")?,
+        created_by: row.parsed("created_by")?,
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+    })
+}
+
+/// Adds a launcher and its environment.
+pub async fn insert(db: &mut Connection, launcher: &Launcher) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO launchers (id, project_id, name, description, kind, app_name, variables, resource_class_id, \
+         created_by, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(launcher.id.to_string())
+    .bind(launcher.project_id.to_string())
+    .bind(&launcher.name)
+    .bind(launcher.description.as_deref())
+    .bind(launcher.kind.as_str())
+    .bind(launcher.app_name.as_str())
+    .bind(to_json("variables", &launcher.variables)?)
+    .bind(launcher.resource_class_id)
+    .bind(launcher.created_by.to_string())
+    .bind(launcher.created_at.as_millisecond())
+    .bind(launcher.updated_at.as_millisecond())
+    .execute(&mut *db)
+    .await?;
+    sqlx::query("INSERT INTO environments (id, launcher_id, source) VALUES ($1, $2, $3)")
+        .bind(launcher.environment.id.to_string())
+        .bind(launcher.id.to_string())
+        .bind(to_json("source", &launcher.environment.source)?)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Writes a changed launcher over the one before. Its app's name and its environment's id never change.
+pub async fn update(db: &mut Connection, launcher: &Launcher) -> Result<()> {
+    sqlx::query(
+        "UPDATE launchers SET name = $2, description = $3, variables = $4, resource_class_id = $5, updated_at = $6 \
+         WHERE id = $1",
+    )
+    .bind(launcher.id.to_string())
+    .bind(&launcher.name)
+    .bind(launcher.description.as_deref())
+    .bind(to_json("variables", &launcher.variables)?)
+    .bind(launcher.resource_class_id)
+    .bind(launcher.updated_at.as_millisecond())
+    .execute(&mut *db)
+    .await?;
+    sqlx::query("UPDATE environments SET source = $2 WHERE launcher_id = $1")
+        .bind(launcher.id.to_string())
+        .bind(to_json("source", &launcher.environment.source)?)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Removes a launcher with its environment, builds, revisions, events, and its app.
+pub async fn delete(db: &mut Connection, id: LauncherId) -> Result<()> {
+    // The app refers to revisions and builds that go in the same cascade, in no certain order.
+    sqlx::query("DELETE FROM apps WHERE launcher_id = $1").bind(id.to_string()).execute(&mut *db).await?;
+    sqlx::query("DELETE FROM launchers WHERE id = $1").bind(id.to_string()).execute(db).await?;
+    Ok(())
+}
+
+/// The launcher with this id.
+pub async fn get(db: &mut Connection, id: LauncherId) -> Result<Option<Launcher>> {
+    let row = sqlx::query(
+        "SELECT l.*, e.id AS environment_id, e.source FROM launchers l JOIN environments e ON e.launcher_id = l.id \
+         WHERE l.id = $1",
+    )
+    .bind(id.to_string())
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// The launcher whose app has this name.
+pub async fn by_app_name(db: &mut Connection, name: &AppName) -> Result<Option<Launcher>> {
+    let row = sqlx::query(
+        "SELECT l.*, e.id AS environment_id, e.source FROM launchers l JOIN environments e ON e.launcher_id = l.id \
+         WHERE l.app_name = $1",
+    )
+    .bind(name.as_str())
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// The launcher with this environment.
+pub async fn by_environment(db: &mut Connection, id: EnvironmentId) -> Result<Option<Launcher>> {
+    let row = sqlx::query(
+        "SELECT l.*, e.id AS environment_id, e.source FROM launchers l JOIN environments e ON e.launcher_id = l.id \
+         WHERE e.id = $1",
+    )
+    .bind(id.to_string())
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Whether an app of this name is spoken for.
+pub async fn app_name_taken(db: &mut Connection, name: &AppName) -> Result<bool> {
+    let row = sqlx::query("SELECT COUNT(*) AS total FROM launchers WHERE app_name = $1").bind(name.as_str());
+    Ok(total(&row.fetch_one(db).await?)? > 0)
+}
+
+/// The launchers of a project, or of all projects that `viewer` may see, oldest first.
+pub async fn list(
+    db: &mut Connection,
+    viewer: Viewer,
+    project: Option<ProjectId>,
+    page: Page,
+) -> Result<Found<Launcher>> {
+    let (everything, user) = viewer.parameters();
+    let project = project.map(|id| id.to_string()).unwrap_or_default();
+    let count = sqlx::query(
+        "SELECT COUNT(*) AS total FROM launchers l JOIN projects p ON p.id = l.project_id \
+         WHERE ($1 = 1 OR p.visibility = 'public' OR EXISTS \
+         (SELECT 1 FROM members m WHERE m.project_id = p.id AND m.user_id = $2)) AND ($3 = '' OR p.id = $3)",
+    );
+    let total = total(&count.bind(everything).bind(&user).bind(&project).fetch_one(&mut *db).await?)?;
+    let rows = sqlx::query(
+        "SELECT l.*, e.id AS environment_id, e.source FROM launchers l JOIN environments e ON e.launcher_id = l.id \
+         JOIN projects p ON p.id = l.project_id WHERE ($1 = 1 OR p.visibility = 'public' OR EXISTS \
+         (SELECT 1 FROM members m WHERE m.project_id = p.id AND m.user_id = $2)) AND ($3 = '' OR p.id = $3) \
+         ORDER BY l.id LIMIT $4 OFFSET $5",
+    );
+    let rows =
+        rows.bind(everything).bind(&user).bind(&project).bind(i64::from(page.per_page)).bind(page.offset());
+    let rows = rows.fetch_all(db).await?;
+    Ok((rows.iter().map(read).collect::<Result<_>>()?, total))
+}

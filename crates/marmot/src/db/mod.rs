@@ -1,0 +1,58 @@
+//! The database: the only module with SQL. One file per resource, one SQL text for SQLite and PostgreSQL.
+//!
+//! Functions take a [`Connection`], so that the caller says what belongs together: [`Db::read`] for a look,
+//! [`Db::write`] for a transaction. A transaction is short: claim, commit, work, report.
+
+pub mod apps;
+pub mod builds;
+mod connect;
+pub mod events;
+pub mod launchers;
+pub mod lock;
+pub mod projects;
+mod row;
+pub mod tokens;
+pub mod users;
+
+pub use connect::{Db, OpenError};
+
+/// A connection, inside a transaction or not.
+pub type Connection = sqlx::AnyConnection;
+
+/// What a query could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// Something with the same unique value exists.
+    #[error("something like it exists already")]
+    Exists(#[source] sqlx::Error),
+    /// Something refers to what does not exist (any more).
+    #[error("what it refers to does not exist")]
+    Dangling(#[source] sqlx::Error),
+    /// A stored value cannot be read: the database was changed by something else than this program.
+    #[error("column `{column}` holds a value that cannot be read: {why}")]
+    Unreadable {
+        /// Which column.
+        column: &'static str,
+        /// What is wrong with it. Never the value, which may be a secret.
+        why: String,
+    },
+    /// The database did not answer, or refused.
+    #[error("the database failed")]
+    Failed(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        match error.as_database_error() {
+            Some(refusal) if refusal.is_unique_violation() => Self::Exists(error),
+            Some(refusal) if refusal.is_foreign_key_violation() => Self::Dangling(error),
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+/// A result of the database.
+pub type Result<T, E = DbError> = std::result::Result<T, E>;
+
+/// A list's page as it is found: its items, and how many there are in all.
+pub type Found<T> = (Vec<T>, u64);

@@ -1,0 +1,548 @@
+//! What the product is about, as plain values: people, projects, launchers, builds, apps, revisions.
+//!
+//! `db` reads and writes them, `service` decides about them, `api` and `web` show them. Those with `serde` derives
+//! are also stored as JSON in a column: a new field needs `#[serde(default)]`.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use marmot_core::AppName;
+use marmot_core::id::{BuildId, EnvironmentId, LauncherId, ProjectId, RevisionId, TokenId, UserId};
+use marmot_core::name::{Namespace, Slug};
+use serde::{Deserialize, Serialize};
+
+/// A person with an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The id.
+    pub id: UserId,
+    /// The name to sign in with; also the namespace that this person owns.
+    pub username: Namespace,
+    /// Runs the installation: may do everything.
+    pub is_admin: bool,
+    /// The address to reach this person at.
+    pub email: Option<String>,
+    /// First name.
+    pub first_name: Option<String>,
+    /// Last name.
+    pub last_name: Option<String>,
+    /// When the account was made.
+    pub created_at: Timestamp,
+}
+
+/// What is known of an API token. Its text is shown once and stored only as a hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The id.
+    pub id: TokenId,
+    /// What its owner calls it.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops working; never when absent.
+    pub expires_at: Option<Timestamp>,
+    /// When it was last used, to within a minute.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// Text that must not be seen: a password, a token, a session. Not printable; compared in constant time.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text` from being shown by accident.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        use subtle::ConstantTimeEq;
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+/// An enum whose variants are words, in the API, the database and the pages alike.
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)*
+        }
+
+        impl $name {
+            /// All of them, as words.
+            pub const WORDS: &[&str] = &[$($word),*];
+
+            /// The word for it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = UnknownWord;
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                match text {
+                    $($word => Ok(Self::$variant),)*
+                    _ => Err(UnknownWord { given: text.chars().take(40).collect(), allowed: Self::WORDS }),
+                }
+            }
+        }
+    )*};
+}
+
+/// The text is none of the allowed words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is not allowed here: it must be one of {}", allowed.join(", "))]
+pub struct UnknownWord {
+    /// What was given, cut to a length that fits a message.
+    pub given: String,
+    /// What is allowed.
+    pub allowed: &'static [&'static str],
+}
+
+words! {
+    /// Who may see a project.
+    Visibility {
+        /// Its members.
+        Private = "private",
+        /// Everybody.
+        Public = "public",
+    }
+    /// What a member may do in a project. Each may also do what those before it may.
+    Role {
+        /// See it and open its apps.
+        Viewer = "viewer",
+        /// Change it, activate its apps and shut them down.
+        Editor = "editor",
+        /// Choose its members and delete it.
+        Owner = "owner",
+    }
+    /// What a launcher launches. Only apps are offered so far.
+    LauncherKind {
+        /// An app, shared by all its visitors.
+        App = "app",
+    }
+    /// How code is turned into something runnable.
+    BuilderVariant {
+        /// By what is found in the code.
+        Auto = "auto",
+        /// Python packages by uv.
+        Python = "python",
+        /// Files served as they are.
+        Static = "static",
+    }
+    /// Where a build is.
+    BuildStatus {
+        /// Waits or is under way.
+        InProgress = "in_progress",
+        /// Has a result that can be run.
+        Succeeded = "succeeded",
+        /// Has none.
+        Failed = "failed",
+        /// Was called off.
+        Cancelled = "cancelled",
+    }
+}
+
+/// A place for launchers, with its members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    /// The id.
+    pub id: ProjectId,
+    /// First part of its path.
+    pub namespace: Namespace,
+    /// Last part of its path, unique in the namespace.
+    pub slug: Slug,
+    /// What people call it.
+    pub name: String,
+    /// What it is about.
+    pub description: Option<String>,
+    /// Who may see it.
+    pub visibility: Visibility,
+    /// Addresses of its code repositories.
+    pub repositories: Vec<String>,
+    /// Who made it.
+    pub created_by: UserId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// Counts its changes.
+    pub version: i64,
+}
+
+impl Project {
+    /// The path of its page on the platform.
+    pub fn path(&self) -> String {
+        format!("/p/{}/{}", self.namespace, self.slug)
+    }
+
+    /// Names this version of it: the value of the `ETag` header, with its quotes.
+    pub fn etag(&self) -> String {
+        format!("\"{}-{}\"", self.id, self.version)
+    }
+}
+
+/// A person with a role in a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Who.
+    pub user: UserId,
+    /// That person's username.
+    pub username: Namespace,
+    /// What this person may do.
+    pub role: Role,
+}
+
+/// A recipe in a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launcher {
+    /// The id.
+    pub id: LauncherId,
+    /// The project it belongs to.
+    pub project_id: ProjectId,
+    /// What people call it.
+    pub name: String,
+    /// What it is about.
+    pub description: Option<String>,
+    /// What it launches.
+    pub kind: LauncherKind,
+    /// The name of its app, the same for every activation: links to it stay valid.
+    pub app_name: AppName,
+    /// Where its program comes from.
+    pub environment: Environment,
+    /// Variables for the program.
+    pub variables: Vec<EnvVariable>,
+    /// What its replicas may use.
+    pub resource_class_id: i64,
+    /// Who made it.
+    pub created_by: UserId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Where a launcher's program comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    /// The id.
+    pub id: EnvironmentId,
+    /// Code or an image.
+    pub source: EnvironmentSource,
+}
+
+/// Code or an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EnvironmentSource {
+    /// Built from code.
+    Code {
+        /// What is built.
+        code: Code,
+        /// How the result is run.
+        run: CodeRun,
+    },
+    /// A container image made elsewhere.
+    Image(ImageSource),
+}
+
+/// Code, and how to turn it into something runnable.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// Address of the repository. May carry a password: show it with [`Code::shown_repository`].
+    pub repository: String,
+    /// Branch, tag or commit; the default branch when absent.
+    pub revision: Option<String>,
+    /// The app's directory in the repository; its root when absent.
+    pub context_dir: Option<String>,
+    /// How to build it.
+    pub builder: BuilderVariant,
+}
+
+impl Code {
+    /// The repository's address without a password.
+    pub fn shown_repository(&self) -> String {
+        let Ok(mut url) = url::Url::parse(&self.repository) else { return self.repository.clone() };
+        if url.password().is_none() || url.set_password(None).is_err() {
+            return self.repository.clone();
+        }
+        url.into()
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Code")
+            .field("repository", &self.shown_repository())
+            .field("revision", &self.revision)
+            .field("context_dir", &self.context_dir)
+            .field("builder", &self.builder)
+            .finish()
+    }
+}
+
+/// How the result of a build is run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeRun {
+    /// Program and first arguments, in the place of what the code says.
+    pub command: Option<Vec<String>>,
+    /// More arguments for `command`.
+    pub args: Option<Vec<String>>,
+    /// The port to listen on, where the program cannot be told by `PORT`.
+    pub port: Option<u16>,
+}
+
+/// A container image, and how it is run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSource {
+    /// What people call this environment.
+    pub name: String,
+    /// The image's reference.
+    pub container_image: String,
+    /// The port it listens on.
+    pub port: u16,
+    /// In the place of the image's entry point.
+    pub command: Option<Vec<String>>,
+    /// In the place of the image's arguments.
+    pub args: Option<Vec<String>>,
+    /// The user to run as.
+    pub uid: Option<u32>,
+    /// The group to run as.
+    pub gid: Option<u32>,
+    /// In the place of the image's working directory.
+    pub working_directory: Option<String>,
+    /// The path that *Open* leads to.
+    pub default_url: Option<String>,
+}
+
+/// A variable for a launcher's program. Its value is shown only to those who may change it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvVariable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl fmt::Debug for EnvVariable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=…", self.name)
+    }
+}
+
+/// One attempt to turn code into something runnable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// The id.
+    pub id: BuildId,
+    /// The environment it was made for.
+    pub environment_id: EnvironmentId,
+    /// The code it builds, as it was described when the build was started.
+    pub code: Code,
+    /// The launcher had a command of its own, so the code need not say how to start it.
+    pub command_given: bool,
+    /// Where it is.
+    pub status: BuildStatus,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// What came of it, once it ended.
+    pub result: BuildResult,
+}
+
+/// What came of a build.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildResult {
+    /// The commit that was built, in hexadecimal.
+    pub commit: Option<String>,
+    /// What was found in the code and why it is built so.
+    pub summary: Option<String>,
+    /// How the app is started, as a person would type it.
+    pub command: Option<String>,
+    /// The step that failed.
+    pub failed_step: Option<String>,
+    /// Why, and what to do.
+    pub reason: Option<String>,
+    /// The last lines of the log of a build that failed.
+    #[serde(default)]
+    pub last_lines: Vec<String>,
+}
+
+/// An app launcher that was activated. Exists from *activate* until *shut down*.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// The launcher it came from.
+    pub launcher_id: LauncherId,
+    /// The first label of its host.
+    pub name: AppName,
+    /// Who activated it.
+    pub activated_by: UserId,
+    /// When.
+    pub activated_at: Timestamp,
+    /// What it should run; absent while its first build is under way or has failed.
+    pub wanted: Option<RevisionId>,
+    /// The build that becomes the next revision when it succeeds.
+    pub awaits: Option<BuildId>,
+    /// Counts how often somebody asked to try again after starting was given up.
+    pub retry: i64,
+}
+
+/// An immutable pair of program and settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// The id.
+    pub id: RevisionId,
+    /// The launcher it was made from.
+    pub launcher_id: LauncherId,
+    /// 1 for the launcher's first revision, then 2, 3, …
+    pub number: i64,
+    /// What it runs.
+    pub program: Program,
+    /// The variables at that time.
+    pub variables: Vec<EnvVariable>,
+    /// What its replicas may use.
+    pub resource_class_id: i64,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When a replica of it was first ready: since then it is known to boot.
+    pub ready_at: Option<Timestamp>,
+}
+
+/// What a revision runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Program {
+    /// The result of a build.
+    Built {
+        /// Which build, as text.
+        #[serde(with = "as_text")]
+        build: BuildId,
+        /// How it is run.
+        run: CodeRun,
+    },
+    /// A container image.
+    Image(ImageSource),
+}
+
+/// Ids in JSON columns are written as text.
+mod as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<T: std::fmt::Display, S: Serializer>(
+        value: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// Something that happened to an app, for people to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppEvent {
+    /// When.
+    pub at: Timestamp,
+    /// What, in one word: `activated`, `build_failed`, `ready`, `hibernated`, …
+    pub kind: String,
+    /// What, in a sentence.
+    pub message: String,
+    /// Who did it, if somebody did.
+    pub by: Option<Namespace>,
+}
+
+/// What a replica may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceClass {
+    /// The id.
+    pub id: i64,
+    /// What people call it.
+    pub name: String,
+    /// CPU time, in thousandths of a core.
+    pub cpu_millis: u32,
+    /// Memory, in MiB.
+    pub memory_mib: u32,
+    /// The one that is used when none is named.
+    #[serde(default)]
+    pub default: bool,
+}
+
+impl ResourceClass {
+    /// The classes of an installation whose operator named none.
+    pub fn standard() -> Vec<Self> {
+        let class = |id, name: &str, cpu_millis, memory_mib, default| Self {
+            id,
+            name: name.to_owned(),
+            cpu_millis,
+            memory_mib,
+            default,
+        };
+        vec![
+            class(1, "small", 1000, 1024, true),
+            class(2, "medium", 2000, 4096, false),
+            class(3, "large", 4000, 8192, false),
+        ]
+    }
+}
+
+/// Which part of a list is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// From 1.
+    pub page: u32,
+    /// From 1 to [`Page::MAX`].
+    pub per_page: u32,
+}
+
+impl Page {
+    /// The most items of one page.
+    pub const MAX: u32 = 100;
+    /// The first page, as long as it may be.
+    pub const FIRST: Self = Self { page: 1, per_page: Self::MAX };
+
+    /// How many items come before it.
+    pub fn offset(self) -> i64 {
+        i64::from(self.page.saturating_sub(1)) * i64::from(self.per_page)
+    }
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paged<T> {
+    /// The items of this page.
+    pub items: Vec<T>,
+    /// Which page this is.
+    pub page: Page,
+    /// How many items there are on all pages.
+    pub total: u64,
+}
