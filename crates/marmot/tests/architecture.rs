@@ -44,13 +44,22 @@ fn only_db_names_the_database() {
 
 #[test]
 fn api_and_pages_call_only_the_service() {
-    assert_eq!(lines_with(&["api", "web"], &["crate::db", "crate::lifecycle", "crate::server", "super::db"]), [""; 0]);
+    assert_eq!(
+        lines_with(&["api", "web"], &["crate::db", "crate::lifecycle", "crate::server", "super::db"]),
+        [""; 0]
+    );
     assert_eq!(lines_with(&["api"], &["crate::web"]), [""; 0]);
     assert_eq!(lines_with(&["web"], &["crate::api"]), [""; 0]);
 }
 
 #[test]
 fn the_service_knows_neither_handlers_nor_pages() {
-    assert_eq!(lines_with(&["service", "db"], &["crate::api", "crate::web", "crate::server", "axum::", "crate::cli"]), [""; 0]);
+    assert_eq!(
+        lines_with(
+            &["service", "db"],
+            &["crate::api", "crate::web", "crate::server", "axum::", "crate::cli"]
+        ),
+        [""; 0]
+    );
     assert_eq!(lines_with(&["db"], &["crate::service"]), [""; 0]);
 }

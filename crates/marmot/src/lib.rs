@@ -1,0 +1,5 @@
+//! Marmot: the platform. What touches the world is here: configuration, database, API, pages, command line.
+
+pub mod db;
+pub mod model;
+pub mod service;

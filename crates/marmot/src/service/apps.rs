@@ -1,0 +1,416 @@
+//! Apps: activate, look at, wake, put to rest, roll back, shut down.
+
+use std::collections::BTreeMap;
+
+use futures_util::Stream;
+use marmot_core::AppName;
+use marmot_core::id::{LauncherId, ProjectId, RevisionId};
+use marmot_core::phase::Phase;
+use marmot_engine::logs::LogLine;
+
+use super::app_view::Parts;
+use super::builds::{MOST_LINES, insert_build, under_way, unreadable, usable};
+use super::error::{Error, Result};
+use super::launchers::{allowed_app, allowed_launcher};
+use super::permission::{Action, Decision, Identity, decide};
+use super::projects::role_of;
+use super::{AppState, AppView, Can, LauncherView, Service, fresh, now};
+use crate::db::{Connection, DbError, apps, builds, events, launchers, projects};
+use crate::model::{
+    App, AppEvent, Build, EnvironmentSource, Launcher, Page, Paged, Program, Project, Revision,
+};
+
+/// The most revisions that are listed.
+const MOST_REVISIONS: u32 = 100;
+
+impl Service {
+    /// Activates a launcher: its app is on from now. Without a successful build of what the launcher asks for, one is
+    /// started and the app goes on by itself.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyActive`], [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn activate(&self, who: &Identity, launcher: LauncherId) -> Result<AppView> {
+        let mut db = self.db().write().await?;
+        let (launcher, project) = allowed_launcher(&mut db, who, launcher, Action::Operate).await?;
+        let already = || Error::AlreadyActive { name: launcher.app_name.clone() };
+        if apps::of_launcher(&mut db, launcher.id).await?.is_some() {
+            return Err(already());
+        }
+        let mut app = App {
+            launcher_id: launcher.id,
+            name: launcher.app_name.clone(),
+            activated_by: who.signed_in()?.id,
+            activated_at: now(),
+            wanted: None,
+            awaits: None,
+            retry: 0,
+        };
+        match &launcher.environment.source {
+            EnvironmentSource::Image(image) => {
+                app.wanted = Some(insert_revision(&mut db, &launcher, Program::Image(image.clone())).await?);
+            }
+            EnvironmentSource::Code { run, .. } => match usable(&mut db, &launcher).await? {
+                Some(build) => {
+                    let program = Program::Built { build: build.id, run: run.clone() };
+                    app.wanted = Some(insert_revision(&mut db, &launcher, program).await?);
+                }
+                None => {
+                    let build = match under_way(&mut db, &launcher).await? {
+                        Some(build) => build,
+                        None => insert_build(&mut db, &launcher).await?,
+                    };
+                    app.awaits = Some(build.id);
+                }
+            },
+        }
+        apps::insert(&mut db, &app).await.map_err(|error| match error {
+            DbError::Exists(_) => already(),
+            other => other.into(),
+        })?;
+        note(&mut db, who, launcher.id, "activated", "was switched on").await?;
+        let view = self.view(&mut db, who, launcher, project, app).await?;
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(view)
+    }
+
+    /// Shuts an app down: nobody can open it, and it uses nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] also when it is off already, [`Error::Forbidden`].
+    pub async fn shut_down(&self, who: &Identity, name: &AppName) -> Result<()> {
+        let mut db = self.db().write().await?;
+        let (launcher, _) = allowed_app(&mut db, who, name, Action::Operate).await?;
+        if !apps::delete(&mut db, launcher.id).await? {
+            return Err(Error::not_found("active app", name));
+        }
+        note(&mut db, who, launcher.id, "shut_down", "was switched off").await?;
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(())
+    }
+
+    /// The app with this name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], also when it is off.
+    pub async fn app(&self, who: &Identity, name: &AppName) -> Result<AppView> {
+        let mut db = self.db().read().await?;
+        let (launcher, project) = allowed_app(&mut db, who, name, Action::See).await?;
+        let app = active(&mut db, &launcher).await?;
+        self.view(&mut db, who, launcher, project, app).await
+    }
+
+    /// The apps that `who` may see, of one project or of all.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for the project.
+    pub async fn apps(
+        &self,
+        who: &Identity,
+        project: Option<ProjectId>,
+        page: Page,
+    ) -> Result<Paged<AppView>> {
+        let mut db = self.db().read().await?;
+        if let Some(id) = project {
+            super::projects::allowed_project(&mut db, who, id, Action::See).await?;
+        }
+        let (found, total) = apps::list(&mut db, who.viewer(), project, page).await?;
+        let mut items = Vec::with_capacity(found.len());
+        for app in found {
+            // One that went away since is left out.
+            let Some(launcher) = launchers::get(&mut db, app.launcher_id).await? else { continue };
+            let Some(project) = projects::get(&mut db, launcher.project_id).await? else { continue };
+            items.push(self.view(&mut db, who, launcher, project, app).await?);
+        }
+        Ok(Paged { items, page, total })
+    }
+
+    /// A launcher with its app and its newest build: what its card on a page shows.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn launcher_view(&self, who: &Identity, id: LauncherId) -> Result<LauncherView> {
+        let mut db = self.db().read().await?;
+        let (launcher, project) = allowed_launcher(&mut db, who, id, Action::See).await?;
+        self.card(&mut db, who, launcher, project).await
+    }
+
+    /// The launchers of a project, each with its app and its newest build, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn launcher_views(&self, who: &Identity, project: ProjectId) -> Result<Vec<LauncherView>> {
+        let mut db = self.db().read().await?;
+        let project = super::projects::allowed_project(&mut db, who, project, Action::See).await?;
+        let (found, _) = launchers::list(&mut db, who.viewer(), Some(project.id), Page::FIRST).await?;
+        let mut views = Vec::with_capacity(found.len());
+        for launcher in found {
+            views.push(self.card(&mut db, who, launcher, project.clone()).await?);
+        }
+        Ok(views)
+    }
+
+    /// Wakes an app, or tries again to start one that has failed.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn wake(&self, who: &Identity, name: &AppName) -> Result<AppView> {
+        let mut db = self.db().write().await?;
+        let (launcher, project) = allowed_app(&mut db, who, name, Action::Operate).await?;
+        let mut app = active(&mut db, &launcher).await?;
+        let view = self.view(&mut db, who, launcher.clone(), project.clone(), app.clone()).await?;
+        if view.phase == Phase::Failed {
+            self.try_again(&mut db, &launcher, &mut app).await?;
+            note(&mut db, who, launcher.id, "retried", "is tried again").await?;
+        }
+        db.commit().await.map_err(DbError::from)?;
+        self.inner.live.demands.of(name).touch(self.inner.live.clock.now());
+        self.wrote();
+        self.view(&mut *self.db().read().await?, who, launcher, project, app).await
+    }
+
+    /// Puts an app to rest without waiting for it to be idle. Requests under way are finished first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn put_to_rest(&self, who: &Identity, name: &AppName) -> Result<AppView> {
+        let mut db = self.db().read().await?;
+        let (launcher, project) = allowed_app(&mut db, who, name, Action::Operate).await?;
+        let app = active(&mut db, &launcher).await?;
+        self.inner.live.demands.of(name).put_to_rest(self.inner.live.clock.now());
+        self.wrote();
+        self.view(&mut db, who, launcher, project, app).await
+    }
+
+    /// The last lines of an app's logs, by replica and container; also of replicas that are gone.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn app_logs(
+        &self,
+        who: &Identity,
+        name: &AppName,
+        max_lines: usize,
+    ) -> Result<BTreeMap<String, Vec<String>>> {
+        allowed_app(&mut *self.db().read().await?, who, name, Action::ReadLogs).await?;
+        self.inner.live.logs.app(name, max_lines.min(MOST_LINES)).await.map_err(unreadable)
+    }
+
+    /// The last lines of an app's logs, then each new one. Never ends by itself.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn follow_app_logs(
+        &self,
+        who: &Identity,
+        name: &AppName,
+        max_lines: usize,
+    ) -> Result<impl Stream<Item = LogLine> + Send + 'static + use<>> {
+        allowed_app(&mut *self.db().read().await?, who, name, Action::ReadLogs).await?;
+        Ok(self.inner.live.logs.follow_app(name, max_lines.min(MOST_LINES)))
+    }
+
+    /// What happened to an app, newest first; also when it is off.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn app_events(&self, who: &Identity, name: &AppName, page: Page) -> Result<Paged<AppEvent>> {
+        let mut db = self.db().read().await?;
+        let (launcher, _) = allowed_app(&mut db, who, name, Action::ReadLogs).await?;
+        let (items, total) = events::list(&mut db, launcher.id, page).await?;
+        Ok(Paged { items, page, total })
+    }
+
+    /// The revisions of an app, newest first, without the values of their variables.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn revisions(&self, who: &Identity, name: &AppName) -> Result<Vec<Revision>> {
+        let mut db = self.db().read().await?;
+        let (launcher, _) = allowed_app(&mut db, who, name, Action::See).await?;
+        let mut found = apps::revisions(&mut db, launcher.id, MOST_REVISIONS).await?;
+        found
+            .iter_mut()
+            .flat_map(|revision| &mut revision.variables)
+            .for_each(|variable| variable.value.clear());
+        Ok(found)
+    }
+
+    /// Makes an app run an earlier (or later) revision of its own.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Conflict`] when its build is no longer kept.
+    pub async fn roll_back(&self, who: &Identity, name: &AppName, revision: RevisionId) -> Result<AppView> {
+        let mut db = self.db().write().await?;
+        let (launcher, project) = allowed_app(&mut db, who, name, Action::Operate).await?;
+        let mut app = active(&mut db, &launcher).await?;
+        let found = apps::revision(&mut db, revision).await?.filter(|found| found.launcher_id == launcher.id);
+        let found = found.ok_or_else(|| Error::not_found("revision", revision))?;
+        if let Program::Built { build, .. } = found.program
+            && !builds::kept(&mut db, super::lifecycle::REVISIONS_KEPT).await?.contains(&build)
+        {
+            return Err(Error::conflict(
+                "the result of that revision's build is no longer kept: build it again",
+            ));
+        }
+        (app.wanted, app.awaits) = (Some(revision), None);
+        apps::set_wanted(&mut db, launcher.id, app.wanted, None).await?;
+        note(&mut db, who, launcher.id, "rolled_back", &format!("was set to revision {}", found.number))
+            .await?;
+        let view = self.view(&mut db, who, launcher, project, app).await?;
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(view)
+    }
+
+    /// Starts what failed once more: the build, or the same program as a new revision with a clean record.
+    async fn try_again(&self, db: &mut Connection, launcher: &Launcher, app: &mut App) -> Result<()> {
+        let revision = match app.wanted {
+            Some(id) => apps::revision(db, id).await?,
+            None => None,
+        };
+        match revision {
+            Some(revision) => app.wanted = Some(insert_revision(db, launcher, revision.program).await?),
+            None => {
+                app.awaits = Some(match under_way(db, launcher).await? {
+                    Some(build) => build.id,
+                    None => insert_build(db, launcher).await?.id,
+                });
+            }
+        }
+        app.retry += 1;
+        apps::set_wanted(db, launcher.id, app.wanted, app.awaits).await?;
+        Ok(apps::retry(db, launcher.id).await?)
+    }
+
+    /// What is known of an app, put together.
+    async fn view(
+        &self,
+        db: &mut Connection,
+        who: &Identity,
+        launcher: Launcher,
+        project: Project,
+        app: App,
+    ) -> Result<AppView> {
+        let can = self.can(db, who, &project).await?;
+        let revision = match app.wanted {
+            Some(id) => apps::revision(db, id).await?,
+            None => None,
+        };
+        let build = self.build_of(db, &app, revision.as_ref()).await?;
+        let observed = self.observed();
+        let demand = self.inner.live.demands.of(&app.name).sample();
+        let url = self.open_url(&launcher);
+        let state =
+            AppState::derive(Some(&app), revision.as_ref(), build.as_ref(), &observed, demand, &app.name);
+        Ok(AppView::new(
+            Parts { launcher, project, app, revision, build, can, url },
+            state,
+            &observed,
+            demand,
+        ))
+    }
+
+    /// The build that an app waits for, or else the one it runs.
+    async fn build_of(
+        &self,
+        db: &mut Connection,
+        app: &App,
+        revision: Option<&Revision>,
+    ) -> Result<Option<Build>> {
+        let built = revision.and_then(|revision| match revision.program {
+            Program::Built { build, .. } => Some(build),
+            Program::Image(_) => None,
+        });
+        match app.awaits.or(built) {
+            Some(id) => Ok(builds::get(db, id).await?),
+            None => Ok(None),
+        }
+    }
+
+    async fn card(
+        &self,
+        db: &mut Connection,
+        who: &Identity,
+        mut launcher: Launcher,
+        project: Project,
+    ) -> Result<LauncherView> {
+        let can = self.can(db, who, &project).await?;
+        launcher.variables.iter_mut().filter(|_| !can.change).for_each(|variable| variable.value.clear());
+        let observed = self.observed();
+        let newest = builds::list(db, launcher.environment.id, Page { page: 1, per_page: 1 }).await?.0;
+        let build = newest.into_iter().next().map(|build| super::BuildView::new(build, &observed));
+        let app = match apps::of_launcher(db, launcher.id).await? {
+            Some(app) => Some(self.view(db, who, launcher.clone(), project.clone(), app).await?),
+            None => None,
+        };
+        let demand = self.inner.live.demands.of(&launcher.app_name).sample();
+        let phase = match &app {
+            Some(app) => app.phase,
+            None => AppState::derive(None, None, None, &observed, demand, &launcher.app_name).phase,
+        };
+        let share_path = format!("{}/apps/{}", project.path(), launcher.id);
+        let share_url = format!("{}{share_path}", self.options().public_url);
+        let url = self.open_url(&launcher);
+        Ok(LauncherView { launcher, project, app, build, phase, url, share_path, share_url, can })
+    }
+
+    /// The address that *Open* leads to.
+    fn open_url(&self, launcher: &Launcher) -> String {
+        let path = match &launcher.environment.source {
+            EnvironmentSource::Image(image) => image.default_url.as_deref().unwrap_or("/"),
+            EnvironmentSource::Code { .. } => "/",
+        };
+        format!("{}{path}", self.options().app_url(&launcher.app_name))
+    }
+
+    async fn can(&self, db: &mut Connection, who: &Identity, project: &Project) -> Result<Can> {
+        let role = role_of(db, who, project.id).await?;
+        let may = |action| decide(who, role, project.visibility, action) == Decision::Allow;
+        Ok(Can {
+            read_logs: may(Action::ReadLogs),
+            change: may(Action::Change),
+            operate: may(Action::Operate),
+            govern: may(Action::Govern),
+        })
+    }
+}
+
+async fn active(db: &mut Connection, launcher: &Launcher) -> Result<App> {
+    let app = apps::of_launcher(db, launcher.id).await?;
+    app.ok_or_else(|| Error::not_found("active app", &launcher.app_name))
+}
+
+/// Adds a revision of this program with the launcher's settings as they are now.
+pub(super) async fn insert_revision(
+    db: &mut Connection,
+    launcher: &Launcher,
+    program: Program,
+) -> Result<RevisionId> {
+    let revision = Revision {
+        id: fresh(),
+        launcher_id: launcher.id,
+        number: 0,
+        program,
+        variables: launcher.variables.clone(),
+        resource_class_id: launcher.resource_class_id,
+        created_at: now(),
+        ready_at: None,
+    };
+    apps::insert_revision(db, &revision).await?;
+    Ok(revision.id)
+}
+
+/// Notes what somebody did to an app.
+async fn note(
+    db: &mut Connection,
+    who: &Identity,
+    launcher: LauncherId,
+    kind: &str,
+    message: &str,
+) -> Result<()> {
+    let by = who.user().map(|user| user.username.clone());
+    let event = AppEvent { at: now(), kind: kind.to_owned(), message: message.to_owned(), by };
+    Ok(events::insert(db, &ulid::Ulid::generate().to_string(), launcher, &event).await?)
+}

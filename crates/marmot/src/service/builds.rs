@@ -1,0 +1,164 @@
+//! Builds: attempts to turn code into something runnable.
+
+use std::io;
+
+use futures_util::Stream;
+use marmot_core::id::{BuildId, EnvironmentId};
+
+use super::error::{Error, Result};
+use super::launchers::allowed_environment;
+use super::permission::{Action, Identity};
+use super::{BuildView, Service, fresh, now};
+use crate::db::{Connection, DbError, apps, builds};
+use crate::model::{Build, BuildResult, BuildStatus, EnvironmentSource, Launcher, Page, Paged};
+
+/// The most lines of a log that are read at once.
+pub(super) const MOST_LINES: usize = 10_000;
+
+impl Service {
+    /// The builds of an environment, newest first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn builds(
+        &self,
+        who: &Identity,
+        environment: EnvironmentId,
+        page: Page,
+    ) -> Result<Paged<BuildView>> {
+        let mut db = self.db().read().await?;
+        allowed_environment(&mut db, who, environment, Action::See).await?;
+        let (items, total) = builds::list(&mut db, environment, page).await?;
+        let observed = self.observed();
+        let items = items.into_iter().map(|build| BuildView::new(build, &observed)).collect();
+        Ok(Paged { items, page, total })
+    }
+
+    /// Starts a build. When its app is on, the result becomes the app's next revision.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Conflict`] while one is under way, [`Error::Invalid`] for an
+    /// environment that is an image.
+    pub async fn start_build(&self, who: &Identity, environment: EnvironmentId) -> Result<BuildView> {
+        let mut db = self.db().write().await?;
+        let (launcher, _) = allowed_environment(&mut db, who, environment, Action::Operate).await?;
+        if let Some(build) = under_way(&mut db, &launcher).await? {
+            return Err(Error::conflict(format!(
+                "build {} is under way: wait for it to end, or cancel it",
+                build.id
+            )));
+        }
+        let build = insert_build(&mut db, &launcher).await?;
+        if let Some(app) = apps::of_launcher(&mut db, launcher.id).await? {
+            apps::set_wanted(&mut db, launcher.id, app.wanted, Some(build.id)).await?;
+        }
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(BuildView::new(build, &self.observed()))
+    }
+
+    /// The build with this id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn build(&self, who: &Identity, id: BuildId) -> Result<BuildView> {
+        let mut db = self.db().read().await?;
+        let build = allowed_build(&mut db, who, id, Action::See).await?;
+        Ok(BuildView::new(build, &self.observed()))
+    }
+
+    /// Cancels a build. One that has ended stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Conflict`] when it has ended already.
+    pub async fn cancel_build(&self, who: &Identity, id: BuildId) -> Result<BuildView> {
+        let mut db = self.db().write().await?;
+        let build = allowed_build(&mut db, who, id, Action::Operate).await?;
+        let result = BuildResult { reason: Some("it was cancelled".to_owned()), ..BuildResult::default() };
+        if !builds::end(&mut db, id, BuildStatus::Cancelled, &result, now()).await?
+            && build.status != BuildStatus::Cancelled
+        {
+            return Err(Error::conflict(format!("the build has ended already: it {}", build.status)));
+        }
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        self.build(who, id).await
+    }
+
+    /// The last lines of a build's log.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn build_logs(&self, who: &Identity, id: BuildId, max_lines: usize) -> Result<Vec<String>> {
+        allowed_build(&mut *self.db().read().await?, who, id, Action::ReadLogs).await?;
+        self.inner.live.logs.build(id, max_lines.min(MOST_LINES)).await.map_err(unreadable)
+    }
+
+    /// A build's log from its beginning, as it is written. Ends when the build has ended.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn follow_build_logs(
+        &self,
+        who: &Identity,
+        id: BuildId,
+    ) -> Result<impl Stream<Item = String> + Send + 'static + use<>> {
+        allowed_build(&mut *self.db().read().await?, who, id, Action::ReadLogs).await?;
+        Ok(self.inner.live.logs.follow_build(id))
+    }
+}
+
+pub(super) fn unreadable(error: io::Error) -> Error {
+    Error::Internal(error.into())
+}
+
+async fn allowed_build(db: &mut Connection, who: &Identity, id: BuildId, action: Action) -> Result<Build> {
+    let build = builds::get(db, id).await?.ok_or_else(|| Error::not_found("build", id))?;
+    match allowed_environment(db, who, build.environment_id, action).await {
+        Ok(_) => Ok(build),
+        Err(Error::NotFound { .. }) => Err(Error::not_found("build", id)),
+        Err(other) => Err(other),
+    }
+}
+
+/// The build of this launcher that has not ended, if there is one.
+pub(super) async fn under_way(db: &mut Connection, launcher: &Launcher) -> Result<Option<Build>> {
+    let found = builds::newest_with_status(db, launcher.environment.id, BuildStatus::InProgress, 1).await?;
+    Ok(found.into_iter().next())
+}
+
+/// Whether a build made what the launcher asks for now.
+pub(super) fn fits(build: &Build, launcher: &Launcher) -> bool {
+    match &launcher.environment.source {
+        // Without a command of the launcher's, the build must have found out how to start the app.
+        EnvironmentSource::Code { code, run } => {
+            build.code == *code && (run.command.is_some() || !build.command_given)
+        }
+        EnvironmentSource::Image(_) => false,
+    }
+}
+
+/// The newest successful build of what the launcher asks for now, if there is one.
+pub(super) async fn usable(db: &mut Connection, launcher: &Launcher) -> Result<Option<Build>> {
+    let found = builds::newest_with_status(db, launcher.environment.id, BuildStatus::Succeeded, 1).await?;
+    Ok(found.into_iter().find(|build| fits(build, launcher)))
+}
+
+/// Adds a build of what the launcher asks for now.
+pub(super) async fn insert_build(db: &mut Connection, launcher: &Launcher) -> Result<Build> {
+    let EnvironmentSource::Code { code, run } = &launcher.environment.source else {
+        return Err(Error::invalid("this environment is a container image: there is nothing to build"));
+    };
+    let build = Build {
+        id: fresh(),
+        environment_id: launcher.environment.id,
+        code: code.clone(),
+        command_given: run.command.is_some(),
+        status: BuildStatus::InProgress,
+        created_at: now(),
+        ended_at: None,
+        result: BuildResult::default(),
+    };
+    builds::insert(db, &build).await?;
+    Ok(build)
+}

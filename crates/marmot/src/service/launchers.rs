@@ -1,0 +1,479 @@
+//! Launchers: recipes for apps, and the environments they come from.
+
+use marmot_core::AppName;
+use marmot_core::id::{EnvironmentId, LauncherId, ProjectId};
+use marmot_core::name::{MAX_LENGTH, slugify};
+
+use super::error::{Error, Result};
+use super::permission::{Action, Identity, enforce};
+use super::projects::{allowed_project, description, role_of, title};
+use super::{Service, fresh, now};
+use crate::db::{Connection, DbError, launchers, projects};
+use crate::model::{
+    CodeRun, EnvVariable, Environment, EnvironmentSource, ImageSource, Launcher, LauncherKind, Page, Paged,
+    Project,
+};
+
+/// Names that an app may not have, since a host of that name means something else to people.
+const RESERVED: &[&str] = &[
+    "admin",
+    "api",
+    "app",
+    "apps",
+    "assets",
+    "auth",
+    "cdn",
+    "console",
+    "dashboard",
+    "docs",
+    "ftp",
+    "git",
+    "help",
+    "imap",
+    "localhost",
+    "login",
+    "mail",
+    "marmot",
+    "metrics",
+    "mx",
+    "ns",
+    "pop",
+    "smtp",
+    "static",
+    "status",
+    "support",
+    "test",
+    "webmail",
+    "wpad",
+    "www",
+];
+/// The most variables of one launcher.
+const MOST_VARIABLES: usize = 100;
+/// The most bytes of one variable's value.
+const LONGEST_VALUE: usize = 32 * 1024;
+/// The most bytes of any other text of an environment.
+const LONGEST_TEXT: usize = 2000;
+/// The most words of a command.
+const MOST_WORDS: usize = 100;
+/// Variables that the platform sets itself.
+const OURS: &[&str] = &["PORT", "RENKU_SESSION_PORT", "RENKU_SESSION_IP"];
+
+/// A launcher to be made.
+#[derive(Debug, Clone)]
+pub struct NewLauncher {
+    /// The project it belongs to.
+    pub project_id: ProjectId,
+    /// What people call it.
+    pub name: String,
+    /// What it is about.
+    pub description: Option<String>,
+    /// Where its program comes from.
+    pub source: EnvironmentSource,
+    /// Variables for the program.
+    pub variables: Vec<EnvVariable>,
+    /// What its replicas may use; the default class when absent.
+    pub resource_class_id: Option<i64>,
+}
+
+/// A change of a launcher. What is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct LauncherPatch {
+    /// What people call it.
+    pub name: Option<String>,
+    /// What it is about; `Some(None)` removes it.
+    pub description: Option<Option<String>>,
+    /// Where its program comes from.
+    pub source: Option<EnvironmentSource>,
+    /// Variables for the program.
+    pub variables: Option<Vec<EnvVariable>>,
+    /// What its replicas may use.
+    pub resource_class_id: Option<i64>,
+}
+
+impl Service {
+    /// Makes a launcher, and gives its app a name that nothing else will have.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Invalid`], [`Error::NotOffered`].
+    pub async fn create_launcher(&self, who: &Identity, new: NewLauncher) -> Result<Launcher> {
+        let mut db = self.db().write().await?;
+        let project = allowed_project(&mut db, who, new.project_id, Action::Change).await?;
+        let name = title("launcher's name", &new.name)?;
+        let now = now();
+        let launcher = Launcher {
+            id: fresh(),
+            project_id: project.id,
+            app_name: free_app_name(&mut db, &name, &project).await?,
+            name,
+            description: description(new.description)?,
+            kind: LauncherKind::App,
+            environment: Environment { id: fresh(), source: self.checked_source(new.source)? },
+            variables: checked_variables(new.variables)?,
+            resource_class_id: self.checked_class(new.resource_class_id)?,
+            created_by: who.signed_in()?.id,
+            created_at: now,
+            updated_at: now,
+        };
+        launchers::insert(&mut db, &launcher).await?;
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(launcher)
+    }
+
+    /// The launchers of a project, or of all projects that `who` may see, oldest first.
+    /// Values of variables are left out for those who may not change the launcher.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn launchers(
+        &self,
+        who: &Identity,
+        project: Option<ProjectId>,
+        page: Page,
+    ) -> Result<Paged<Launcher>> {
+        let mut db = self.db().read().await?;
+        if let Some(id) = project {
+            allowed_project(&mut db, who, id, Action::See).await?;
+        }
+        let (mut items, total) = launchers::list(&mut db, who.viewer(), project, page).await?;
+        // Never in lists, whoever asks: values may be secrets.
+        items.iter_mut().for_each(without_values);
+        Ok(Paged { items, page, total })
+    }
+
+    /// The launcher with this id. Values of variables are left out for those who may not change it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn launcher(&self, who: &Identity, id: LauncherId) -> Result<Launcher> {
+        let mut db = self.db().read().await?;
+        let (mut launcher, project) = allowed_launcher(&mut db, who, id, Action::See).await?;
+        if super::projects::allow(&mut db, who, &project, Action::Change, "launcher", id).await.is_err() {
+            without_values(&mut launcher);
+        }
+        Ok(launcher)
+    }
+
+    /// Changes a launcher. An active app goes on as it is: activate it again, or build, to bring the change to it.
+    ///
+    /// # Errors
+    /// As [`Self::create_launcher`].
+    pub async fn update_launcher(
+        &self,
+        who: &Identity,
+        id: LauncherId,
+        patch: LauncherPatch,
+    ) -> Result<Launcher> {
+        let mut db = self.db().write().await?;
+        let (mut launcher, _) = allowed_launcher(&mut db, who, id, Action::Change).await?;
+        if let Some(name) = patch.name {
+            launcher.name = title("launcher's name", &name)?;
+        }
+        if let Some(text) = patch.description {
+            launcher.description = description(text)?;
+        }
+        if let Some(source) = patch.source {
+            launcher.environment.source = self.checked_source(source)?;
+        }
+        if let Some(variables) = patch.variables {
+            launcher.variables = checked_variables(variables)?;
+        }
+        if let Some(class) = patch.resource_class_id {
+            launcher.resource_class_id = self.checked_class(Some(class))?;
+        }
+        launcher.updated_at = now();
+        launchers::update(&mut db, &launcher).await?;
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(launcher)
+    }
+
+    /// Deletes a launcher with its builds and revisions, and shuts its app down.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn delete_launcher(&self, who: &Identity, id: LauncherId) -> Result<()> {
+        let mut db = self.db().write().await?;
+        allowed_launcher(&mut db, who, id, Action::Change).await?;
+        launchers::delete(&mut db, id).await?;
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(())
+    }
+
+    fn checked_class(&self, id: Option<i64>) -> Result<i64> {
+        let classes = self.resource_classes();
+        let found = match id {
+            Some(id) => classes.iter().find(|class| class.id == id),
+            None => classes.iter().find(|class| class.default).or(classes.first()),
+        };
+        found.map(|class| class.id).ok_or_else(|| {
+            let known: Vec<_> =
+                classes.iter().map(|class| format!("{} ({})", class.id, class.name)).collect();
+            let given = id.unwrap_or_default();
+            Error::invalid(format!("there is no resource class {given}: choose one of {}", known.join(", ")))
+        })
+    }
+
+    fn checked_source(&self, source: EnvironmentSource) -> Result<EnvironmentSource> {
+        match &source {
+            EnvironmentSource::Code { code, run } => {
+                check_address("repository", &code.repository)?;
+                if is_local(&code.repository) && !self.options().allow_local_repositories {
+                    return Err(Error::invalid(format!(
+                        "`{}` is a path of this machine: repositories must be given as https:// or ssh:// addresses \
+                         (an operator can allow paths with `allow_local_repositories`)",
+                        cut(&code.repository)
+                    )));
+                }
+                check_text("revision", code.revision.as_deref())?;
+                if code
+                    .revision
+                    .as_deref()
+                    .is_some_and(|revision| revision.starts_with('-') || revision.is_empty())
+                {
+                    return Err(Error::invalid("`repository_revision` is no branch, tag or commit"));
+                }
+                check_context_dir(code.context_dir.as_deref())?;
+                check_run(run)?;
+            }
+            EnvironmentSource::Image(image) => {
+                check_image(image)?;
+                if !self.options().containers {
+                    return Err(Error::NotOffered {
+                        message:
+                            "container images cannot be run here: no container engine is configured (an \
+                                  operator can set `container_engine`); build the app from code instead"
+                                .to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(source)
+    }
+}
+
+fn without_values(launcher: &mut Launcher) {
+    launcher.variables.iter_mut().for_each(|variable| variable.value.clear());
+}
+
+/// The launcher with this id and its project, if `who` may do this with it.
+pub(super) async fn allowed_launcher(
+    db: &mut Connection,
+    who: &Identity,
+    id: LauncherId,
+    action: Action,
+) -> Result<(Launcher, Project)> {
+    let found = launchers::get(db, id).await?;
+    allowed(db, who, found, action, "launcher", id).await
+}
+
+/// The launcher with this environment and its project, if `who` may do this with it.
+pub(super) async fn allowed_environment(
+    db: &mut Connection,
+    who: &Identity,
+    id: EnvironmentId,
+    action: Action,
+) -> Result<(Launcher, Project)> {
+    let found = launchers::by_environment(db, id).await?;
+    allowed(db, who, found, action, "environment", id).await
+}
+
+/// The launcher whose app has this name and its project, if `who` may do this with it.
+pub(super) async fn allowed_app(
+    db: &mut Connection,
+    who: &Identity,
+    name: &AppName,
+    action: Action,
+) -> Result<(Launcher, Project)> {
+    let found = launchers::by_app_name(db, name).await?;
+    allowed(db, who, found, action, "app", name).await
+}
+
+async fn allowed(
+    db: &mut Connection,
+    who: &Identity,
+    launcher: Option<Launcher>,
+    action: Action,
+    what: &'static str,
+    which: impl ToString + Send,
+) -> Result<(Launcher, Project)> {
+    let Some(launcher) = launcher else { return Err(Error::not_found(what, which)) };
+    let Some(project) = projects::get(db, launcher.project_id).await? else {
+        return Err(Error::not_found(what, which));
+    };
+    let role = role_of(db, who, project.id).await?;
+    let decision = super::permission::decide(who, role, project.visibility, action);
+    enforce(decision, action, what, which)?;
+    Ok((launcher, project))
+}
+
+/// A name for an app that no other has: from the launcher's name, with a few random characters when that is taken.
+async fn free_app_name(db: &mut Connection, name: &str, project: &Project) -> Result<AppName> {
+    let base = slugify(name)
+        .or_else(|| slugify(&format!("{}-app", project.slug)))
+        .unwrap_or_else(|| "app".to_owned());
+    let mut candidate = base.clone();
+    for _ in 0..20 {
+        if let Ok(name) = candidate.parse::<AppName>()
+            && !RESERVED.contains(&name.as_str())
+            && !launchers::app_name_taken(db, &name).await?
+        {
+            return Ok(name);
+        }
+        let mut kept: String = base.chars().take(MAX_LENGTH - SUFFIX - 1).collect();
+        kept.truncate(kept.trim_end_matches('-').len());
+        candidate = format!("{kept}-{}", random_suffix());
+    }
+    Err(Error::conflict(format!(
+        "no free name for the app of `{name}` was found: give the launcher another name"
+    )))
+}
+
+/// Characters of the random end of a name.
+const SUFFIX: usize = 5;
+
+fn random_suffix() -> String {
+    // No vowels, so that chance writes no words.
+    const ALPHABET: &[u8; 24] = b"bcdfghjkmnpqrstvwxz23456";
+    let bytes: [u8; SUFFIX] = rand::random();
+    bytes.iter().map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
+}
+
+/// Cut to a length that fits a message.
+fn cut(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+fn check_text(what: &str, text: Option<&str>) -> Result<()> {
+    let Some(text) = text else { return Ok(()) };
+    if text.len() > LONGEST_TEXT {
+        return Err(Error::invalid(format!("`{what}` is longer than {LONGEST_TEXT} bytes")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Error::invalid(format!("`{what}` holds a control character")));
+    }
+    Ok(())
+}
+
+/// Whether the address is a path of this machine.
+fn is_local(address: &str) -> bool {
+    address.starts_with(['/', '.', '~']) || address.starts_with("file:")
+}
+
+/// Refuses what is no address of a repository. Which machines may be reached is decided when it is fetched.
+pub(super) fn check_address(what: &str, address: &str) -> Result<()> {
+    check_text(what, Some(address))?;
+    let scp_like = || {
+        address.split_once(':').is_some_and(|(host, path)| {
+            host.contains('@') && !host.starts_with('-') && !host.contains('/') && !path.is_empty()
+        })
+    };
+    let with_scheme = |scheme: &str| address.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty());
+    let fine = !address.contains(char::is_whitespace)
+        && (with_scheme("https://")
+            || with_scheme("http://")
+            || with_scheme("ssh://")
+            || is_local(address)
+            || scp_like());
+    if fine {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "`{what}`: `{}` is no address of a repository: give it as `https://host/path`, `ssh://user@host/path` or \
+         `user@host:path`",
+        cut(address)
+    )))
+}
+
+fn check_context_dir(dir: Option<&str>) -> Result<()> {
+    check_text("context_dir", dir)?;
+    let Some(dir) = dir else { return Ok(()) };
+    if dir.starts_with('/') || dir.split('/').any(|part| part == "..") {
+        return Err(Error::invalid(format!(
+            "`context_dir`: `{}` leads out of the repository: give a directory inside it, like `apps/dashboard`",
+            cut(dir)
+        )));
+    }
+    Ok(())
+}
+
+fn check_words(what: &str, words: Option<&[String]>) -> Result<()> {
+    let Some(words) = words else { return Ok(()) };
+    if words.len() > MOST_WORDS {
+        return Err(Error::invalid(format!("`{what}` has more than {MOST_WORDS} words")));
+    }
+    if words.iter().any(|word| word.contains('\0') || word.len() > LONGEST_VALUE) {
+        return Err(Error::invalid(format!("`{what}` holds a NUL character, or a word that is too long")));
+    }
+    Ok(())
+}
+
+fn check_port(port: Option<u16>) -> Result<()> {
+    if port == Some(0) {
+        return Err(Error::invalid("`port` must be from 1 to 65535"));
+    }
+    Ok(())
+}
+
+fn check_run(run: &CodeRun) -> Result<()> {
+    check_words("command", run.command.as_deref())?;
+    check_words("args", run.args.as_deref())?;
+    if run.command.as_ref().is_some_and(|command| command.first().is_none_or(String::is_empty)) {
+        return Err(Error::invalid("`command` is empty: leave it out to start what the code says"));
+    }
+    if run.args.as_ref().is_some_and(|args| !args.is_empty()) && run.command.is_none() {
+        return Err(Error::invalid("`args` needs a `command` to go with"));
+    }
+    check_port(run.port)
+}
+
+fn check_image(image: &ImageSource) -> Result<()> {
+    title("environment's name", &image.name)?;
+    check_text("container_image", Some(&image.container_image))?;
+    let reference = &image.container_image;
+    if reference.is_empty() || reference.starts_with('-') || reference.contains(char::is_whitespace) {
+        return Err(Error::invalid(format!(
+            "`container_image`: `{}` is no image reference, like `ghcr.io/org/app:1.2`",
+            cut(reference)
+        )));
+    }
+    check_words("command", image.command.as_deref())?;
+    check_words("args", image.args.as_deref())?;
+    check_text("working_directory", image.working_directory.as_deref())?;
+    check_text("default_url", image.default_url.as_deref())?;
+    if image.default_url.as_deref().is_some_and(|path| !path.starts_with('/') || path.starts_with("//")) {
+        return Err(Error::invalid("`default_url` must be a path that begins with one `/`"));
+    }
+    check_port(Some(image.port))
+}
+
+fn checked_variables(variables: Vec<EnvVariable>) -> Result<Vec<EnvVariable>> {
+    if variables.len() > MOST_VARIABLES {
+        return Err(Error::invalid(format!("a launcher may have {MOST_VARIABLES} variables at most")));
+    }
+    for (index, EnvVariable { name, value }) in variables.iter().enumerate() {
+        let starts_well = name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
+        let goes_on_well = name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+        if !starts_well || !goes_on_well || name.len() > 255 {
+            return Err(Error::invalid(format!(
+                "`{}` is no name of a variable: use letters, digits and `_`, and no digit first",
+                cut(name)
+            )));
+        }
+        if OURS.contains(&name.as_str()) || name.starts_with("MARMOT_") {
+            return Err(Error::invalid(format!(
+                "the variable `{name}` is set by the platform: choose another name"
+            )));
+        }
+        if variables[..index].iter().any(|earlier| earlier.name == *name) {
+            return Err(Error::invalid(format!("the variable `{name}` is given twice")));
+        }
+        if value.contains('\0') || value.len() > LONGEST_VALUE {
+            return Err(Error::invalid(format!(
+                "the value of the variable `{name}` holds a NUL character, or more than {LONGEST_VALUE} bytes"
+            )));
+        }
+    }
+    Ok(variables)
+}

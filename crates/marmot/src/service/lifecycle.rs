@@ -1,0 +1,208 @@
+//! What the lifecycle loop reads from the database and notes in it. Each note is idempotent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use marmot_core::AppName;
+use marmot_core::id::{BuildId, RevisionId, UserId};
+
+use super::apps::insert_revision;
+use super::error::{Error, Result};
+use super::{Service, now};
+use crate::db::projects::Viewer;
+use crate::db::{DbError, apps, builds, events, launchers, projects};
+use crate::model::{
+    App, AppEvent, Build, BuildResult, BuildStatus, EnvironmentSource, Launcher, Page, Program, Project,
+    Revision, Visibility,
+};
+
+/// How many of a launcher's last revisions can be rolled back to.
+pub(super) const REVISIONS_KEPT: u32 = 5;
+
+/// Everything that should be, at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Picture {
+    /// The apps that are on.
+    pub apps: Vec<ActiveApp>,
+    /// The builds that should be done.
+    pub builds: Vec<Build>,
+    /// The finished builds whose results must stay.
+    pub kept_builds: BTreeSet<BuildId>,
+    /// Every app's address that means something, on or off.
+    pub addresses: Vec<Address>,
+}
+
+/// An app that is on.
+#[derive(Debug, Clone)]
+pub struct ActiveApp {
+    /// The app. [`App::awaits`] is also set after that build failed.
+    pub app: App,
+    /// Its launcher.
+    pub launcher: Launcher,
+    /// What it should run; absent while its first build is under way or has failed.
+    pub revision: Option<Revision>,
+    /// The build that becomes its next revision: in progress, failed or cancelled.
+    pub awaited: Option<Build>,
+}
+
+/// An address that means something.
+#[derive(Debug, Clone)]
+pub struct Address {
+    /// The first label of its host.
+    pub app: AppName,
+    /// What people call it.
+    pub title: String,
+    /// Who may open it; absent for everybody.
+    pub people: Option<BTreeSet<UserId>>,
+    /// It is on.
+    pub on: bool,
+}
+
+/// How a build ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildEnd {
+    /// It has a result.
+    Succeeded(BuildResult),
+    /// It has none.
+    Failed(BuildResult),
+    /// It was called off.
+    Cancelled,
+}
+
+impl Service {
+    /// Everything that should be, read in one transaction.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn picture(&self) -> Result<Picture> {
+        // For writing, so that it is one moment on both databases.
+        let mut db = self.db().write().await?;
+        let every = Page { page: 1, per_page: u32::MAX };
+        let by_id = |(found, _): (Vec<Launcher>, u64)| -> BTreeMap<_, _> {
+            found.into_iter().map(|launcher| (launcher.id, launcher)).collect()
+        };
+        let launchers = by_id(launchers::list(&mut db, Viewer::Administrator, None, every).await?);
+        let mut active = Vec::new();
+        for app in apps::all(&mut db).await? {
+            let Some(launcher) = launchers.get(&app.launcher_id).cloned() else { continue };
+            let revision = match app.wanted {
+                Some(id) => apps::revision(&mut db, id).await?,
+                None => None,
+            };
+            let awaited = match app.awaits {
+                Some(id) => builds::get(&mut db, id).await?,
+                None => None,
+            };
+            active.push(ActiveApp { app, launcher, revision, awaited });
+        }
+        let on: BTreeSet<_> = active.iter().map(|active| active.launcher.id).collect();
+        let (all_projects, _) =
+            projects::list(&mut db, Viewer::Administrator, &Default::default(), every).await?;
+        let all_projects: BTreeMap<_, _> =
+            all_projects.into_iter().map(|project| (project.id, project)).collect();
+        let mut members = projects::all_members(&mut db).await?;
+        let admins: BTreeSet<_> = crate::db::users::all(&mut db)
+            .await?
+            .into_iter()
+            .filter(|user| user.is_admin)
+            .map(|user| user.id)
+            .collect();
+        let mut people = |project: &Project| match project.visibility {
+            Visibility::Public => None,
+            Visibility::Private => Some(&*members.entry(project.id).or_default() | &admins),
+        };
+        let addresses = launchers.values().filter_map(|launcher| {
+            Some(Address {
+                app: launcher.app_name.clone(),
+                title: launcher.name.clone(),
+                people: people(all_projects.get(&launcher.project_id)?),
+                on: on.contains(&launcher.id),
+            })
+        });
+        let addresses = addresses.collect();
+        let pending = builds::with_status(&mut db, BuildStatus::InProgress).await?;
+        let kept_builds = builds::kept(&mut db, REVISIONS_KEPT).await?.into_iter().collect();
+        Ok(Picture { apps: active, builds: pending, kept_builds, addresses })
+    }
+
+    /// Notes how a build ended, and gives the app that waits for it its next revision. `false` when the end was known
+    /// or the build is gone: then nothing changes.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn build_ended(&self, id: BuildId, end: BuildEnd) -> Result<bool> {
+        let (status, result) = match end {
+            BuildEnd::Succeeded(result) => (BuildStatus::Succeeded, result),
+            BuildEnd::Failed(result) => (BuildStatus::Failed, result),
+            BuildEnd::Cancelled => (BuildStatus::Cancelled, BuildResult::default()),
+        };
+        let mut db = self.db().write().await?;
+        if !builds::end(&mut db, id, status, &result, now()).await? {
+            return Ok(false);
+        }
+        let Some(build) = builds::get(&mut db, id).await? else { return Ok(false) };
+        let launcher = launchers::by_environment(&mut db, build.environment_id).await?;
+        if let Some(launcher) = &launcher {
+            self.promote(&mut db, launcher, &build).await?;
+        }
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(true)
+    }
+
+    /// Makes a build that ended the next revision of the app that waits for it, or notes that it failed.
+    async fn promote(
+        &self,
+        db: &mut crate::db::Connection,
+        launcher: &Launcher,
+        build: &Build,
+    ) -> Result<()> {
+        let waits = apps::of_launcher(db, launcher.id).await?.is_some_and(|app| app.awaits == Some(build.id));
+        if !waits {
+            return Ok(());
+        }
+        let event =
+            |kind: &str, message: String| AppEvent { at: now(), kind: kind.to_owned(), message, by: None };
+        let event = match (build.status, &launcher.environment.source) {
+            (BuildStatus::Succeeded, EnvironmentSource::Code { run, .. }) => {
+                let program = Program::Built { build: build.id, run: run.clone() };
+                let revision = insert_revision(db, launcher, program).await?;
+                apps::set_wanted(db, launcher.id, Some(revision), None).await?;
+                let commit: String =
+                    build.result.commit.as_deref().unwrap_or_default().chars().take(10).collect();
+                event("built", format!("was built from {commit}"))
+            }
+            (BuildStatus::Failed, _) => event(
+                "build_failed",
+                build.result.reason.clone().unwrap_or_else(|| "could not be built".to_owned()),
+            ),
+            _ => event("build_cancelled", "its build was cancelled".to_owned()),
+        };
+        Ok(events::insert(db, &ulid::Ulid::generate().to_string(), launcher.id, &event).await?)
+    }
+
+    /// Notes that a replica of this revision was ready: from now on it is known to boot. `false` when that was known.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn revision_ready(&self, id: RevisionId) -> Result<bool> {
+        let news = apps::revision_ready(&mut *self.db().read().await?, id, now()).await?;
+        if news {
+            self.wrote();
+        }
+        Ok(news)
+    }
+
+    /// Notes something that happened to an app, for people to read. An app whose launcher is gone is no error.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn note_event(&self, app: &AppName, event: AppEvent) -> Result<()> {
+        let mut db = self.db().write().await?;
+        let Some(launcher) = launchers::by_app_name(&mut db, app).await? else { return Ok(()) };
+        match events::insert(&mut db, &ulid::Ulid::generate().to_string(), launcher.id, &event).await {
+            Ok(()) => Ok(db.commit().await.map_err(DbError::from)?),
+            Err(DbError::Dangling(_)) => Ok(()),
+            Err(other) => Err(Error::from(other)),
+        }
+    }
+}

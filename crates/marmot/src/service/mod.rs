@@ -1,0 +1,173 @@
+//! What the product can do. The API and the pages call this and nothing else.
+//!
+//! Every operation takes the [`Identity`] of who asks, and decides by [`permission`] whether it may be done. What it
+//! returns is up to date: phases are derived on the spot from the database, the engine's picture and the demand.
+
+mod accounts;
+mod app_view;
+mod apps;
+mod builds;
+mod changes;
+mod error;
+mod launchers;
+mod lifecycle;
+mod passwords;
+pub mod permission;
+mod projects;
+mod tries;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use marmot_core::{AppName, Clock, Demand};
+use marmot_engine::Observed;
+use marmot_engine::logs::Logs;
+use tokio::sync::watch;
+
+pub use accounts::{NewUser, SignedIn};
+pub use app_view::{AppState, AppView, BuildView, Can, Failure, LauncherView, ReplicaView};
+pub use changes::Changes;
+pub use error::{Error, Result};
+pub use launchers::{LauncherPatch, NewLauncher};
+pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
+pub use permission::{Action, Identity};
+pub use projects::{MemberChange, NewProject, ProjectPatch};
+
+use crate::db::Db;
+pub use crate::db::projects::Filter as ProjectFilter;
+use crate::model::ResourceClass;
+
+/// The engine's side, as far as the service needs it.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// What the engine sees.
+    pub observed: watch::Receiver<Arc<Observed>>,
+    /// One counter per app.
+    pub demands: Demands,
+    /// Tells the time that [`Demand`] counts in.
+    pub clock: Clock,
+    /// The logs of apps and builds.
+    pub logs: Logs,
+}
+
+/// One [`Demand`] per app, the same for all of its life in this process: shared by gateway, engine and service.
+#[derive(Debug, Clone, Default)]
+pub struct Demands(Arc<Mutex<HashMap<AppName, Arc<Demand>>>>);
+
+impl Demands {
+    /// The counter of this app, made when it is asked for the first time.
+    pub fn of(&self, app: &AppName) -> Arc<Demand> {
+        let mut demands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(demands.entry(app.clone()).or_default())
+    }
+
+    /// Forgets the counters of apps that `keep` does not name and that nobody else holds.
+    pub fn retain(&self, keep: impl Fn(&AppName) -> bool) {
+        let mut demands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        demands.retain(|app, demand| keep(app) || Arc::strong_count(demand) > 1);
+    }
+}
+
+/// What an installation offers.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The platform's own address, without a slash at its end: `http://localhost:8080`.
+    pub public_url: String,
+    /// `http` or `https`, for apps.
+    pub apps_scheme: String,
+    /// The domain of apps with its port, where that is not the scheme's own: `localhost:8080`.
+    pub apps_authority: String,
+    /// Code may come from a path of this machine.
+    pub allow_local_repositories: bool,
+    /// Container images can be run.
+    pub containers: bool,
+    /// What replicas may use.
+    pub resource_classes: Vec<ResourceClass>,
+}
+
+impl Options {
+    /// The address people open an app at, without a path.
+    pub fn app_url(&self, app: &AppName) -> String {
+        format!("{}://{app}.{}", self.apps_scheme, self.apps_authority)
+    }
+}
+
+/// What the product can do. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    db: Db,
+    live: Live,
+    options: Options,
+    /// Counts what was written, for those who wait for news.
+    written: watch::Sender<u64>,
+    passwords: passwords::Passwords,
+    tries: tries::Tries,
+}
+
+impl Service {
+    /// The service over this database and engine.
+    pub fn new(db: Db, live: Live, options: Options) -> Self {
+        let inner = Inner {
+            db,
+            live,
+            options,
+            written: watch::Sender::new(0),
+            passwords: passwords::Passwords::new(),
+            tries: tries::Tries::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// What this installation offers.
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// What replicas may use: the choices for a launcher.
+    pub fn resource_classes(&self) -> &[ResourceClass] {
+        &self.inner.options.resource_classes
+    }
+
+    /// One counter per app.
+    pub fn demands(&self) -> &Demands {
+        &self.inner.live.demands
+    }
+
+    /// What the engine sees at the moment.
+    pub fn observed(&self) -> Arc<Observed> {
+        Arc::clone(&self.inner.live.observed.borrow())
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<()> {
+        Ok(self.inner.db.ping().await?)
+    }
+
+    fn db(&self) -> &Db {
+        &self.inner.db
+    }
+
+    /// To be called after every committed change that others may want to see.
+    fn wrote(&self) {
+        self.inner.written.send_modify(|version| *version = version.wrapping_add(1));
+    }
+}
+
+/// The time on the wall clock, as the database stores it: to the millisecond.
+fn now() -> Timestamp {
+    Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap_or_default()
+}
+
+/// A fresh id.
+fn fresh<Id: From<u128>>() -> Id {
+    Id::from(ulid::Ulid::generate().into())
+}
