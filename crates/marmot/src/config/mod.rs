@@ -1,0 +1,322 @@
+//! Settings: what they are, where they come from, and clear refusals of wrong ones.
+//!
+//! Each is described once, in the table below, and can be given as a flag, a `MARMOT_…` variable or a key of the
+//! file. `docs/configuration.md` is made from the same table.
+
+mod flags;
+mod sources;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use flags::Flags;
+pub use sources::{Origin as Place, Sources};
+use values::Value;
+pub use values::{Bytes, Confinement, Domain, LogFilter, LogFormat, OnStop, Origin};
+
+use crate::model::{ResourceClass, Secret};
+use crate::service::Options;
+
+/// A wrong setting. Says which, where it was given, what was given, and what is allowed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value that is not allowed.
+    #[error("setting `{name}` ({origin}) is `{given}`: it must be {allowed}")]
+    Value {
+        /// Which setting.
+        name: &'static str,
+        /// Where it was given.
+        origin: Place,
+        /// What was given; hidden where it may be a secret.
+        given: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+    /// A key that is no setting.
+    #[error(
+        "`{name}` ({origin}) is no setting{}",
+        nearest.map(|nearest| format!(": did you mean `{nearest}`?")).unwrap_or_default()
+    )]
+    Unknown {
+        /// The key.
+        name: String,
+        /// Where it was given.
+        origin: Place,
+        /// The setting it looks like.
+        nearest: Option<&'static str>,
+    },
+    /// A table or list where one value belongs.
+    #[error("setting `{name}` ({origin}) must be one value: text, a number, `true` or `false`")]
+    Shape {
+        /// Which setting.
+        name: String,
+        /// Where it was given.
+        origin: Place,
+    },
+    /// Resource classes that make no sense.
+    #[error("`resource_classes` ({origin}): {message}")]
+    Classes {
+        /// Where they were given.
+        origin: Place,
+        /// What is wrong.
+        message: String,
+    },
+    /// The file is no TOML.
+    #[error("the settings {origin} cannot be read: {message}")]
+    Syntax {
+        /// Where.
+        origin: Place,
+        /// What is wrong.
+        message: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the settings in `{}`", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no place for data.
+    #[error("there is no home directory to keep data in: set `data_dir`")]
+    NoHome,
+}
+
+/// One setting, as the reference describes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Described {
+    /// Its name in the file.
+    pub name: &'static str,
+    /// What the flag's value is called.
+    pub shape: &'static str,
+    /// The default; empty for none.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static [&'static str],
+    /// What is allowed.
+    pub allowed: &'static str,
+}
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty = $default:literal, $shape:literal;)*) => {
+        /// The settings of a server.
+        #[derive(Debug, Clone)]
+        pub struct Settings {
+            $($(#[doc = $doc])+ pub $name: $kind,)*
+            /// What replicas may use.
+            pub resource_classes: Vec<ResourceClass>,
+        }
+
+        /// Every setting that can be given as text, in the order of the reference.
+        pub const SETTINGS: &[Described] = &[$(Described {
+            name: stringify!($name),
+            shape: $shape,
+            default: $default,
+            help: &[$($doc),+],
+            allowed: <$kind as Value>::ALLOWED,
+        }),*];
+
+        fn read(sources: &Sources, resource_classes: Vec<ResourceClass>) -> Result<Settings, ConfigError> {
+            Ok(Settings { $($name: value(sources, stringify!($name), $default)?,)* resource_classes })
+        }
+    };
+}
+
+settings! {
+    /// Address and port to listen on, for pages, API and apps.
+    listen: SocketAddr = "127.0.0.1:8080", "ADDR:PORT";
+    /// The platform's own domain.
+    domain: Domain = "localhost", "DOMAIN";
+    /// The domain below which each app has its host: `NAME.DOMAIN`. By default `domain`. Apps are other people's code:
+    /// on a server it should be a domain of its own, not one below the platform's.
+    apps_domain: Option<Domain> = "", "DOMAIN";
+    /// The address people reach the platform at, where something in front of it changes scheme or port.
+    /// By default `http://`, `domain` and the port of `listen`.
+    public_url: Option<Origin> = "", "URL";
+    /// Where everything is kept. By default `marmot` in the user's data directory (`XDG_DATA_HOME`).
+    data_dir: Option<PathBuf> = "", "DIR";
+    /// The database. By default a SQLite file in the data directory.
+    database_url: Option<Secret> = "", "URL";
+    /// An app that nobody uses for this long falls asleep.
+    idle_after: Duration = "2m", "DURATION";
+    /// A hibernated replica is stopped after this long.
+    stop_after: Duration = "12h", "DURATION";
+    /// A replica that does not answer on its port within this time has failed.
+    start_timeout: Duration = "2m", "DURATION";
+    /// How long a replica that is going away may finish its requests.
+    drain_timeout: Duration = "30s", "DURATION";
+    /// How long the server may finish requests under way when it is stopped.
+    stop_timeout: Duration = "20s", "DURATION";
+    /// What happens to replicas when the server stops: `keep` lets them go on for the next server, `stop` ends them.
+    replicas_on_stop: OnStop = "stop", "keep|stop";
+    /// How much memory hibernated replicas may hold together. By default a quarter of the machine's.
+    memory_budget: Option<Bytes> = "", "SIZE";
+    /// How many builds may run at the same time. By default as many as there are cores.
+    builds_at_once: Option<u32> = "", "NUMBER";
+    /// Whether code may come from paths of this machine: everybody who may make a launcher can then read what the
+    /// server can.
+    allow_local_repositories: bool = "false", "BOOL";
+    /// Whether apps are shut off from the machine and each other: `auto` does what the machine allows.
+    confinement: Confinement = "auto", "auto|none";
+    /// The socket of a Docker-compatible engine that runs container images, like `/run/podman/podman.sock`.
+    /// Without one, apps come from code only.
+    container_engine: Option<PathBuf> = "", "SOCKET";
+    /// How log lines are written.
+    log_format: LogFormat = "text", "text|json";
+    /// Which log lines are written.
+    log: LogFilter = "info", "FILTER";
+}
+
+fn value<T: Value>(sources: &Sources, name: &'static str, default: &str) -> Result<T, ConfigError> {
+    let (text, origin) = sources.find(name).unwrap_or((default, Place::Default));
+    T::parse(text.trim()).ok_or_else(|| ConfigError::Value {
+        name,
+        origin,
+        // A database's address may carry a password.
+        given: if name == "database_url" { "…".to_owned() } else { text.chars().take(80).collect() },
+        allowed: T::ALLOWED,
+    })
+}
+
+fn is_setting(name: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.name == name)
+}
+
+/// The name of a setting's variable.
+fn variable(name: &str) -> String {
+    format!("MARMOT_{}", name.to_ascii_uppercase())
+}
+
+/// The setting whose name looks most like this one, if any does.
+fn nearest(name: &str) -> Option<&'static str> {
+    let normal = name.to_ascii_lowercase().replace('-', "_");
+    let likeness = |known: &str| strsim::jaro_winkler(&normal, known);
+    let names = SETTINGS.iter().map(|setting| setting.name).chain(["resource_classes"]);
+    let best = names.max_by(|left, right| likeness(left).total_cmp(&likeness(right)))?;
+    (likeness(best) > 0.75).then_some(best)
+}
+
+impl Settings {
+    /// The settings from what was given.
+    ///
+    /// # Errors
+    /// Names the first wrong one.
+    pub fn resolve(sources: &Sources) -> Result<Self, ConfigError> {
+        let classes = sources.resource_classes.as_ref().map(|(classes, _)| classes.clone());
+        read(sources, classes.unwrap_or_else(ResourceClass::standard))
+    }
+
+    /// The directory where everything is kept.
+    ///
+    /// # Errors
+    /// When none is set and there is no home directory.
+    pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
+        if let Some(dir) = &self.data_dir {
+            return Ok(dir.clone());
+        }
+        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let data =
+            absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
+        Ok(data.ok_or(ConfigError::NoHome)?.join("marmot"))
+    }
+
+    /// The domain below which each app has its host.
+    pub fn apps_domain(&self) -> &Domain {
+        self.apps_domain.as_ref().unwrap_or(&self.domain)
+    }
+
+    /// The address people reach the platform at. `listen`: the address that is really listened on, since the port
+    /// that is asked for may be 0.
+    pub fn public_url(&self, listen: SocketAddr) -> Origin {
+        self.public_url.clone().unwrap_or_else(|| {
+            let authority = match listen.port() {
+                80 => self.domain.to_string(),
+                port => format!("{}:{port}", self.domain),
+            };
+            Origin { scheme: "http".to_owned(), authority }
+        })
+    }
+
+    /// What the service needs to know of them.
+    pub fn options(&self, listen: SocketAddr) -> Options {
+        let public = self.public_url(listen);
+        let port = public.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Options {
+            apps_authority: format!("{}{port}", self.apps_domain()),
+            apps_scheme: public.scheme.clone(),
+            public_url: public.to_string(),
+            allow_local_repositories: self.allow_local_repositories,
+            containers: self.container_engine.is_some(),
+            resource_classes: self.resource_classes.clone(),
+        }
+    }
+
+    /// What is allowed but most likely not meant, to be said once at the start.
+    pub fn warnings(&self, sources: &Sources) -> Vec<String> {
+        let mut warnings: Vec<String> = sources
+            .unknown_variables()
+            .map(|name| {
+                let hint = nearest(name).map(|nearest| format!(": did you mean `{}`?", variable(nearest)));
+                format!("the variable `{}` is no setting{}", variable(name), hint.unwrap_or_default())
+            })
+            .collect();
+        let local = self.domain.as_str() == "localhost";
+        let shared = match &self.apps_domain {
+            None => !local,
+            Some(apps) => *apps == self.domain || apps.is_below(&self.domain),
+        };
+        if shared && !local {
+            warnings.push(format!(
+                "apps are served below the platform's own domain `{}`: an app could set cookies for it; give \
+                 `apps_domain` a domain of its own",
+                self.domain
+            ));
+        }
+        warnings
+    }
+}
+
+/// The reference of all settings, as `docs/configuration.md` has it.
+pub fn reference() -> String {
+    use std::fmt::Write as _;
+    let mut text = String::from(
+        "# Settings\n\n<!-- Made from the table in crates/marmot/src/config; `MARMOT_UPDATE=1 cargo test -p marmot \
+         configuration` writes it again. -->\n\nEach can be given as a flag of `marmot serve`, as a variable, or as a \
+         key of the TOML file that `--config FILE`\n(or `MARMOT_CONFIG`) names. Flags win over variables, variables \
+         over the file. A wrong setting is refused at the start.\n",
+    );
+    for Described { name, shape, default, help, allowed } in SETTINGS {
+        let flag = name.replace('_', "-");
+        let variable = variable(name);
+        let help: Vec<_> = help.iter().map(|line| line.trim()).collect();
+        let default = if default.is_empty() { "not set".to_owned() } else { format!("`{default}`") };
+        let _ = write!(
+            text,
+            "\n## `{name}`\n\n{}\n\n- flag `--{flag} {shape}`, variable `{variable}`\n- default: {default}\n- allowed: {allowed}\n",
+            help.join("\n")
+        );
+    }
+    text.push_str(
+        "\n## `resource_classes`\n\nWhat replicas may use: the choices for a launcher. In the file only.\n\n```toml\n",
+    );
+    for class in ResourceClass::standard() {
+        let _ = write!(
+            text,
+            "[[resource_classes]]\nid = {}\nname = \"{}\"\ncpu_millis = {}   # thousandths of a core\nmemory_mib = {}\n{}\n",
+            class.id,
+            class.name,
+            class.cpu_millis,
+            class.memory_mib,
+            if class.default { "default = true\n" } else { "" }
+        );
+    }
+    text.truncate(text.trim_end().len());
+    text.push_str("\n```\n");
+    text
+}
+
+#[cfg(test)]
+mod tests;

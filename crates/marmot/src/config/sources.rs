@@ -1,0 +1,159 @@
+//! Where settings come from: flags, environment, file. Each value remembers its place, for the error that names it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::ConfigError;
+use crate::model::ResourceClass;
+
+/// Where a value was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// On the command line.
+    Flag(String),
+    /// In the environment.
+    Variable(String),
+    /// In the file.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// Nowhere: it is the default.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "from the flag `{flag}`"),
+            Self::Variable(name) => write!(f, "from the variable `{name}`"),
+            Self::File { path, line } => write!(f, "from {}:{line}", path.display()),
+            Self::Default => f.write_str("the default"),
+        }
+    }
+}
+
+/// All that was given.
+#[derive(Debug, Default)]
+pub struct Sources {
+    flags: BTreeMap<String, String>,
+    variables: BTreeMap<String, String>,
+    file: BTreeMap<String, (String, Origin)>,
+    /// From the file only.
+    pub(super) resource_classes: Option<(Vec<ResourceClass>, Origin)>,
+}
+
+impl Sources {
+    /// Nothing given.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With what was given on the command line, by the setting's name.
+    pub fn flags(mut self, flags: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.flags.extend(flags);
+        self
+    }
+
+    /// With the `MARMOT_…` variables among these.
+    pub fn variables(mut self, all: impl IntoIterator<Item = (String, String)>) -> Self {
+        let ours = all.into_iter().filter_map(|(name, value)| {
+            let name = name.strip_prefix("MARMOT_")?.to_ascii_lowercase();
+            Some((name, value))
+        });
+        self.variables.extend(ours);
+        self
+    }
+
+    /// With the file at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no TOML, or has a key that is no setting.
+    pub fn file(self, path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        self.file_text(path, &text)
+    }
+
+    /// With the text of a file.
+    ///
+    /// # Errors
+    /// As [`Self::file`].
+    pub fn file_text(mut self, path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let at = |offset: usize| Origin::File {
+            path: path.to_owned(),
+            line: 1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|&&byte| byte == b'\n').count(),
+        };
+        let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
+            origin: at(error.span().map_or(0, |span| span.start)),
+            message: error.message().to_owned(),
+        })?;
+        for (key, value) in table.into_inner() {
+            let origin = at(key.span().start);
+            let name = key.into_inner().to_string();
+            if name == "resource_classes" {
+                let classes = resource_classes(value.into_inner(), &origin)?;
+                self.resource_classes = Some((classes, origin));
+                continue;
+            }
+            if !super::is_setting(&name) {
+                return Err(ConfigError::Unknown { nearest: super::nearest(&name), name, origin });
+            }
+            let given = match value.into_inner() {
+                DeValue::String(text) => text.to_string(),
+                DeValue::Integer(number) => number.to_string(),
+                DeValue::Boolean(flag) => flag.to_string(),
+                _ => return Err(ConfigError::Shape { name, origin }),
+            };
+            self.file.insert(name, (given, origin));
+        }
+        Ok(self)
+    }
+
+    /// The text of a setting and where it was given: flags win over variables over the file.
+    pub(super) fn find(&self, name: &str) -> Option<(&str, Origin)> {
+        if let Some(text) = self.flags.get(name) {
+            return Some((text, Origin::Flag(format!("--{}", name.replace('_', "-")))));
+        }
+        if let Some(text) = self.variables.get(name) {
+            return Some((text, Origin::Variable(super::variable(name))));
+        }
+        self.file.get(name).map(|(text, origin)| (text.as_str(), origin.clone()))
+    }
+
+    /// `MARMOT_…` variables that are no settings: most likely typing errors.
+    pub(super) fn unknown_variables(&self) -> impl Iterator<Item = &str> {
+        // These belong to the command-line client, and to what an app is told.
+        const OTHERS: &[&str] = &["config", "url", "token", "app_name", "app_url"];
+        let names = self.variables.keys().map(String::as_str);
+        names.filter(|name| !super::is_setting(name) && !OTHERS.contains(name))
+    }
+}
+
+fn resource_classes(value: DeValue<'_>, origin: &Origin) -> Result<Vec<ResourceClass>, ConfigError> {
+    use serde::Deserialize as _;
+    let refused = |message: String| ConfigError::Classes { origin: origin.clone(), message };
+    let classes =
+        Vec::<ResourceClass>::deserialize(toml::de::ValueDeserializer::from(toml::Spanned::new(0..0, value)))
+            .map_err(|error| refused(error.message().to_owned()))?;
+    if classes.is_empty() {
+        return Err(refused("there must be one at least".to_owned()));
+    }
+    for (index, class) in classes.iter().enumerate() {
+        if classes[..index].iter().any(|earlier| earlier.id == class.id) {
+            return Err(refused(format!("the id {} is given twice", class.id)));
+        }
+        if class.cpu_millis == 0 || class.memory_mib < 16 {
+            return Err(refused(format!(
+                "`{}` needs some `cpu_millis`, and 16 `memory_mib` at least",
+                class.name
+            )));
+        }
+    }
+    Ok(classes)
+}

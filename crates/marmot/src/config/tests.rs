@@ -1,0 +1,121 @@
+//! Settings from flags, variables and files, and what is said of wrong ones.
+
+use std::path::Path;
+
+use super::*;
+
+fn pair(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+fn with_file(text: &str) -> Result<Settings, ConfigError> {
+    Settings::resolve(&Sources::new().file_text(Path::new("marmot.toml"), text)?)
+}
+
+fn refusal(text: &str) -> String {
+    with_file(text).unwrap_err().to_string()
+}
+
+#[test]
+fn without_anything_the_defaults_hold() {
+    let settings = Settings::resolve(&Sources::new()).unwrap();
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.idle_after, Duration::from_secs(120));
+    assert_eq!(settings.public_url(settings.listen).to_string(), "http://localhost:8080");
+    let options = settings.options(settings.listen);
+    assert_eq!(options.app_url(&"iris".parse().unwrap()), "http://iris.localhost:8080");
+    assert_eq!(settings.warnings(&Sources::new()), [""; 0]);
+}
+
+#[test]
+fn flags_win_over_variables_over_the_file_over_the_defaults() {
+    let path = Path::new("marmot.toml");
+    let sources = || {
+        Sources::new()
+            .file_text(
+                path,
+                "idle_after = '1m'\nstop_after = '1h'\nstart_timeout = '1m'\nallow_local_repositories = true",
+            )
+            .unwrap()
+    };
+    let variables = [pair("MARMOT_IDLE_AFTER", "2s"), pair("MARMOT_STOP_AFTER", "2h"), pair("HOME", "/root")];
+    let sources = sources().variables(variables).flags([pair("idle_after", "3s")]);
+    let settings = Settings::resolve(&sources).unwrap();
+    let seconds =
+        [settings.idle_after, settings.stop_after, settings.start_timeout].map(|time| time.as_secs());
+    assert_eq!(seconds, [3, 7200, 60]);
+    assert!(settings.allow_local_repositories);
+}
+
+#[test]
+fn a_wrong_value_is_refused_with_its_name_its_place_and_what_is_allowed() {
+    insta::assert_snapshot!(refusal("\n# comment\nidle_after = 5"), @"setting `idle_after` (from marmot.toml:3) is `5`: it must be a duration like `500ms`, `90s`, `2m`, `12h` or `1h30m`, more than zero");
+    let variable = Sources::new().variables([pair("MARMOT_LISTEN", "8080")]);
+    insta::assert_snapshot!(Settings::resolve(&variable).unwrap_err().to_string(), @"setting `listen` (from the variable `MARMOT_LISTEN`) is `8080`: it must be an IP address and a port, like `127.0.0.1:8080` or `[::]:8080`");
+    let flag = Sources::new().flags([pair("memory_budget", "lots")]);
+    insta::assert_snapshot!(Settings::resolve(&flag).unwrap_err().to_string(), @"setting `memory_budget` (from the flag `--memory-budget`) is `lots`: it must be a size in bytes, or like `512M` or `4G` (K, M, G and T are powers of 1024)");
+}
+
+#[test]
+fn a_password_in_the_address_of_the_database_is_not_repeated() {
+    let refusal = refusal("database_url = 'mysql://marmot:hunter2@db/marmot'");
+    assert!(!refusal.contains("hunter2"), "{refusal}");
+    let settings = with_file("database_url = 'postgres://marmot:hunter2@db/marmot'").unwrap();
+    assert!(!format!("{settings:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_file_with_an_unknown_key_is_refused_with_the_nearest_known_one() {
+    insta::assert_snapshot!(refusal("listen = '127.0.0.1:1'\nidle_afer = '5s'"), @"`idle_afer` (from marmot.toml:2) is no setting: did you mean `idle_after`?");
+    insta::assert_snapshot!(refusal("data-dir = '/srv'"), @"`data-dir` (from marmot.toml:1) is no setting: did you mean `data_dir`?");
+    insta::assert_snapshot!(refusal("xyzzy = 1"), @"`xyzzy` (from marmot.toml:1) is no setting");
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_refused_with_the_line() {
+    let refusal = refusal("listen = '127.0.0.1:1'\nidle_after 5s");
+    assert!(refusal.contains("marmot.toml:2"), "{refusal}");
+    assert!(with_file("idle_after = ['5s']").unwrap_err().to_string().contains("must be one value"));
+}
+
+#[test]
+fn resource_classes_come_from_the_file() {
+    let class = "[[resource_classes]]\nid = 7\nname = 'tiny'\ncpu_millis = 250\nmemory_mib = 256\n";
+    let settings = with_file(class).unwrap();
+    assert_eq!(settings.resource_classes.iter().map(|class| class.id).collect::<Vec<_>>(), [7]);
+    assert!(refusal(&format!("{class}{class}")).contains("the id 7 is given twice"));
+    assert!(refusal("resource_classes = []").contains("one at least"));
+    assert!(refusal(&format!("{class}gpu = 1\n")).contains("unknown field `gpu`"));
+}
+
+#[test]
+fn apps_below_the_platforms_own_domain_are_warned_about() {
+    let warnings = |text| with_file(text).unwrap().warnings(&Sources::new()).len();
+    assert_eq!(warnings("domain = 'marmot.example.org'"), 1);
+    assert_eq!(warnings("domain = 'marmot.example.org'\napps_domain = 'apps.marmot.example.org'"), 1);
+    assert_eq!(warnings("domain = 'marmot.example.org'\napps_domain = 'marmot-apps.example'"), 0);
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_warned_about() {
+    let sources = Sources::new().variables([pair("MARMOT_IDLEAFTER", "5s"), pair("MARMOT_TOKEN", "x")]);
+    let warnings = Settings::resolve(&sources).unwrap().warnings(&sources);
+    assert_eq!(
+        warnings,
+        ["the variable `MARMOT_IDLEAFTER` is no setting: did you mean `MARMOT_IDLE_AFTER`?"]
+    );
+}
+
+#[test]
+fn the_configuration_reference_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    if std::env::var_os("MARMOT_UPDATE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, reference()).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == reference(),
+        "docs/configuration.md is out of date: MARMOT_UPDATE=1 cargo test -p marmot configuration"
+    );
+}

@@ -1,0 +1,315 @@
+//! What the text of a setting may be: durations, sizes, addresses, choices.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::Secret;
+
+/// A value that is given as text.
+pub(super) trait Value: Sized {
+    /// What is allowed, as words that follow *it must be*.
+    const ALLOWED: &'static str;
+
+    /// Reads the text; `None` when it is not allowed.
+    fn parse(text: &str) -> Option<Self>;
+}
+
+/// Empty text is *not set*.
+impl<T: Value> Value for Option<T> {
+    const ALLOWED: &'static str = T::ALLOWED;
+
+    fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() { Some(None) } else { T::parse(text).map(Some) }
+    }
+}
+
+impl Value for bool {
+    const ALLOWED: &'static str = "`true` or `false`";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Value for SocketAddr {
+    const ALLOWED: &'static str = "an IP address and a port, like `127.0.0.1:8080` or `[::]:8080`";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Value for PathBuf {
+    const ALLOWED: &'static str = "a path";
+
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty() && !text.contains('\0')).then(|| Self::from(text))
+    }
+}
+
+impl Value for u32 {
+    const ALLOWED: &'static str = "a number from 1 to 1000";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|number| (1..=1000).contains(number))
+    }
+}
+
+impl Value for Duration {
+    const ALLOWED: &'static str = "a duration like `500ms`, `90s`, `2m`, `12h` or `1h30m`, more than zero";
+
+    fn parse(text: &str) -> Option<Self> {
+        duration(text).filter(|duration| !duration.is_zero())
+    }
+}
+
+/// Reads `1h30m`: numbers, each with its unit.
+fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
+        let (number, after) = rest.split_at(digits);
+        let unit = after.find(|letter: char| letter.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit);
+        let millis: u64 = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        let part = Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(millis)?);
+        total = total.checked_add(part)?;
+        rest = after;
+    }
+    // A thousand years are a mistake, and would overflow dates.
+    (!text.is_empty() && total < Duration::from_secs(1000 * 366 * 86_400)).then_some(total)
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+impl Value for Bytes {
+    const ALLOWED: &'static str =
+        "a size in bytes, or like `512M` or `4G` (K, M, G and T are powers of 1024)";
+
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.strip_suffix("iB").or_else(|| text.strip_suffix('B')).unwrap_or(text);
+        let shift = match text.bytes().last()? {
+            b'K' | b'k' => 10,
+            b'M' => 20,
+            b'G' => 30,
+            b'T' => 40,
+            _ => 0,
+        };
+        let digits = if shift == 0 { text } else { &text[..text.len() - 1] };
+        let number =
+            digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u64>().ok())??;
+        number.checked_mul(1 << shift).map(Self)
+    }
+}
+
+/// A domain name, in lower case, without a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Domain(String);
+
+impl Domain {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it lies below `other`.
+    pub fn is_below(&self, other: &Self) -> bool {
+        self.0.strip_suffix(&other.0).is_some_and(|rest| rest.ends_with('.'))
+    }
+}
+
+impl std::fmt::Display for Domain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Value for Domain {
+    const ALLOWED: &'static str = "a domain name without scheme and port, like `marmot.example.org`";
+
+    fn parse(text: &str) -> Option<Self> {
+        let label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        // Room for an app's name and its dot within the 253 characters of a host name.
+        (text.len() <= 200 && text.split('.').all(label)).then(|| Self(text.to_ascii_lowercase()))
+    }
+}
+
+/// A scheme, a host and maybe a port: where people reach something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// `http` or `https`.
+    pub scheme: String,
+    /// Host, with the port where it is not the scheme's own.
+    pub authority: String,
+}
+
+impl Origin {
+    /// The port, where it is not the scheme's own.
+    pub fn port(&self) -> Option<u16> {
+        self.authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok())
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.authority)
+    }
+}
+
+impl Value for Origin {
+    const ALLOWED: &'static str =
+        "an address like `https://marmot.example.org`, with `http` or `https` and no path";
+
+    fn parse(text: &str) -> Option<Self> {
+        let url = url::Url::parse(text).ok()?;
+        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        let anonymous = url.username().is_empty() && url.password().is_none();
+        let host = url.host_str()?;
+        if !matches!(url.scheme(), "http" | "https") || !bare || !anonymous {
+            return None;
+        }
+        let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        Some(Self { scheme: url.scheme().to_owned(), authority })
+    }
+}
+
+/// The address of a database may carry a password.
+impl Value for Secret {
+    const ALLOWED: &'static str =
+        "an address like `postgres://user:password@host/database`, or `sqlite:/path/to/file`";
+
+    fn parse(text: &str) -> Option<Self> {
+        ["postgres:", "postgresql:", "sqlite:"]
+            .iter()
+            .any(|kind| text.starts_with(kind))
+            .then(|| Self::new(text))
+    }
+}
+
+/// Log levels by module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFilter(pub String);
+
+impl Value for LogFilter {
+    const ALLOWED: &'static str =
+        "`error`, `warn`, `info`, `debug` or `trace`, also by module: `info,marmot_engine=debug`";
+
+    fn parse(text: &str) -> Option<Self> {
+        let fine = !text.is_empty() && tracing_subscriber::EnvFilter::builder().parse(text).is_ok();
+        fine.then(|| Self(text.to_owned()))
+    }
+}
+
+/// A setting that is one of a few words.
+macro_rules! choice {
+    ($($(#[$doc:meta])* $name:ident ($allowed:literal) { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl Value for $name {
+            const ALLOWED: &'static str = $allowed;
+
+            fn parse(text: &str) -> Option<Self> {
+                match text {
+                    $($word => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+
+choice! {
+    /// What happens to replicas when the server stops.
+    OnStop ("`keep` or `stop`") {
+        /// They go on; the next server on the data directory finds them again.
+        Keep = "keep",
+        /// They are stopped.
+        Stop = "stop",
+    }
+    /// How log lines are written.
+    LogFormat ("`text` or `json`") {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line, for machines.
+        Json = "json",
+    }
+    /// Whether apps are shut off from the machine and each other.
+    Confinement ("`auto` or `none`") {
+        /// As far as this machine allows; what it does not is said at the start.
+        Auto = "auto",
+        /// Not at all: apps may do what the server's user may.
+        None = "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units_and_a_limit() {
+        let seconds = |text| <Duration as Value>::parse(text).map(|duration| duration.as_secs_f64());
+        assert_eq!(seconds("90s"), Some(90.0));
+        assert_eq!(seconds("500ms"), Some(0.5));
+        assert_eq!(seconds("1h30m"), Some(5400.0));
+        assert_eq!(seconds("2d"), Some(172_800.0));
+        for refused in
+            ["", "0s", "5", "5 s", "s", "-5s", "5y", "99999999999999999999s", "999999d", "1.5h", "5sx"]
+        {
+            assert_eq!(seconds(refused), None, "{refused}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        let bytes = |text| Bytes::parse(text).map(|bytes| bytes.0);
+        assert_eq!(bytes("512M"), Some(512 << 20));
+        assert_eq!(bytes("4GiB"), Some(4 << 30));
+        assert_eq!(bytes("0"), Some(0));
+        for refused in ["", "M", "-1M", "1.5G", "4X", "99999999999T", "G4"] {
+            assert_eq!(bytes(refused), None, "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_domain_is_a_host_name_and_nothing_more() {
+        for refused in ["", "http://a", "a:80", "a/b", ".a", "a..b", "-a", "a b", "ä.org"] {
+            assert_eq!(Domain::parse(refused), None, "{refused}");
+        }
+        let domain = |text| Domain::parse(text).unwrap();
+        assert_eq!(domain("Marmot.Example.ORG").as_str(), "marmot.example.org");
+        assert!(domain("apps.example.org").is_below(&domain("example.org")));
+        assert!(!domain("badexample.org").is_below(&domain("example.org")));
+    }
+
+    #[test]
+    fn an_origin_has_no_path_and_no_user() {
+        let origin = |text| Origin::parse(text).map(|origin| origin.to_string());
+        assert_eq!(origin("https://Marmot.example.org:443/"), Some("https://marmot.example.org".to_owned()));
+        assert_eq!(origin("http://localhost:8080"), Some("http://localhost:8080".to_owned()));
+        for refused in ["localhost:8080", "ftp://a", "https://a/b", "https://u@a", "https://a?x", "https://"]
+        {
+            assert_eq!(origin(refused), None, "{refused}");
+        }
+    }
+}
