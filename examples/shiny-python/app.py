@@ -7,6 +7,13 @@ from shiny import App, reactive, render, ui
 GREEN, SAND, INK = "#2f6f5e", "#c9a36a", "#25302c"
 SPECIFIC_KJ_PER_KG_FAT = 39_000
 
+COLOURS = f"""
+:root {{ --bs-primary: {GREEN}; --bs-link-color: {GREEN}; }}
+body {{ background: #fdfcfa; color: {INK}; }}
+.irs--shiny .irs-bar, .irs--shiny .irs-handle, .irs--shiny .irs-single {{ background: {GREEN}; border-color: {GREEN}; }}
+.form-check-input:checked {{ background-color: {GREEN}; border-color: {GREEN}; }}
+"""
+
 app_ui = ui.page_sidebar(
     ui.sidebar(
         ui.input_slider("mass", "Body mass in autumn (kg)", 3.0, 7.0, 5.5, step=0.1),
@@ -15,6 +22,7 @@ app_ui = ui.page_sidebar(
         ui.input_slider("winter", "Length of the winter (days)", 120, 240, 190),
         ui.input_switch("awake", "Compare with staying awake", True),
         width=320,
+        bg="#f1eee8",
     ),
     ui.layout_columns(
         ui.value_box("Arousals", ui.output_text("arousals"), theme=ui.value_box_theme(bg="#eef4f1", fg=GREEN)),
@@ -22,9 +30,15 @@ app_ui = ui.page_sidebar(
         ui.value_box("Mass in spring", ui.output_text("spring"), theme=ui.value_box_theme(bg="#eef4f1", fg=GREEN)),
         fill=False,
     ),
-    ui.card(ui.card_header("Body temperature through the winter"), ui.output_plot("temperature", height="260px")),
-    ui.card(ui.card_header("Energy spent"), ui.output_plot("energy", height="260px")),
+    ui.layout_columns(
+        ui.card(ui.card_header("Body temperature through the winter"), ui.output_plot("temperature", height="260px")),
+        ui.card(ui.card_header("Energy spent"), ui.output_plot("energy", height="260px")),
+        col_widths=12,
+        fill=False,
+        class_="mt-3",
+    ),
     ui.p("A teaching model with rounded constants; not for citing.", class_="text-muted small"),
+    ui.tags.style(COLOURS),
     title="Winter budget of a marmot",
     fillable=False,
 )
@@ -95,7 +109,7 @@ def server(input, output, session):
 
 
 def tidy_axes():
-    figure, axes = plt.subplots(layout="constrained")
+    figure, axes = plt.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=INK)
     axes.grid(axis="y", alpha=0.25)
