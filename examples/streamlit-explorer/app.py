@@ -68,7 +68,7 @@ def colony(table: pd.DataFrame) -> None:
     one, two, three = st.columns(3)
     one.metric("Marmots", shown["marmot"].nunique())
     two.metric("Observations", f"{len(shown):,}")
-    three.metric("Heaviest ever", f"{heaviest['mass_kg']:.1f} kg", f"{heaviest['marmot']}, {heaviest['date']:%b %Y}", delta_color="off")
+    three.metric("Heaviest ever", f"{heaviest['mass_kg']:.1f} kg", f"{heaviest['marmot']}, {heaviest['date']:%b %Y}", delta_color="off", delta_arrow="off")
 
     lines = (
         alt.Chart(shown)
@@ -76,7 +76,7 @@ def colony(table: pd.DataFrame) -> None:
         .encode(
             x=alt.X("date:T", title=None),
             y=alt.Y("smooth:Q", title=LABELS[measure], scale=alt.Scale(zero=False)),
-            color=alt.Color("burrow:N", title="Burrow"),
+            color=alt.Color("burrow:N", title="Burrow", scale=alt.Scale(range=["#c9703f", "#3c6c9c", "#2f6f5e"])),
             detail="marmot:N",
             tooltip=["marmot", "burrow", "date", alt.Tooltip(measure, title=LABELS[measure])],
         )

@@ -1,0 +1,42 @@
+//! Set-up: brings what is missing and says in a line each what is there already.
+
+mod cargo_deny;
+mod debian;
+mod npm;
+mod uv;
+
+use crate::repository::Repository;
+
+/// What a task needs from the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Need {
+    /// To build and run apps: git, the sandbox, Python and uv.
+    Apps,
+    /// To drive the pages: a browser, Node and its packages.
+    Browser,
+    /// To check dependencies.
+    CargoDeny,
+}
+
+impl Need {
+    pub(crate) const ALL: [Self; 3] = [Self::Apps, Self::Browser, Self::CargoDeny];
+}
+
+pub(crate) fn run(repository: &Repository, needs: &[Need]) -> anyhow::Result<()> {
+    debian::run(needs)?;
+    if needs.contains(&Need::Apps) {
+        uv::run(repository)?;
+    }
+    if needs.contains(&Need::Browser) {
+        npm::run(repository)?;
+    }
+    if needs.contains(&Need::CargoDeny) {
+        cargo_deny::run(repository)?;
+    }
+    Ok(())
+}
+
+/// One line about one thing.
+fn say(thing: &str, state: &str) {
+    println!("set-up  {thing:<20} {state}");
+}
