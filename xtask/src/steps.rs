@@ -66,9 +66,9 @@ impl Step {
 
 /// Advisories need their database from the network; everything else is known from the lock file and is always checked.
 fn deny(repository: &Repository) -> anyhow::Result<()> {
-    cargo(repository, &["deny", "check", "licenses", "bans", "sources"])?;
+    cargo(repository, &["deny", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"])?;
     if succeeds(command(repository, "cargo")?.args(["deny", "fetch", "db"])) {
-        cargo(repository, &["deny", "check", "--disable-fetch", "advisories"])
+        cargo(repository, &["deny", "check", "--disable-fetch", "--hide-inclusion-graph", "advisories"])
     } else {
         println!("    advisories not checked: their database cannot be fetched");
         Ok(())
