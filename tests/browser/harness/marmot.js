@@ -55,12 +55,10 @@ export class Marmot {
     await log.close();
     await eventually(
       `${BINARY} answers on port ${this.port}`,
-      async () => {
-        if (this.#hasEnded()) throw new Error(`it ended: ${await this.lastLogLines(5)}`);
-        return (await this.request("GET", "/healthz")).status === 200;
-      },
+      async () => this.#hasEnded() || (await this.request("GET", "/healthz")).status === 200,
       { within: 20_000 },
     );
+    if (this.#hasEnded()) throw new Error(`${BINARY} serve ended at once:\n${await this.lastLogLines()}`);
   }
 
   /** Asks the server to stop and returns its exit code. */
@@ -158,7 +156,7 @@ export class Marmot {
   async #tearDown(t) {
     try {
       const code = await this.stop();
-      if (code !== 0) t.diagnostic(`the server ended with ${code}; its last lines:\n${await this.lastLogLines()}`);
+      if (code !== 0 || !t.passed) t.diagnostic(`the server ended with ${code}; its last lines:\n${await this.lastLogLines()}`);
     } finally {
       if (!this.#hasEnded()) await this.kill();
       await fs.rm(this.#directory, { recursive: true, force: true, maxRetries: 3 });
