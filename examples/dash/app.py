@@ -29,13 +29,30 @@ app.layout = html.Main(
         html.P("Thirty-five made-up years at four altitudes. Click a line to see that year, month by month."),
         html.Div(
             [
-                html.Div([html.Label("Measure", htmlFor="measure"), dcc.Dropdown(MEASURES, "temperature_c", id="measure", clearable=False)]),
-                html.Div([html.Label("Stations", htmlFor="stations"), dcc.Dropdown(STATIONS, STATIONS, id="stations", multi=True)]),
+                html.Div(
+                    [
+                        html.Label("Measure", htmlFor="measure"),
+                        dcc.Dropdown(MEASURES, "temperature_c", id="measure", clearable=False),
+                    ]
+                ),
+                html.Div(
+                    [
+                        html.Label("Stations", htmlFor="stations"),
+                        dcc.Dropdown(STATIONS, STATIONS, id="stations", multi=True),
+                    ]
+                ),
             ],
             className="controls",
         ),
         html.Label("Years"),
-        dcc.RangeSlider(FIRST, LAST, 1, value=[FIRST, LAST], id="years", marks={y: str(y) for y in range(FIRST, LAST + 1, 5)}),
+        dcc.RangeSlider(
+            FIRST,
+            LAST,
+            1,
+            value=[FIRST, LAST],
+            id="years",
+            marks={y: str(y) for y in range(FIRST, LAST + 1, 5)},
+        ),
         dcc.Graph(id="by-year", config={"displayModeBar": False}),
         dcc.Graph(id="by-month", config={"displayModeBar": False}),
     ]
@@ -43,7 +60,10 @@ app.layout = html.Main(
 
 
 @app.callback(
-    Output("by-year", "figure"), Input("measure", "value"), Input("stations", "value"), Input("years", "value")
+    Output("by-year", "figure"),
+    Input("measure", "value"),
+    Input("stations", "value"),
+    Input("years", "value"),
 )
 def by_year(measure: str, stations: list[str], years: list[int]) -> go.Figure:
     shown = TABLE[TABLE["station"].isin(stations or []) & TABLE["year"].between(*years)]
@@ -51,12 +71,17 @@ def by_year(measure: str, stations: list[str], years: list[int]) -> go.Figure:
     figure = go.Figure()
     for station in stations or []:
         part = means[means["station"] == station]
-        figure.add_scatter(x=part["year"], y=part[measure], name=station, mode="lines+markers", line_color=COLOURS[station])
+        figure.add_scatter(
+            x=part["year"], y=part[measure], name=station, mode="lines+markers", line_color=COLOURS[station]
+        )
     return tidy(figure, "Mean of each year", MEASURES[measure])
 
 
 @app.callback(
-    Output("by-month", "figure"), Input("measure", "value"), Input("stations", "value"), Input("by-year", "clickData")
+    Output("by-month", "figure"),
+    Input("measure", "value"),
+    Input("stations", "value"),
+    Input("by-year", "clickData"),
 )
 def by_month(measure: str, stations: list[str], clicked: dict | None) -> go.Figure:
     year = int(clicked["points"][0]["x"]) if clicked else LAST

@@ -26,7 +26,9 @@ class Flower(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"example": {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}},
+        json_schema_extra={
+            "example": {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
+        },
     )
 
     sepal_length: Centimetres
@@ -55,7 +57,9 @@ class Model:
     def predict(self, flower: Flower) -> Prediction:
         row = np.array([[flower.sepal_length, flower.sepal_width, flower.petal_length, flower.petal_width]])
         shares = self.forest.predict_proba(row)[0]
-        probabilities = {name: round(float(share), 4) for name, share in zip(self.species, shares, strict=True)}
+        probabilities = {
+            name: round(float(share), 4) for name, share in zip(self.species, shares, strict=True)
+        }
         return Prediction(species=self.species[int(shares.argmax())], probabilities=probabilities)
 
 
@@ -112,11 +116,17 @@ async def stream(
         for number in range(count):
             values = random.uniform([4.3, 2.0, 1.0, 0.1], [7.9, 4.4, 6.9, 2.5]).round(1)
             flower = Flower(**dict(zip(Flower.model_fields, map(float, values), strict=True)))
-            data = {"number": number, "flower": flower.model_dump(), **app.state.model.predict(flower).model_dump()}
+            data = {
+                "number": number,
+                "flower": flower.model_dump(),
+                **app.state.model.predict(flower).model_dump(),
+            }
             yield f"id: {number}\nevent: prediction\ndata: {json.dumps(data)}\n\n"
             await asyncio.sleep(every)
         yield "event: end\ndata: {}\n\n"
 
     return StreamingResponse(
-        events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        events(),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )

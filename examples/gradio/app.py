@@ -62,7 +62,9 @@ with gr.Blocks(title="Sequence reader", analytics_enabled=False) as demo:
         with gr.Column(scale=3):
             protein = gr.Textbox(label="Protein", buttons=["copy"])
             reverse = gr.Textbox(label="Reverse complement", buttons=["copy"])
-            along = gr.LinePlot(x="position", y="GC (%)", title="GC content along the sequence", height=220, y_lim=[0, 100])
+            along = gr.LinePlot(
+                x="position", y="GC (%)", title="GC content along the sequence", height=220, y_lim=[0, 100]
+            )
             counts = gr.BarPlot(x="base", y="count", title="Composition", height=200, y_lim=[0, None])
     outputs = [protein, reverse, along, counts]
     button.click(analyse, [text, window], outputs, api_name="analyse")
@@ -73,7 +75,9 @@ if __name__ == "__main__":
         server_name="0.0.0.0",
         server_port=int(os.environ.get("PORT", "7860")),
         # Fonts of the visitor's own machine: the page asks nobody else for anything.
-        theme=gr.themes.Soft(primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=gr.themes.Soft(
+            primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+        ),
         ssr_mode=False,
         share=False,
         footer_links=["api"],

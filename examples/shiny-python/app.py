@@ -25,13 +25,22 @@ app_ui = ui.page_sidebar(
         bg="#f1eee8",
     ),
     ui.layout_columns(
-        ui.value_box("Arousals", ui.output_text("arousals"), theme=ui.value_box_theme(bg="#eef4f1", fg=GREEN)),
-        ui.value_box("Fat burnt", ui.output_text("fat"), theme=ui.value_box_theme(bg="#f7f1e7", fg="#7a5a24")),
-        ui.value_box("Mass in spring", ui.output_text("spring"), theme=ui.value_box_theme(bg="#eef4f1", fg=GREEN)),
+        ui.value_box(
+            "Arousals", ui.output_text("arousals"), theme=ui.value_box_theme(bg="#eef4f1", fg=GREEN)
+        ),
+        ui.value_box(
+            "Fat burnt", ui.output_text("fat"), theme=ui.value_box_theme(bg="#f7f1e7", fg="#7a5a24")
+        ),
+        ui.value_box(
+            "Mass in spring", ui.output_text("spring"), theme=ui.value_box_theme(bg="#eef4f1", fg=GREEN)
+        ),
         fill=False,
     ),
     ui.layout_columns(
-        ui.card(ui.card_header("Body temperature through the winter"), ui.output_plot("temperature", height="260px")),
+        ui.card(
+            ui.card_header("Body temperature through the winter"),
+            ui.output_plot("temperature", height="260px"),
+        ),
         ui.card(ui.card_header("Energy spent"), ui.output_plot("energy", height="260px")),
         col_widths=12,
         fill=False,

@@ -22,9 +22,13 @@ def read(source) -> pd.DataFrame:
 
 
 def choose_source() -> pd.DataFrame:
-    uploaded = st.sidebar.file_uploader("Your own CSV file", type="csv", help="One row per observation, with a header.")
+    uploaded = st.sidebar.file_uploader(
+        "Your own CSV file", type="csv", help="One row per observation, with a header."
+    )
     if uploaded is None:
-        st.sidebar.caption("Without a file, the bundled colony is shown: eight marmots, three years, made up.")
+        st.sidebar.caption(
+            "Without a file, the bundled colony is shown: eight marmots, three years, made up."
+        )
         return read(BUNDLED)
     try:
         table = read(uploaded)
@@ -55,20 +59,30 @@ def notes() -> None:
 def colony(table: pd.DataFrame) -> None:
     table = table.assign(date=pd.to_datetime(table["date"]))
     measure = st.sidebar.selectbox("Measure", list(LABELS), format_func=LABELS.get)
-    burrows = st.sidebar.multiselect("Burrows", sorted(table["burrow"].unique()), default=sorted(table["burrow"].unique()))
+    burrows = st.sidebar.multiselect(
+        "Burrows", sorted(table["burrow"].unique()), default=sorted(table["burrow"].unique())
+    )
     weeks = st.sidebar.slider("Smooth over weeks", 1, 12, 3)
 
     shown = table[table["burrow"].isin(burrows)].sort_values("date").copy()
     if shown.empty:
         st.info("Choose a burrow on the left.")
         return
-    shown["smooth"] = shown.groupby("marmot")[measure].transform(lambda m: m.rolling(weeks, min_periods=1).mean())
+    shown["smooth"] = shown.groupby("marmot")[measure].transform(
+        lambda m: m.rolling(weeks, min_periods=1).mean()
+    )
 
     heaviest = shown.loc[shown["mass_kg"].idxmax()]
     one, two, three = st.columns(3)
     one.metric("Marmots", shown["marmot"].nunique())
     two.metric("Observations", f"{len(shown):,}")
-    three.metric("Heaviest ever", f"{heaviest['mass_kg']:.1f} kg", f"{heaviest['marmot']}, {heaviest['date']:%b %Y}", delta_color="off", delta_arrow="off")
+    three.metric(
+        "Heaviest ever",
+        f"{heaviest['mass_kg']:.1f} kg",
+        f"{heaviest['marmot']}, {heaviest['date']:%b %Y}",
+        delta_color="off",
+        delta_arrow="off",
+    )
 
     lines = (
         alt.Chart(shown)
@@ -76,7 +90,9 @@ def colony(table: pd.DataFrame) -> None:
         .encode(
             x=alt.X("date:T", title=None),
             y=alt.Y("smooth:Q", title=LABELS[measure], scale=alt.Scale(zero=False)),
-            color=alt.Color("burrow:N", title="Burrow", scale=alt.Scale(range=["#c9703f", "#3c6c9c", "#2f6f5e"])),
+            color=alt.Color(
+                "burrow:N", title="Burrow", scale=alt.Scale(range=["#c9703f", "#3c6c9c", "#2f6f5e"])
+            ),
             detail="marmot:N",
             tooltip=["marmot", "burrow", "date", alt.Tooltip(measure, title=LABELS[measure])],
         )

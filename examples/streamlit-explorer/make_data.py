@@ -28,7 +28,9 @@ def main() -> None:
                 # Fat is gained from May to September and burnt under ground from October to April.
                 season = (day.timetuple().tm_yday - 110) / 365 % 1
                 gain = math.sin(math.pi * season / 0.44) if season < 0.44 else 0
-                fat = gain**2 if season < 0.22 else max(0.0, 1 - (season - 0.42) / 0.58) if season > 0.42 else 1
+                fat = (
+                    gain**2 if season < 0.22 else max(0.0, 1 - (season - 0.42) / 0.58) if season > 0.42 else 1
+                )
                 asleep = season > 0.47
                 rows.append(
                     {
@@ -36,7 +38,9 @@ def main() -> None:
                         "marmot": name,
                         "burrow": burrow,
                         "mass_kg": round(lean + 2.1 * fat + random.gauss(0, 0.08), 2),
-                        "body_temperature_c": round(random.gauss(7.5, 1.2) if asleep else random.gauss(37.6, 0.5), 1),
+                        "body_temperature_c": round(
+                            random.gauss(7.5, 1.2) if asleep else random.gauss(37.6, 0.5), 1
+                        ),
                         "hours_above_ground": 0.0 if asleep else round(max(0.2, random.gauss(5.5, 1.3)), 1),
                     }
                 )
