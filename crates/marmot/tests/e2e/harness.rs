@@ -1,0 +1,395 @@
+//! A server of one's own, its API, repositories to deploy, and what its apps' processes are.
+
+use std::fs;
+use std::future::Future;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+/// How long anything may take on a busy machine before a test gives up on it.
+pub const LIMIT: Duration = Duration::from_secs(180);
+
+/// A `marmot serve` on a data directory of its own.
+pub struct Server {
+    child: Child,
+    /// Where the platform is, as printed by `serve`.
+    pub url: String,
+    arguments: Vec<String>,
+    data: TempDir,
+}
+
+impl Server {
+    /// Starts a server that accepts local repositories; `settings` are further flags.
+    pub async fn start(settings: &[&str]) -> Self {
+        let data = tempfile::Builder::new().prefix("marmot-e2e-").tempdir().expect("temporary folder");
+        let mut arguments: Vec<String> =
+            ["serve", "--listen", "127.0.0.1:0", "--allow-local-repositories"].map(str::to_owned).into();
+        arguments.extend(settings.iter().map(|setting| (*setting).to_owned()));
+        let (child, url) = spawn(data.path(), &arguments).await;
+        Self { child, url, arguments, data }
+    }
+
+    /// Ends the server as a power cut would.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.expect("kill the server");
+    }
+
+    /// Asks the server to stop and returns its exit code.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        let pid = self.child.id().expect("still runs").to_string();
+        std::process::Command::new("kill").arg(pid).status().expect("kill");
+        tokio::time::timeout(LIMIT, self.child.wait()).await.expect("stops in time").expect("wait").code()
+    }
+
+    /// Starts it again on the same data, at the same address.
+    pub async fn restart(&mut self) {
+        let address = self.url.trim_start_matches("http://localhost:").to_owned();
+        let mut arguments = self.arguments.clone();
+        let listen = arguments.iter().position(|argument| argument == "--listen").expect("has --listen");
+        arguments[listen + 1] = format!("127.0.0.1:{address}");
+        (self.child, self.url) = spawn(self.data.path(), &arguments).await;
+    }
+
+    /// Runs `marmot admin …` and returns the last line it printed.
+    pub fn admin(&self, arguments: &[&str], stdin: &str) -> String {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_marmot"))
+            .arg("admin")
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.data.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("marmot admin");
+        child.stdin.take().expect("piped").write_all(stdin.as_bytes()).expect("write");
+        let output = child.wait_with_output().expect("output");
+        assert!(output.status.success(), "marmot admin {arguments:?}");
+        String::from_utf8(output.stdout).expect("text").lines().last().unwrap_or_default().to_owned()
+    }
+
+    /// A client of the API for a new user.
+    pub async fn user(&self, name: &str) -> Api {
+        self.admin(&["create-user", name, "--password-stdin"], "correct horse battery staple\n");
+        Api { token: Some(self.admin(&["create-token", name], "")), ..self.anonymous() }
+    }
+
+    /// A client of the API that nobody has signed in to.
+    pub fn anonymous(&self) -> Api {
+        Api { base: self.url.clone(), token: None, client: client() }
+    }
+
+    /// Ids of the processes that run for an app, its supervisors not counted.
+    pub fn processes_of(&self, app: &str) -> Vec<u32> {
+        processes_with_variable(&format!("MARMOT_APP_NAME={app}"))
+    }
+}
+
+/// Ids of the live processes that have `variable` (`NAME=value`) in their environment.
+fn processes_with_variable(variable: &str) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.split(|byte| *byte == 0).any(|one| one == variable.as_bytes()) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+async fn spawn(data: &Path, arguments: &[String]) -> (Child, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_marmot"))
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("marmot serve");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let url = tokio::time::timeout(LIMIT, async {
+        while let Some(line) = lines.next_line().await.expect("read") {
+            if let Some(at) = line.find("http://") {
+                return line[at..].trim().to_owned();
+            }
+        }
+        panic!("the server ended before it said where it listens");
+    })
+    .await
+    .expect("the server starts in time");
+    // What it prints later must not fill the pipe.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (child, url.trim_end_matches('/').to_owned())
+}
+
+/// Resolves every name to this machine: `NAME.localhost` is not known to every resolver.
+struct Loopback;
+
+impl reqwest::dns::Resolve for Loopback {
+    fn resolve(&self, _name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let addresses: reqwest::dns::Addrs = Box::new(std::iter::once(SocketAddr::from(([127, 0, 0, 1], 0))));
+        Box::pin(std::future::ready(Ok(addresses)))
+    }
+}
+
+/// A client that finds every host on this machine and follows no redirect.
+pub fn client() -> Client {
+    Client::builder()
+        .dns_resolver(Arc::new(Loopback))
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(LIMIT)
+        .build()
+        .expect("client")
+}
+
+/// Speaks the REST API as one user.
+#[derive(Clone)]
+pub struct Api {
+    base: String,
+    token: Option<String>,
+    /// For requests to apps.
+    pub client: Client,
+}
+
+impl Api {
+    /// Sends a request below `/api/data` and returns the status and the JSON of the answer.
+    pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
+        let mut request = self.client.request(method, format!("{}/api/data{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status();
+        (status, serde_json::from_str(&answer.text().await.expect("a body")).unwrap_or(Value::Null))
+    }
+
+    /// GET that must succeed.
+    pub async fn get(&self, path: &str) -> Value {
+        let (status, answer) = self.send(Method::GET, path, None).await;
+        assert!(status.is_success(), "GET {path}: {status} {answer}");
+        answer
+    }
+
+    /// POST that must succeed.
+    pub async fn post(&self, path: &str, body: Value) -> Value {
+        let (status, answer) = self.send(Method::POST, path, Some(&body)).await;
+        assert!(status.is_success(), "POST {path}: {status} {answer}");
+        answer
+    }
+
+    /// A public project, and in it a launcher for an app built from `repository`.
+    pub async fn launcher(&self, name: &str, repository: &Repository) -> Value {
+        let user = self.get("/user").await;
+        let project = self
+            .post(
+                "/projects",
+                json!({
+                    "name": name, "slug": name, "namespace": user["username"], "visibility": "public",
+                    "repositories": [repository.url()],
+                }),
+            )
+            .await;
+        self.post(
+            "/session_launchers",
+            json!({
+                "name": name, "project_id": project["id"], "launcher_type": "app",
+                "environment": {
+                    "environment_image_source": "build", "repository": repository.url(),
+                    "builder_variant": "auto", "frontend_variant": "none",
+                },
+            }),
+        )
+        .await
+    }
+
+    /// Activates a launcher's app and waits until it is in `phase`.
+    pub async fn activate(&self, launcher: &Value, phase: &str) -> App {
+        let app = self.post("/apps", json!({ "launcher_id": launcher["id"] })).await;
+        let app = App { api: self.clone(), name: app["name"].as_str().expect("a name").to_owned() };
+        app.wait_for_phase(phase).await;
+        app
+    }
+}
+
+/// An app that has been activated.
+pub struct App {
+    api: Api,
+    /// Its name.
+    pub name: String,
+}
+
+impl App {
+    /// What the API says of it.
+    pub async fn view(&self) -> Value {
+        self.api.get(&format!("/apps/{}", self.name)).await
+    }
+
+    /// Waits until it is in `phase`; fails at once when it `failed` and that is not awaited.
+    pub async fn wait_for_phase(&self, phase: &str) -> Value {
+        wait_for(&format!("{} to be {phase}", self.name), || async {
+            let view = self.view().await;
+            assert!(phase == "failed" || view["phase"] != "failed", "{} failed: {view:#}", self.name);
+            (view["phase"] == phase).then_some(view)
+        })
+        .await
+    }
+
+    /// Its address, without a path.
+    pub async fn url(&self) -> String {
+        self.view().await["url"].as_str().expect("a url").trim_end_matches('/').to_owned()
+    }
+
+    /// GET on the app's own host, as a program.
+    pub async fn fetch(&self, path: &str) -> (StatusCode, String) {
+        let url = format!("{}{path}", self.url().await);
+        let answer = self.api.client.get(url).send().await.expect("an answer");
+        (answer.status(), answer.text().await.expect("a body"))
+    }
+
+    /// GET that must succeed, parsed.
+    pub async fn fetch_json(&self, path: &str) -> Value {
+        let (status, body) = self.fetch(path).await;
+        assert_eq!(status, 200, "GET {path}: {body}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+
+    /// Shuts it down.
+    pub async fn shut_down(&self) {
+        let (status, answer) = self.api.send(Method::DELETE, &format!("/apps/{}", self.name), None).await;
+        assert_eq!(status, 204, "{answer}");
+    }
+}
+
+/// Waits until `look` finds something.
+pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {} s for {what}", LIMIT.as_secs());
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A git repository in a temporary folder.
+pub struct Repository {
+    folder: TempDir,
+}
+
+impl Repository {
+    /// A repository with one commit of these files.
+    pub fn of(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::Builder::new().prefix("marmot-repo-").tempdir().expect("temporary folder");
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().expect("has a parent")).expect("folder");
+            fs::write(path, text).expect("file");
+        }
+        Self::commit(folder)
+    }
+
+    /// A repository with what is in `examples/NAME`.
+    pub fn example(name: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("marmot-repo-").tempdir().expect("temporary folder");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name).join(".");
+        let copied =
+            std::process::Command::new("cp").arg("-a").args([&source, &folder.path().to_path_buf()]).status();
+        assert!(copied.expect("cp").success(), "copy {}", source.display());
+        Self::commit(folder)
+    }
+
+    /// A repository whose app answers with what it knows of itself; see [`PROBE`].
+    pub fn probe() -> Self {
+        Self::of(&[("app.py", PROBE), ("requirements.txt", ""), ("Procfile", "web: python3 app.py\n")])
+    }
+
+    fn commit(folder: TempDir) -> Self {
+        for arguments in [
+            &["init", "-q", "-b", "main"][..],
+            &["add", "-A"],
+            &["-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "-q", "-m", "First"],
+        ] {
+            let done = std::process::Command::new("git").args(arguments).current_dir(folder.path()).status();
+            assert!(done.expect("git").success(), "git {arguments:?}");
+        }
+        Self { folder }
+    }
+
+    /// The address a launcher names.
+    pub fn url(&self) -> String {
+        self.folder.path().display().to_string()
+    }
+
+    /// Where it is.
+    #[allow(dead_code, reason = "used by some tests only")]
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().to_path_buf()
+    }
+}
+
+/// A web app of Python's standard library that tests can ask to misbehave.
+pub const PROBE: &str = r#"
+import json, os, subprocess, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+born = time.time_ns()
+count = 0
+lock = threading.Lock()
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, value):
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        global count
+        with lock:
+            count += 1
+            mine = count
+        if self.path == "/headers":
+            return self.answer(dict(self.headers))
+        if self.path == "/environment":
+            return self.answer(dict(os.environ))
+        if self.path == "/exit":
+            os._exit(7)
+        if self.path == "/daemon":
+            subprocess.Popen(["setsid", "sh", "-c", "sleep 600 & sleep 600"], start_new_session=True)
+        if self.path == "/slow":
+            time.sleep(1)
+        self.answer({"born": born, "count": mine, "cwd": os.getcwd()})
+
+    def do_POST(self):
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        self.answer({"received": len(body)})
+
+    def log_message(self, format, *args):
+        print("probe:", format % args, flush=True)
+
+server = ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler)
+server.request_queue_size = 512
+print("probe: ready", flush=True)
+server.serve_forever()
+"#;

@@ -1,0 +1,6 @@
+//! End to end, black box: the real program, real repositories, real processes, over HTTP.
+
+mod faults;
+mod harness;
+mod refusals;
+mod story;
