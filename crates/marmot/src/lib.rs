@@ -3,5 +3,6 @@
 pub mod config;
 pub mod cookie;
 pub mod db;
+pub mod lifecycle;
 pub mod model;
 pub mod service;

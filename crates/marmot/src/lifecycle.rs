@@ -1,0 +1,372 @@
+//! Joins what is wished for, what is and what is served: database and Observed in, Wanted and Routes out.
+//!
+//! The loop is idempotent and is never told what changed. It looks again on a write, when the engine sees something
+//! new, and on a period, in which it also finds what another process wrote. While the database cannot be read it goes
+//! on with what it read last: apps that run do not notice.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use marmot_core::id::BuildId;
+use marmot_core::phase::Phase;
+use marmot_core::plan::Policy;
+use marmot_core::{AppName, Clock, Moment};
+use marmot_engine::observed::{BuildState, Event, Happening, Observed, ObservedApp, ReplicaStage};
+use marmot_engine::wanted::{
+    Builder, Limits, Program, Revision, Source, Variable, Wanted, WantedApp, WantedBuild,
+};
+use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{self, AppEvent, BuildResult, BuilderVariant, EnvVariable};
+use crate::service::{ActiveApp, Address, AppState, BuildEnd, Error, Picture, Service};
+
+/// How often the database is read although nothing is known to have changed.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Keeps Wanted and Routes up to date.
+#[derive(Debug)]
+pub struct Lifecycle {
+    service: Service,
+    policy: Policy,
+    clock: Clock,
+    picture: Picture,
+    wanted: watch::Sender<Arc<Wanted>>,
+    routes: watch::Sender<Arc<Routes>>,
+    /// What is going on with each app that is not there yet, and since when.
+    steps: HashMap<AppName, (String, Moment)>,
+}
+
+impl Lifecycle {
+    /// Reads the database once, so that the engine is told what should run before it looks at what does.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn new(service: Service, policy: Policy, clock: Clock) -> Result<Self, Error> {
+        let picture = service.picture().await?;
+        let wanted = watch::Sender::new(Arc::new(wanted(&service, &policy, &picture)));
+        let routes = watch::Sender::new(Arc::new(Routes::default()));
+        Ok(Self { service, policy, clock, picture, wanted, routes, steps: HashMap::new() })
+    }
+
+    /// What should run, for the engine.
+    pub fn wanted(&self) -> watch::Receiver<Arc<Wanted>> {
+        self.wanted.subscribe()
+    }
+
+    /// Where requests go, for the gateway.
+    pub fn routes(&self) -> watch::Receiver<Arc<Routes>> {
+        self.routes.subscribe()
+    }
+
+    /// Follows the database and the engine until it is stopped.
+    pub async fn run(mut self, mut observed: watch::Receiver<Arc<Observed>>, stop: CancellationToken) {
+        let mut written = self.service.written();
+        let mut period = tokio::time::interval(PERIOD);
+        period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let seen = Arc::clone(&observed.borrow_and_update());
+            match self.settle(&seen).await {
+                Ok(true) => self.look_again().await,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "cannot note what the engine sees; will try again")
+                }
+            }
+            self.publish(&seen);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = observed.changed() => if changed.is_err() { return },
+                _ = written.changed() => self.look_again().await,
+                _ = period.tick() => self.look_again().await,
+            }
+        }
+    }
+
+    async fn look_again(&mut self) {
+        match self.service.picture().await {
+            Ok(picture) => self.picture = picture,
+            Err(error) => tracing::warn!(
+                error = chain(&error),
+                "cannot read the database; going on with what was read last"
+            ),
+        }
+    }
+
+    /// Writes down what the engine has brought about. True when that changed the database.
+    async fn settle(&self, seen: &Observed) -> Result<bool, Error> {
+        let mut news = false;
+        for build in &self.picture.builds {
+            if let Some(end) = seen.builds.get(&build.id).and_then(build_end) {
+                news |= self.service.build_ended(build.id, end).await?;
+            }
+        }
+        for active in &self.picture.apps {
+            let Some(revision) = active.revision.as_ref().filter(|revision| revision.ready_at.is_none())
+            else {
+                continue;
+            };
+            let ready = |app: &ObservedApp| {
+                app.replicas.iter().any(|replica| {
+                    replica.revision == revision.id
+                        && matches!(
+                            replica.stage,
+                            ReplicaStage::Running { .. } | ReplicaStage::Hibernated { .. }
+                        )
+                })
+            };
+            if seen.apps.get(&active.app.name).is_some_and(ready) {
+                news |= self.service.revision_ready(revision.id).await?;
+            }
+        }
+        Ok(news)
+    }
+
+    fn publish(&mut self, seen: &Observed) {
+        let wanted = wanted(&self.service, &self.policy, &self.picture);
+        self.wanted.send_if_modified(|now| {
+            let changed = !same(now, &wanted);
+            if changed {
+                *now = Arc::new(wanted);
+            }
+            changed
+        });
+        let routes = self.routes_for(seen);
+        self.routes.send_replace(Arc::new(routes));
+    }
+
+    fn routes_for(&mut self, seen: &Observed) -> Routes {
+        let active: BTreeMap<&AppName, &ActiveApp> =
+            self.picture.apps.iter().map(|active| (&active.app.name, active)).collect();
+        let mut steps = HashMap::new();
+        let mut apps = HashMap::with_capacity(self.picture.addresses.len());
+        for address in &self.picture.addresses {
+            let demand = self.service.demands().of(&address.app);
+            let state = match active.get(&address.app).filter(|_| address.on) {
+                None => RouteState::Off,
+                Some(active) => {
+                    let app = seen.apps.get(&address.app);
+                    let build = active.awaited.as_ref();
+                    let state = AppState::derive(
+                        Some(&active.app),
+                        active.revision.as_ref(),
+                        build,
+                        seen,
+                        demand.sample(),
+                        &address.app,
+                    );
+                    let since = self.steps.get(&address.app);
+                    let (state, step) = route_state(state, app, since, self.clock.now());
+                    steps.extend(step.map(|step| (address.app.clone(), step)));
+                    state
+                }
+            };
+            apps.insert(address.app.clone(), Arc::new(route(address, state, demand)));
+        }
+        self.steps = steps;
+        Routes { apps }
+    }
+}
+
+fn route(address: &Address, state: RouteState, demand: Arc<marmot_core::Demand>) -> Route {
+    Route {
+        app: address.app.clone(),
+        title: address.title.clone(),
+        access: address.people.clone().map_or(Access::Everyone, Access::People),
+        state,
+        demand,
+    }
+}
+
+/// How requests to an app that is on are treated, and what is going on since when.
+fn route_state(
+    state: AppState,
+    app: Option<&ObservedApp>,
+    before: Option<&(String, Moment)>,
+    now: Moment,
+) -> (RouteState, Option<(String, Moment)>) {
+    if state.phase == Phase::Failed {
+        let reason =
+            state.failure.map_or_else(|| "it could not be started".to_owned(), |failure| failure.reason);
+        return (RouteState::Failed { reason }, None);
+    }
+    let words = match (state.phase, state.step) {
+        (Phase::Building, step) => {
+            step.map_or_else(|| "Building".to_owned(), |step| format!("Building: {step}"))
+        }
+        (_, Some(step)) => step,
+        _ => "Starting".to_owned(),
+    };
+    let since = before.filter(|(step, _)| *step == words).map_or(now, |(_, since)| *since);
+    let nothing = ObservedApp::default();
+    let app = app.unwrap_or(&nothing);
+    let progress = Progress { step: words.clone(), since, expected: app.boot_time };
+    (RouteState::On { backends: backends(app), progress }, Some((words, since)))
+}
+
+/// The replicas that serve. Draining ones are among them: their gate lets nobody in, and who is inside may finish.
+fn backends(app: &ObservedApp) -> Vec<Backend> {
+    let backend = |replica: &marmot_engine::observed::ObservedReplica| match replica.stage {
+        ReplicaStage::Running { address }
+        | ReplicaStage::Hibernated { address }
+        | ReplicaStage::Draining { address } => {
+            Some(Backend { replica: replica.id, address, gate: Arc::clone(&replica.gate) })
+        }
+        ReplicaStage::Starting(_) | ReplicaStage::Stopping => None,
+    };
+    app.replicas.iter().filter_map(backend).collect()
+}
+
+/// How a build ended, if it did.
+fn build_end(state: &BuildState) -> Option<BuildEnd> {
+    match state {
+        BuildState::Queued | BuildState::InProgress { .. } => None,
+        BuildState::Succeeded(outcome) => Some(BuildEnd::Succeeded(BuildResult {
+            commit: Some(outcome.commit.clone()),
+            summary: Some(outcome.summary.clone()),
+            command: outcome.command.clone(),
+            ..BuildResult::default()
+        })),
+        BuildState::Failed(failure) => Some(BuildEnd::Failed(BuildResult {
+            failed_step: Some(failure.step.clone()),
+            reason: Some(failure.reason.clone()),
+            last_lines: failure.last_lines.clone(),
+            ..BuildResult::default()
+        })),
+        BuildState::Cancelled => Some(BuildEnd::Cancelled),
+    }
+}
+
+/// What the engine should bring about.
+fn wanted(service: &Service, policy: &Policy, picture: &Picture) -> Wanted {
+    let app = |active: &ActiveApp| {
+        let revision = active.revision.as_ref()?;
+        Some((
+            active.app.name.clone(),
+            WantedApp {
+                revision: Arc::new(engine_revision(service, &active.app.name, revision)),
+                proven: revision.ready_at.is_some(),
+                retry: u64::try_from(active.app.retry).unwrap_or_default(),
+                policy: policy.clone(),
+                demand: service.demands().of(&active.app.name),
+            },
+        ))
+    };
+    let builds: BTreeMap<BuildId, Arc<WantedBuild>> =
+        picture.builds.iter().map(|build| (build.id, Arc::new(engine_build(build)))).collect();
+    Wanted {
+        apps: picture.apps.iter().filter_map(app).collect(),
+        builds,
+        kept_builds: picture.kept_builds.clone(),
+    }
+}
+
+fn engine_revision(service: &Service, app: &AppName, revision: &model::Revision) -> Revision {
+    let class = service.resource_classes().iter().find(|class| class.id == revision.resource_class_id);
+    // A class that the operator took away: its apps go on with the standard one.
+    let class = class.cloned().unwrap_or_else(|| model::ResourceClass::standard().swap_remove(0));
+    let variable =
+        |variable: &EnvVariable| Variable { name: variable.name.clone(), value: variable.value.clone() };
+    Revision {
+        id: revision.id,
+        app: app.clone(),
+        url: service.options().app_url(app),
+        program: program(&revision.program),
+        variables: revision.variables.iter().map(variable).collect(),
+        limits: Limits { memory_bytes: u64::from(class.memory_mib) << 20, cpu_millis: class.cpu_millis },
+    }
+}
+
+fn program(program: &model::Program) -> Program {
+    match program {
+        model::Program::Built { build, run } => Program::Built {
+            build: *build,
+            command: run
+                .command
+                .as_ref()
+                .map(|command| command.iter().chain(run.args.iter().flatten()).cloned().collect()),
+            port: run.port,
+        },
+        model::Program::Image(image) => Program::Image {
+            image: image.container_image.clone(),
+            port: image.port,
+            command: image.command.clone(),
+            args: image.args.clone(),
+            uid: image.uid,
+            gid: image.gid,
+            working_directory: image.working_directory.clone(),
+        },
+    }
+}
+
+fn engine_build(build: &model::Build) -> WantedBuild {
+    WantedBuild {
+        source: Source {
+            repository: build.code.repository.clone(),
+            revision: build.code.revision.clone(),
+            context_dir: build.code.context_dir.clone(),
+        },
+        builder: match build.code.builder {
+            BuilderVariant::Auto => Builder::Auto,
+            BuilderVariant::Python => Builder::Python,
+            BuilderVariant::Static => Builder::Static,
+        },
+        command_given: build.command_given,
+    }
+}
+
+/// Whether the engine would do the same for both.
+fn same(left: &Wanted, right: &Wanted) -> bool {
+    let app = |(left, right): (&WantedApp, &WantedApp)| {
+        left.revision == right.revision
+            && left.proven == right.proven
+            && left.retry == right.retry
+            && left.policy == right.policy
+            && Arc::ptr_eq(&left.demand, &right.demand)
+    };
+    left.kept_builds == right.kept_builds
+        && left.builds == right.builds
+        && left.apps.keys().eq(right.apps.keys())
+        && left.apps.values().zip(right.apps.values()).all(app)
+}
+
+/// Writes what happens to replicas into the record that people read, until the engine ends.
+pub async fn keep_record(service: Service, mut events: mpsc::UnboundedReceiver<Event>) {
+    while let Some(event) = events.recv().await {
+        let (kind, message) = in_words(&event.what);
+        tracing::info!(app = %event.app, replica = %event.replica, event = kind, "{message}");
+        let record = AppEvent { at: event.at, kind: kind.to_owned(), message, by: None };
+        if let Err(error) = service.note_event(&event.app, record).await {
+            tracing::warn!(app = %event.app, error = chain(&error), "cannot record an event");
+        }
+    }
+}
+
+/// One word, and a sentence to follow the app's name.
+fn in_words(what: &Happening) -> (&'static str, String) {
+    use marmot_core::plan::Why;
+    match what {
+        Happening::Started(why) => {
+            let because = match why {
+                Why::FirstBoot => "for the first time",
+                Why::Load => "because it was asked for",
+                Why::StillWarm | Why::Idle | Why::Off => "to keep it warm",
+            };
+            ("started", format!("a replica was started {because}"))
+        }
+        Happening::Ready(after) => ("ready", format!("was ready after {:.1} s", after.as_secs_f64())),
+        Happening::Hibernated => ("hibernated", "fell asleep, because nobody used it".to_owned()),
+        Happening::Woke(after) => ("woke", format!("woke in {} ms", after.as_millis())),
+        Happening::Stopped => ("stopped", "a replica was stopped".to_owned()),
+        Happening::Adopted => ("adopted", "went on running while the server was restarted".to_owned()),
+        Happening::Failed(failure) => ("failed", failure.reason.to_string()),
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
