@@ -159,6 +159,11 @@ settings! {
     /// Whether code may come from paths of this machine: everybody who may make a launcher can then read what the
     /// server can.
     allow_local_repositories: bool = "false", "BOOL";
+    /// Whether code may come from private networks and from this machine's own ports, and by plain `http://`: whoever
+    /// may make a launcher can then make the server ask there.
+    allow_private_networks: bool = "false", "BOOL";
+    /// The `uv` program, which installs Python packages. By default the one on the `PATH`.
+    uv: Option<PathBuf> = "", "FILE";
     /// Whether apps are shut off from the machine and each other: `auto` does what the machine allows.
     confinement: Confinement = "auto", "auto|none";
     /// The socket of a Docker-compatible engine that runs container images, like `/run/podman/podman.sock`.

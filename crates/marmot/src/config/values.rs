@@ -160,6 +160,14 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// The host alone.
+    pub fn host(&self) -> &str {
+        match self.port() {
+            Some(_) => self.authority.rsplit_once(':').map_or(&*self.authority, |(host, _)| host),
+            None => &self.authority,
+        }
+    }
+
     /// The port, where it is not the scheme's own.
     pub fn port(&self) -> Option<u16> {
         self.authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok())

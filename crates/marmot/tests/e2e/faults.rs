@@ -120,5 +120,5 @@ async fn a_server_that_is_asked_to_stop_answers_what_it_has_and_exits_cleanly() 
     .await;
     assert_eq!(server.terminate().await, Some(0));
     assert_eq!(slow.await.expect("no panic").expect("an answer").status(), 200);
-    assert_eq!(server.processes_of(&app.name), []);
+    assert_eq!(server.processes_of(&app.name), [0; 0]);
 }

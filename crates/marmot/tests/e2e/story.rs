@@ -32,7 +32,7 @@ async fn a_model_endpoint_is_built_answers_sleeps_and_wakes_for_a_hundred_at_onc
         (view["asleep_depth"] == "stopped").then_some(())
     })
     .await;
-    assert_eq!(server.processes_of(&app.name), []);
+    assert_eq!(server.processes_of(&app.name), [0; 0]);
     let answers = join_all((0..100).map(|_| ask())).await;
     assert!(answers.iter().all(|answer| *answer == (StatusCode::OK, awake.clone())), "{answers:?}");
     let replicas = app.view().await["replicas"].as_array().expect("a list").len();
