@@ -18,11 +18,6 @@ impl Locks {
         self.lock_of(path).lock_owned().await
     }
 
-    /// Holds the lock of `path` if nobody else does.
-    pub(super) fn try_hold(&self, path: &Path) -> Option<OwnedMutexGuard<()>> {
-        self.lock_of(path).try_lock_owned().ok()
-    }
-
     fn lock_of(&self, path: &Path) -> Arc<Lock> {
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         locks.retain(|_, lock| lock.strong_count() > 0);

@@ -1,0 +1,377 @@
+//! Installs Python packages into an environment of the cache, once for each set of manifests.
+//!
+//! Ready-made packages go through one cache of downloads, which no code of a package or repository ever runs beside.
+//! Where a package must be built, its code runs; that happens with a cache that only this repository's builds use.
+//! So nothing that one repository does changes what another one reads.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::contract::BuildContext;
+use super::plan::{Kind, Manifest};
+use super::process::{Interrupted, Job, Said};
+use super::python::{self, NoPython, Python, uv};
+
+/// The packages could not be installed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InstallError {
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    #[error(transparent)]
+    Python(#[from] NoPython),
+    #[error("the cache of environments could not be written: {0}")]
+    Cache(#[from] io::Error),
+    #[error("the disk of this server is full")]
+    DiskFull,
+    #[error("{why}. {advice}")]
+    Refused { why: String, advice: &'static str },
+}
+
+/// What is to be installed, and for whom.
+#[derive(Debug)]
+pub(super) struct Order<'a> {
+    pub(super) manifest: &'a Manifest,
+    pub(super) extra: &'a [String],
+    /// The app's files.
+    pub(super) code: &'a Path,
+    pub(super) artefact: &'a Path,
+    /// Whose environments may be shared: those of the same repository.
+    pub(super) repository: &'a str,
+    pub(super) commit: &'a str,
+}
+
+/// Installed packages.
+#[derive(Debug)]
+pub(super) struct Environment {
+    venv: PathBuf,
+    /// The project itself, where it is a package.
+    site: Option<PathBuf>,
+    python: Python,
+}
+
+impl Environment {
+    /// Where its programs are.
+    pub(super) fn bins(&self) -> Vec<PathBuf> {
+        self.site.iter().chain([&self.venv]).map(|place| place.join("bin")).collect()
+    }
+
+    /// Variables of the programs that use it.
+    pub(super) fn variables(&self) -> BTreeMap<String, String> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let mut variables = BTreeMap::from([
+            ("VIRTUAL_ENV".to_owned(), text(&self.venv)),
+            // Else a program's last words before a crash stay in its buffer.
+            ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
+        ]);
+        if let Some(site) = &self.site {
+            variables.insert("PYTHONPATH".to_owned(), text(site));
+        }
+        variables
+    }
+
+    /// What must be readable for it to work.
+    pub(super) fn reads(&self) -> Vec<PathBuf> {
+        let mut reads = vec![self.venv.clone(), self.python.prefix.clone()];
+        reads.extend(self.site.clone());
+        reads.extend(std::fs::canonicalize(&self.python.path));
+        reads
+    }
+
+    pub(super) fn python_version(&self) -> &str {
+        &self.python.version
+    }
+}
+
+/// Installs what `order` names, or finds it installed.
+pub(super) async fn install(
+    context: &BuildContext,
+    job: &Job,
+    order: &Order<'_>,
+) -> Result<Environment, InstallError> {
+    let python = python::find(context, job, &order.manifest.python).await?;
+    let dir = context.cache_dir.join("envs").join(key(context, order, &python)?);
+    let _lock = tokio::select! {
+        lock = context.locks.hold(&dir) => lock,
+        () = job.cancel.cancelled() => return Err(Interrupted::Cancelled.into()),
+    };
+    let venv = dir.join("venv");
+    let complete = dir.join("complete");
+    if complete.is_file() {
+        job.log.say(&format!(
+            "Nothing that decides about packages has changed: Python {} and its packages are re-used.",
+            python.version
+        ));
+        // The age of the marker says when it was last of use.
+        std::fs::File::open(&complete)?.set_modified(std::time::SystemTime::now())?;
+    } else {
+        // What is there without the marker is what a crash left.
+        remove(&dir)?;
+        std::fs::create_dir_all(&dir)?;
+        let unfinished = Unfinished(Some(dir.clone()));
+        make(context, job, order, &python, &venv).await?;
+        std::fs::write(&complete, format!("{}\n", jiff::Timestamp::now()))?;
+        unfinished.finished();
+    }
+    let site = if order.manifest.package { install_project(context, job, order, &venv).await? } else { None };
+    Ok(Environment { venv, site, python })
+}
+
+/// A directory that goes unless what it is for is finished.
+struct Unfinished(Option<PathBuf>);
+
+impl Unfinished {
+    fn finished(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(dir) = self.0.take() {
+            // What cannot be removed now is removed by the next build, which finds no marker.
+            let _ = remove(&dir);
+        }
+    }
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The name of the environment: the same for everything that decides what is in it.
+fn key(context: &BuildContext, order: &Order<'_>, python: &Python) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    let mut add = |part: &[u8]| {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    };
+    // A new uv may install in another way.
+    let uv = std::fs::metadata(&context.uv)?;
+    add(format!("{} {:?}", uv.len(), uv.modified().ok()).as_bytes());
+    add(order.repository.as_bytes());
+    add(python.path.to_string_lossy().as_bytes());
+    add(python.version.as_bytes());
+    add(format!("{:?}", order.manifest.kind).as_bytes());
+    for file in &order.manifest.files {
+        add(file.as_bytes());
+        add(&std::fs::read(order.code.join(file))?);
+    }
+    order.extra.iter().for_each(|package| add(package.as_bytes()));
+    if order.manifest.local {
+        add(order.commit.as_bytes());
+    }
+    Ok(digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+}
+
+async fn make(
+    context: &BuildContext,
+    job: &Job,
+    order: &Order<'_>,
+    python: &Python,
+    venv: &Path,
+) -> Result<(), InstallError> {
+    let shared = context.cache_dir.join("packages");
+    let own = own_cache(context, order);
+    job.log.say(&format!("Python {}", python.version));
+    let create = uv(context, &shared)
+        .args(["venv", "--quiet", "--no-config", "--no-project", "--python"])
+        .arg(&python.path)
+        .arg(venv);
+    expect(job.run(&create).await?, order.manifest)?;
+    let nothing = order.manifest.kind == Kind::Nothing && order.extra.is_empty();
+    if nothing {
+        job.log.say("No packages are named, so none are installed.");
+        return Ok(());
+    }
+    let requirements = requirements_file(order, venv)?;
+    let ready_made = !order.manifest.local;
+    let mut said = None;
+    if ready_made {
+        said =
+            Some(install_packages(context, job, order, venv, requirements.as_deref(), Some(&shared)).await?);
+    }
+    if said.as_ref().is_none_or(|said| !said.ok() && wants_building(&said.stderr)) {
+        if ready_made {
+            job.log.say("Some packages have no ready-made form for this Python, and are built.");
+        }
+        std::fs::create_dir_all(&own)?;
+        said = Some(install_packages(context, job, order, venv, requirements.as_deref(), None).await?);
+    }
+    if let Some(said) = said {
+        expect(said, order.manifest)?;
+    }
+    compile(job, venv).await
+}
+
+/// Whether an installation failed for want of ready-made packages.
+fn wants_building(stderr: &str) -> bool {
+    [
+        "--no-build",
+        "no usable wheels",
+        "building source distributions is disabled",
+        "building from source is disabled",
+        "no wheels",
+    ]
+    .iter()
+    .any(|sign| stderr.contains(sign))
+}
+
+/// The cache of packages that code of this repository may have run beside.
+fn own_cache(context: &BuildContext, order: &Order<'_>) -> PathBuf {
+    context.cache_dir.join("built-packages").join(order.repository)
+}
+
+/// A file with the requirements that no file of the code has.
+fn requirements_file(order: &Order<'_>, venv: &Path) -> io::Result<Option<PathBuf>> {
+    let mut lines: Vec<&str> = Vec::new();
+    if let Kind::Converted(_, requirements) = &order.manifest.kind {
+        lines.extend(requirements.iter().map(String::as_str));
+    }
+    lines.extend(order.extra.iter().map(String::as_str));
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    let path = venv.join("marmot-requirements.txt");
+    std::fs::write(&path, lines.join("\n") + "\n")?;
+    Ok(Some(path))
+}
+
+/// Installs by the manifest; with `ready_made`, only packages that need not be built, through that cache.
+async fn install_packages(
+    context: &BuildContext,
+    job: &Job,
+    order: &Order<'_>,
+    venv: &Path,
+    requirements: Option<&Path>,
+    ready_made: Option<&Path>,
+) -> Result<Said, InstallError> {
+    let own = own_cache(context, order);
+    let program = uv(context, ready_made.unwrap_or(&own)).dir(order.code);
+    let mut program = match &order.manifest.kind {
+        Kind::UvLock => {
+            // The project is installed apart, so that its code does not decide about the environment.
+            let program = program.env("UV_PROJECT_ENVIRONMENT", venv);
+            program.args(["sync", "--frozen", "--no-dev", "--no-editable", "--no-install-project"])
+        }
+        kind => {
+            let program = program.args(["pip", "install", "--python"]).arg(venv.join("bin/python"));
+            match kind {
+                Kind::Pyproject => program.args(["--requirements", "pyproject.toml"]),
+                Kind::Requirements(file) => program.arg("--requirements").arg(file),
+                _ => program,
+            }
+        }
+    };
+    if order.manifest.kind != Kind::UvLock
+        && let Some(requirements) = requirements
+    {
+        program = program.arg("--requirements").arg(requirements);
+    }
+    if ready_made.is_some() {
+        program = program.arg("--no-build");
+    }
+    Ok(job.run(&program).await?)
+}
+
+/// Compiles the packages, so that no start of the app has to: their environment cannot be written to then.
+async fn compile(job: &Job, venv: &Path) -> Result<(), InstallError> {
+    // `-S`: a package may bring files that are run whenever Python starts, but not with this.
+    let program = super::process::Program::new(venv.join("bin/python"));
+    let program = program.args(["-I", "-S", "-m", "compileall", "-q", "-q", "-j", "0"]).arg(venv.join("lib"));
+    // Packages bring templates and tests for other Pythons that cannot be compiled. Nobody misses them.
+    job.ask(&program, 4096).await?;
+    Ok(())
+}
+
+/// Installs the project itself, beside the environment that it shares with other commits.
+async fn install_project(
+    context: &BuildContext,
+    job: &Job,
+    order: &Order<'_>,
+    venv: &Path,
+) -> Result<Option<PathBuf>, InstallError> {
+    job.log.say("The project is a package: it is built and installed.");
+    let site = order.artefact.join("site");
+    let own = own_cache(context, order);
+    std::fs::create_dir_all(&own)?;
+    let program = uv(context, &own)
+        .dir(order.code)
+        .args(["pip", "install", "--no-deps", "--python"])
+        .arg(venv.join("bin/python"))
+        .arg("--target")
+        .arg(&site)
+        .arg(".");
+    let said = job.run(&program).await?;
+    if said.ok() {
+        return Ok(Some(site));
+    }
+    if disk_is_full(&said.stderr) {
+        return Err(InstallError::DiskFull);
+    }
+    // Many apps have a build system by habit, and are never installed by their authors.
+    job.log.say(
+        "Warning: the project could not be installed as a package. It is started from its files; if it imports \
+         itself by its name, that may fail.",
+    );
+    remove(&site)?;
+    Ok(None)
+}
+
+fn disk_is_full(stderr: &str) -> bool {
+    stderr.contains("No space left on device") || stderr.contains("os error 28")
+}
+
+/// Turns what uv says when it fails into something to act on.
+fn expect(said: Said, manifest: &Manifest) -> Result<(), InstallError> {
+    if said.ok() {
+        return Ok(());
+    }
+    let text = &said.stderr;
+    if disk_is_full(text) {
+        return Err(InstallError::DiskFull);
+    }
+    let has = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
+    let advice = if has(&["was not found in the package registry"]) {
+        "Check the name for a typing mistake"
+    } else if has(&["has no wheels with a matching", "requires-python", "Requires-Python"]) {
+        "Ask for versions that fit this Python, or for another Python in `.python-version`"
+    } else if has(&["No solution found"]) {
+        "Loosen or remove the versions that contradict each other"
+    } else if has(&["Failed to build", "build backend"]) {
+        "It has no ready-made form for this Python and could not be built: ask for another version of it"
+    } else if has(&["error sending request", "dns error", "Failed to fetch", "Connect", "timed out"]) {
+        "The package index cannot be reached from this server: try again, or tell its operator"
+    } else if has(&["Git operation failed"]) {
+        "Check the address of the repository that the requirement names"
+    } else if manifest.kind == Kind::UvLock {
+        "Run `uv lock` and push the result"
+    } else {
+        "The log has the details"
+    };
+    Err(InstallError::Refused { why: main_line(text), advice })
+}
+
+/// The line in which uv says what is wrong, with its cause.
+fn main_line(stderr: &str) -> String {
+    let strip = |line: &str| line.trim_start_matches([' ', '×', '╰', '─', '▶', '│', '├']).trim().to_owned();
+    let lines: Vec<String> = stderr.lines().map(strip).filter(|line| !line.is_empty()).collect();
+    let at = lines.iter().position(|line| line.starts_with("error:")).or_else(|| {
+        lines.iter().position(|line| line.starts_with("No solution") || line.starts_with("Failed"))
+    });
+    let Some(at) = at else {
+        return lines.last().cloned().unwrap_or_else(|| "uv failed without a word".into());
+    };
+    let what = lines[at].trim_start_matches("error:").trim().trim_end_matches([':', '.']);
+    let cause = lines.get(at + 1).map(|line| line.trim_start_matches("cause:").trim().trim_end_matches('.'));
+    let whole = match cause {
+        Some(cause) if !cause.starts_with("hint") => format!("{what}: {cause}"),
+        _ => what.to_owned(),
+    };
+    whole.chars().take(600).collect()
+}

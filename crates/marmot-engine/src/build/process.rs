@@ -1,0 +1,330 @@
+//! The programs that a build runs: each in a process group of its own, which ends with the step, whatever happens.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::log::{BuildLog, Lines};
+
+/// Marks the processes of a build, so that those that left their process group are found as well.
+const MARK: &str = "MARMOT_BUILD";
+
+/// Where programs are looked for. The server's own `PATH` may lead into a home that no app can read.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// What all steps of a build share.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) id: String,
+    pub(super) log: BuildLog,
+    pub(super) cancel: CancellationToken,
+    pub(super) deadline: Instant,
+    pub(super) time: Duration,
+    /// The home of every program of this build; removed with it.
+    pub(super) home: PathBuf,
+}
+
+/// A program did not get to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Interrupted {
+    #[error("the build was cancelled")]
+    Cancelled,
+    #[error("the build took longer than {} minutes, which is all it may take", .0.as_secs() / 60)]
+    TimedOut(Duration),
+    #[error("`{program}` could not be started: {source}")]
+    CouldNotStart { program: String, source: io::Error },
+    #[error("the output of `{program}` could not be read: {source}")]
+    Unreadable { program: String, source: io::Error },
+}
+
+/// A program to run, with nothing in its environment that was not put there.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    path: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    dir: Option<PathBuf>,
+    path_first: Option<PathBuf>,
+    file_bytes: Option<u64>,
+}
+
+impl Program {
+    pub(super) fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            dir: None,
+            path_first: None,
+            file_bytes: None,
+        }
+    }
+
+    pub(super) fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    pub(super) fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    pub(super) fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    pub(super) fn envs(mut self, all: &[(String, String)]) -> Self {
+        self.env.extend(all.iter().map(|(name, value)| (name.into(), value.into())));
+        self
+    }
+
+    pub(super) fn dir(mut self, dir: &Path) -> Self {
+        self.dir = Some(dir.to_owned());
+        self
+    }
+
+    /// Programs are looked for here before anywhere else.
+    pub(super) fn path_first(mut self, dir: &Path) -> Self {
+        self.path_first = Some(dir.to_owned());
+        self
+    }
+
+    /// The largest file that it may write; writing more ends it with `SIGXFSZ`.
+    pub(super) fn file_bytes(mut self, limit: u64) -> Self {
+        self.file_bytes = Some(limit);
+        self
+    }
+
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn command(&self, job: &Job) -> Command {
+        let mut command = match self.file_bytes {
+            None => Command::new(&self.path),
+            // The shell sets the limit and is replaced by the program; it interprets nothing of what it is given.
+            Some(limit) => {
+                let mut shell = Command::new("/bin/sh");
+                let blocks = limit.div_ceil(512).to_string();
+                shell.args(["-c", "ulimit -f \"$0\" && exec \"$@\"", &blocks]).arg(&self.path);
+                shell
+            }
+        };
+        let mut path = self.path_first.clone().map(OsString::from).unwrap_or_default();
+        if !path.is_empty() {
+            path.push(":");
+        }
+        path.push(PATH);
+        command.args(&self.args).env_clear().env("PATH", path).env("LC_ALL", "C.UTF-8");
+        command.env("HOME", &job.home).env("TMPDIR", &job.home).env(MARK, &job.id);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.current_dir(self.dir.as_ref().unwrap_or(&job.home));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command
+    }
+
+    fn spawn(&self, mut command: Command) -> Result<Child, Interrupted> {
+        command.spawn().map_err(|source| Interrupted::CouldNotStart { program: self.name(), source })
+    }
+
+    fn unreadable(&self, source: io::Error) -> Interrupted {
+        Interrupted::Unreadable { program: self.name(), source }
+    }
+}
+
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) status: ExitStatus,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+impl Said {
+    pub(super) fn ok(&self) -> bool {
+        self.status.success()
+    }
+}
+
+impl Job {
+    /// Runs `program`; its output goes to the log, and its last part into the answer.
+    pub(super) async fn run(&self, program: &Program) -> Result<Said, Interrupted> {
+        self.collect(program, |line| self.log.output(line), 64 << 10).await
+    }
+
+    /// Runs `program` and returns the last `limit` bytes of its output and of its errors.
+    pub(super) async fn ask(&self, program: &Program, limit: usize) -> Result<Said, Interrupted> {
+        self.collect(program, |_| {}, limit).await
+    }
+
+    async fn collect(
+        &self,
+        program: &Program,
+        each: impl Fn(&[u8]),
+        keep: usize,
+    ) -> Result<Said, Interrupted> {
+        let mut child = program.spawn(program.command(self))?;
+        let group = Group::of(&child);
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let closed = CancellationToken::new();
+        let output = async {
+            let output = tokio::try_join!(read(out, &each, keep), read(err, &each, keep));
+            closed.cancel();
+            output
+        };
+        let exit = async {
+            let status = child.wait().await?;
+            group.end();
+            // Whoever still holds the output open has left the group.
+            if tokio::time::timeout(Duration::from_secs(1), closed.cancelled()).await.is_err() {
+                self.end_strays().await;
+            }
+            Ok(status)
+        };
+        let work = async { tokio::try_join!(exit, output) };
+        let (status, (stdout, stderr)) = self.unless_interrupted(program, work).await?;
+        Ok(Said { status, stdout, stderr })
+    }
+
+    /// Runs `program`, feeds it `input`, and lets `consume` read its output on a thread of its own. When `consume`
+    /// has read enough, the program is ended.
+    pub(super) async fn stream<T: Send + 'static>(
+        &self,
+        program: &Program,
+        input: Vec<u8>,
+        consume: impl FnOnce(BufReader<File>) -> T + Send + 'static,
+    ) -> Result<(T, Said), Interrupted> {
+        let mut command = program.command(self);
+        command.stdin(Stdio::piped());
+        let mut child = program.spawn(command)?;
+        let group = Group::of(&child);
+        let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let out: OwnedFd = match out.map(|out| out.into_owned_fd()) {
+            Some(Ok(out)) => out,
+            Some(Err(source)) => return Err(program.unreadable(source)),
+            None => return Err(program.unreadable(io::ErrorKind::BrokenPipe.into())),
+        };
+        let feed = async move {
+            if let Some(mut stdin) = stdin {
+                // A program that has read enough closes its end.
+                let _ = stdin.write_all(&input).await;
+            }
+        };
+        let work = async {
+            // The thread ends when the program does: it reads from a pipe.
+            let consumed = tokio::task::spawn_blocking(move || {
+                consume(BufReader::with_capacity(1 << 16, File::from(out)))
+            });
+            let consumed = async {
+                let consumed = consumed.await.map_err(io::Error::other);
+                group.end();
+                consumed
+            };
+            let (consumed, (), stderr) =
+                tokio::try_join!(consumed, async { Ok(feed.await) }, read(err, &|_| {}, 64 << 10))?;
+            Ok((consumed, child.wait().await?, stderr))
+        };
+        let (consumed, status, stderr) = self.unless_interrupted(program, work).await?;
+        Ok((consumed, Said { status, stdout: String::new(), stderr }))
+    }
+
+    async fn unless_interrupted<T>(
+        &self,
+        program: &Program,
+        work: impl Future<Output = io::Result<T>>,
+    ) -> Result<T, Interrupted> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Interrupted::Cancelled),
+            () = tokio::time::sleep_until(self.deadline) => Err(Interrupted::TimedOut(self.time)),
+            done = work => done.map_err(|source| program.unreadable(source)),
+        }
+    }
+
+    /// Ends every process of this build that is still there, also those that left their process group, and waits
+    /// until they are gone.
+    pub(super) async fn end_strays(&self) {
+        let mark = format!("{MARK}={}", self.id).into_bytes();
+        // Each pass may find what was forked during the one before; a build that forks faster than it is killed is
+        // stopped only by its sandbox.
+        for _ in 0..20 {
+            let mark = mark.clone();
+            let found = tokio::task::spawn_blocking(move || kill_marked(&mark)).await.unwrap_or(0);
+            if found == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Kills the processes with `mark` in their environment, and says how many there were.
+fn kill_marked(mark: &[u8]) -> usize {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
+    let marked = processes.flatten().filter_map(|process| {
+        let pid = Pid::from_raw(process.file_name().to_str()?.parse().ok()?)?;
+        let environment = std::fs::read(process.path().join("environ")).ok()?;
+        environment.split(|&byte| byte == 0).any(|variable| variable == mark).then_some(pid)
+    });
+    marked.filter(|&pid| kill_process(pid, Signal::KILL).is_ok()).count()
+}
+
+/// Reads to the end, keeps the last `keep` bytes, and gives each line to `each`.
+async fn read(
+    from: Option<impl AsyncRead + Unpin>,
+    each: &impl Fn(&[u8]),
+    keep: usize,
+) -> io::Result<String> {
+    let Some(mut from) = from else { return Ok(String::new()) };
+    let mut kept: Vec<u8> = Vec::new();
+    let mut lines = Lines::default();
+    let mut chunk = vec![0; 16 << 10];
+    loop {
+        let count = from.read(&mut chunk).await?;
+        if count == 0 {
+            break;
+        }
+        lines.feed(&chunk[..count], each);
+        kept.extend_from_slice(&chunk[..count]);
+        if kept.len() > keep.saturating_mul(2) {
+            kept.drain(..kept.len() - keep);
+        }
+    }
+    lines.end(each);
+    let start = kept.len().saturating_sub(keep);
+    Ok(String::from_utf8_lossy(&kept[start..]).into_owned())
+}
+
+/// A process group, which is killed with its guard.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
+    }
+
+    fn end(&self) {
+        if let Some(leader) = self.0 {
+            // Fails when nobody is left, which is what is wanted.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,299 @@
+//! One build, step by step.
+
+use std::io;
+use std::path::Path;
+
+use marmot_core::id::BuildId;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::checkout::{self, CheckedOut, CheckoutError};
+use super::contract::{BuildContext, BuildEnd};
+use super::fetch::{self, FetchError, Git};
+use super::install::{self, Environment, InstallError, Order};
+use super::log::BuildLog;
+use super::plan::{self, CannotPlan, Code, Install, Plan};
+use super::process::{Interrupted, Job};
+use super::source::{Allowed, CheckedSource, InvalidSource};
+use super::start::{self, StartError};
+use super::{network, tree};
+use crate::observed::{BuildFailure, BuildOutcome};
+use crate::wanted::WantedBuild;
+
+const FETCHING: &str = "Fetching the code";
+const READING: &str = "Reading the code";
+const INSTALLING: &str = "Installing Python packages";
+const CHECKING: &str = "Checking";
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Interrupted(Interrupted),
+    #[error(transparent)]
+    Source(#[from] InvalidSource),
+    #[error(transparent)]
+    Fetch(FetchError),
+    #[error(transparent)]
+    Checkout(CheckoutError),
+    #[error(transparent)]
+    Plan(#[from] CannotPlan),
+    #[error(transparent)]
+    Install(InstallError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("the build's own directory could not be written: {0}")]
+    Directory(#[from] io::Error),
+}
+
+impl From<FetchError> for StepError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Interrupted(interrupted) => Self::Interrupted(interrupted),
+            other => Self::Fetch(other),
+        }
+    }
+}
+
+impl From<CheckoutError> for StepError {
+    fn from(error: CheckoutError) -> Self {
+        match error {
+            CheckoutError::Interrupted(interrupted) => Self::Interrupted(interrupted),
+            other => Self::Checkout(other),
+        }
+    }
+}
+
+impl From<InstallError> for StepError {
+    fn from(error: InstallError) -> Self {
+        match error {
+            InstallError::Interrupted(interrupted)
+            | InstallError::Python(super::python::NoPython::Interrupted(interrupted)) => {
+                Self::Interrupted(interrupted)
+            }
+            other => Self::Install(other),
+        }
+    }
+}
+
+/// Does one build in `dir`, which is its own: the log goes to `dir/log` while it runs, `dir/log.done` appears when
+/// the log is whole, and the result is `dir/artefact`, with the app's files in `code` and a
+/// [`RunFile`](super::RunFile).
+///
+/// `progress` is told each step, as a person would say it. Nothing but the log is left of a build that fails or is
+/// cancelled, and none of its processes.
+///
+/// # Errors
+/// [`BuildEnd::Cancelled`] when `cancel` was; [`BuildEnd::Failed`] with the step and the reason for everything else.
+pub async fn run(
+    context: &BuildContext,
+    id: BuildId,
+    wanted: &WantedBuild,
+    dir: &Path,
+    progress: impl Fn(&str) + Send + Sync,
+    cancel: CancellationToken,
+) -> Result<BuildOutcome, BuildEnd> {
+    let job = prepare(context, id, dir, cancel).map_err(|error| {
+        BuildEnd::Failed(BuildFailure {
+            step: FETCHING.into(),
+            reason: StepError::from(error).to_string(),
+            last_lines: Vec::new(),
+        })
+    })?;
+    let cleaner = Cleaner { dir, succeeded: false };
+    let mut build = Build { context, job: &job, dir, progress: &progress, step: FETCHING };
+    let done = build.all(wanted).await;
+    let step = build.step;
+    job.end_strays().await;
+    finish(&job, cleaner, step, done)
+}
+
+fn prepare(context: &BuildContext, id: BuildId, dir: &Path, cancel: CancellationToken) -> io::Result<Job> {
+    let home = dir.join("home");
+    for leftover in ["home", "artefact"] {
+        remove(&dir.join(leftover))?;
+    }
+    std::fs::create_dir_all(&home)?;
+    if dir.join("log.done").exists() {
+        std::fs::remove_file(dir.join("log.done"))?;
+    }
+    let secrets = network::secrets(&context.environment);
+    Ok(Job {
+        id: id.to_string(),
+        log: BuildLog::create(&dir.join("log"), context.limits.log_bytes, secrets)?,
+        cancel,
+        deadline: Instant::now() + context.limits.time,
+        time: context.limits.time,
+        home,
+    })
+}
+
+fn finish(
+    job: &Job,
+    mut cleaner: Cleaner<'_>,
+    step: &str,
+    done: Result<BuildOutcome, StepError>,
+) -> Result<BuildOutcome, BuildEnd> {
+    let last_lines = job.log.last_lines();
+    job.log.end_step();
+    let end = match done {
+        Ok(outcome) => {
+            cleaner.succeeded = true;
+            job.log.say("==> Built");
+            Ok(outcome)
+        }
+        Err(StepError::Interrupted(Interrupted::Cancelled)) => {
+            job.log.say("==> Cancelled");
+            Err(BuildEnd::Cancelled)
+        }
+        Err(error) => {
+            let reason = job.log.masked(&sentence(&error.to_string()));
+            job.log.say("==> Failed");
+            job.log.say(&reason);
+            Err(BuildEnd::Failed(BuildFailure { step: step.to_owned(), reason, last_lines }))
+        }
+    };
+    drop(cleaner);
+    end
+}
+
+/// With a capital in front, unless that is the name of a file, and a full stop at the end.
+fn sentence(text: &str) -> String {
+    let is_file = text.split(' ').next().is_some_and(|word| word.contains('.'));
+    let mut letters = text.chars();
+    let first = match letters.next() {
+        Some(letter) if !is_file => letter.to_uppercase().to_string(),
+        other => other.map(String::from).unwrap_or_default(),
+    };
+    let stop = if text.ends_with(['.', '?', '!']) { "" } else { "." };
+    format!("{first}{}{stop}", letters.as_str())
+}
+
+/// Removes what a build only needed while it ran, and the result of one that failed. By whatever path it ends.
+struct Cleaner<'a> {
+    dir: &'a Path,
+    succeeded: bool,
+}
+
+impl Drop for Cleaner<'_> {
+    fn drop(&mut self) {
+        // What cannot be removed here goes with the build's directory.
+        let _ = remove(&self.dir.join("home"));
+        if !self.succeeded {
+            let _ = remove(&self.dir.join("artefact"));
+        }
+        let _ = std::fs::File::create(self.dir.join("log.done"));
+    }
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+struct Build<'a, P> {
+    context: &'a BuildContext,
+    job: &'a Job,
+    dir: &'a Path,
+    progress: &'a P,
+    step: &'static str,
+}
+
+impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
+    fn begin(&mut self, step: &'static str) {
+        self.step = step;
+        self.job.log.step(step);
+        (self.progress)(step);
+    }
+
+    async fn all(&mut self, wanted: &WantedBuild) -> Result<BuildOutcome, StepError> {
+        self.begin(FETCHING);
+        let artefact = self.dir.join("artefact");
+        let code = artefact.join("code");
+        let allowed = Allowed {
+            local_repositories: self.context.allow_local_repositories,
+            private_networks: self.context.allow_private_networks,
+        };
+        let source = CheckedSource::new(&wanted.source, allowed)?;
+        let repository = fetch::repository_key(&source.address);
+        std::fs::create_dir_all(&artefact)?;
+        let (commit, files) = self.fetch(&source, &repository, &code).await?;
+
+        self.begin(READING);
+        let plan = self.plan(wanted, files, &code)?;
+
+        let environment = match &plan.install {
+            Install::Nothing => None,
+            Install::Python { manifest, extra } => {
+                self.begin(INSTALLING);
+                let order = Order {
+                    manifest,
+                    extra,
+                    code: &code,
+                    artefact: &artefact,
+                    repository: &repository,
+                    commit: &commit,
+                };
+                Some(install::install(self.context, self.job, &order).await?)
+            }
+        };
+
+        self.begin(CHECKING);
+        start::prepare(self.context, &plan.start, environment.as_ref(), &artefact)?;
+        let outcome = outcome(commit, &plan, environment.as_ref());
+        if let Some(command) = &outcome.command {
+            self.job.log.say(&format!("Started by: {command}"));
+        }
+        Ok(outcome)
+    }
+
+    /// Fetches the commit and lays its files out in `code`.
+    async fn fetch(
+        &self,
+        source: &CheckedSource,
+        repository: &str,
+        code: &Path,
+    ) -> Result<(String, CheckedOut), StepError> {
+        let revision = source.revision.as_deref().unwrap_or("the default branch");
+        self.job.log.say(&format!("{} at {revision}", source.address));
+        let git_dir = self.context.cache_dir.join("repositories").join(repository);
+        let _lock = tokio::select! {
+            lock = self.context.locks.hold(&git_dir) => lock,
+            () = self.job.cancel.cancelled() => return Err(StepError::Interrupted(Interrupted::Cancelled)),
+        };
+        let mut git = Git::new(self.context, self.job, &source.address).await?;
+        let fetched = git.fetch(source, &git_dir).await?;
+        let context_dir = source.context_dir.as_deref();
+        let files =
+            checkout::check_out(&git, self.job, &self.context.limits, &fetched, context_dir, code).await?;
+        Ok((fetched.commit, files))
+    }
+
+    fn plan(&self, wanted: &WantedBuild, files: CheckedOut, code: &Path) -> Result<Plan, StepError> {
+        let log = &self.job.log;
+        for path in tree::submodules(&files.entries) {
+            log.say(&format!("Warning: the submodule `{path}` is not fetched."));
+        }
+        if let [first, ..] = files.pointers.as_slice() {
+            let count = files.pointers.len();
+            log.say(&format!(
+                "Warning: {count} files are kept in git LFS and are not fetched, such as `{first}`."
+            ));
+        }
+        let code = Code::read(code, files.entries.into_iter().map(|entry| entry.path));
+        let plan = plan::plan(&code, wanted.builder, wanted.command_given)?;
+        plan.reasons.iter().for_each(|reason| log.say(reason));
+        plan.warnings.iter().for_each(|warning| log.say(&format!("Warning: {warning}")));
+        Ok(plan)
+    }
+}
+
+fn outcome(commit: String, plan: &Plan, environment: Option<&Environment>) -> BuildOutcome {
+    let mut summary = plan.reasons.join(" ");
+    if let Some(environment) = environment {
+        summary.push_str(&format!(" Python {}.", environment.python_version()));
+    }
+    BuildOutcome { commit, command: start::as_typed(&plan.start), summary: summary.trim().to_owned() }
+}

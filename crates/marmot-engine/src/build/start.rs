@@ -1,0 +1,129 @@
+//! How what was built is started: turns a plan into a [`RunFile`], and checks that it can be.
+
+use std::path::Path;
+
+use super::contract::{BuildContext, RunFile};
+use super::install::Environment;
+use super::plan::Start;
+
+/// What was built cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    #[error(
+        "the app needs `{0}`, which is not among the installed packages: name it in requirements.txt or pyproject.toml"
+    )]
+    NotInstalled(String),
+    #[error("how the app is started could not be written: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+/// Writes `run.json` into `artefact`.
+pub(super) fn prepare(
+    context: &BuildContext,
+    start: &Start,
+    environment: Option<&Environment>,
+    artefact: &Path,
+) -> Result<(), StartError> {
+    let mut run = RunFile { working_directory: "code".into(), ..RunFile::default() };
+    if let Some(environment) = environment {
+        run.path_prepend = environment.bins();
+        run.env = environment.variables();
+        run.reads = environment.reads();
+    }
+    match start {
+        Start::LaunchersCommand => {}
+        Start::Line { line, needs } => {
+            if let Some(needs) = needs
+                && !run.path_prepend.iter().any(|bin| bin.join(needs).exists())
+            {
+                return Err(StartError::NotInstalled(needs.clone()));
+            }
+            run.command = Some(vec!["/bin/sh".into(), "-c".into(), script(line)]);
+        }
+        Start::StaticSite(dir) => {
+            let dir = if dir.is_empty() { "." } else { dir };
+            let marmot = context.marmot.to_string_lossy().into_owned();
+            run.command = Some(vec![marmot, "static-server".into(), dir.into()]);
+            run.reads.push(context.marmot.clone());
+        }
+    }
+    Ok(run.write(artefact)?)
+}
+
+/// The command as a person would type it, where the code says so.
+pub(super) fn as_typed(start: &Start) -> Option<String> {
+    match start {
+        Start::LaunchersCommand => None,
+        Start::Line { line, .. } => Some(line.clone()),
+        Start::StaticSite(dir) if dir.is_empty() => Some("marmot static-server .".into()),
+        Start::StaticSite(dir) => Some(format!("marmot static-server {dir}")),
+    }
+}
+
+/// The line for a shell that leaves no shell behind: one that stays would receive the app's signals in its place.
+fn script(line: &str) -> String {
+    let first = line.split_whitespace().next().unwrap_or_default();
+    let compound =
+        line.contains([';', '&', '|', '<', '>', '(', ')', '`', '\n', '{', '}']) && !only_quoted(line);
+    let builtin = ["exec", "cd", "export", "source", ".", "eval", "set", "if", "for", "while", "!", "trap"];
+    if compound || builtin.contains(&first) {
+        return line.to_owned();
+    }
+    let assigns = first.split_once('=').is_some_and(|(name, _)| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    });
+    if assigns { format!("exec env {line}") } else { format!("exec {line}") }
+}
+
+/// Whether what looks like several commands stands between quotes, or is a variable in braces.
+fn only_quoted(line: &str) -> bool {
+    let mut quote = None;
+    let mut letters = line.chars().peekable();
+    let mut braces = 0usize;
+    while let Some(letter) = letters.next() {
+        match (quote, letter) {
+            (Some(open), _) if letter == open => quote = None,
+            (Some('\''), _) => {}
+            (_, '\\') => drop(letters.next()),
+            (_, '`') => return false,
+            (_, '$') if letters.peek() == Some(&'(') => return false,
+            (Some(_), _) => {}
+            (None, '$') if letters.peek() == Some(&'{') => {
+                letters.next();
+                braces += 1;
+            }
+            (None, '}') if braces > 0 => braces -= 1,
+            (None, '\'' | '"') => quote = Some(letter),
+            (None, ';' | '&' | '|' | '<' | '>' | '(' | ')' | '{' | '}' | '\n') => return false,
+            _ => {}
+        }
+    }
+    quote.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_simple_command_takes_the_place_of_its_shell() {
+        for (line, expected) in [
+            ("gunicorn app:app -b 0.0.0.0:$PORT", "exec gunicorn app:app -b 0.0.0.0:$PORT"),
+            ("A=1 B=2 python app.py", "exec env A=1 B=2 python app.py"),
+            ("python -m app --port ${PORT:-8000}", "exec python -m app --port ${PORT:-8000}"),
+            ("python -c 'a; b(1)'", "exec python -c 'a; b(1)'"),
+            ("echo \"it's ; fine\"", "exec echo \"it's ; fine\""),
+            ("flask --app 'app:create_app()' run", "exec flask --app 'app:create_app()' run"),
+            ("cd src && gunicorn app:app", "cd src && gunicorn app:app"),
+            ("./migrate; ./serve", "./migrate; ./serve"),
+            ("python app.py > log", "python app.py > log"),
+            ("echo $(hostname)", "echo $(hostname)"),
+            ("echo \"$(hostname)\"", "echo \"$(hostname)\""),
+            ("exec ./serve", "exec ./serve"),
+            ("./run --a=b", "exec ./run --a=b"),
+        ] {
+            assert_eq!(script(line), expected);
+        }
+    }
+}
