@@ -70,15 +70,19 @@ impl Gate {
 
     /// Lets one request in, until the pass is dropped.
     pub fn enter(self: &Arc<Self>, now: Moment) -> Result<Pass, Refused> {
-        self.enter_below(self.limit, now)
+        let pass = self.enter_below(self.limit)?;
+        self.touch(now);
+        Ok(pass)
     }
 
-    /// Lets data of a connection in that was let in before, also when the replica is busy to its limit.
-    pub fn enter_again(self: &Arc<Self>, now: Moment) -> Result<Pass, Refused> {
-        self.enter_below(INSIDE, now)
+    /// Lets something of a connection in that was let in before, also when the replica is busy to its limit.
+    ///
+    /// It does not count as use of the replica: not all that passes on open connections does ([`Gate::touch`]).
+    pub fn enter_again(self: &Arc<Self>) -> Result<Pass, Refused> {
+        self.enter_below(INSIDE)
     }
 
-    fn enter_below(self: &Arc<Self>, limit: u64, now: Moment) -> Result<Pass, Refused> {
+    fn enter_below(self: &Arc<Self>, limit: u64) -> Result<Pass, Refused> {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             match word & STATE {
@@ -92,7 +96,6 @@ impl Gate {
                 Err(seen) => word = seen,
             }
         }
-        self.touch(now);
         Ok(Pass { gate: Arc::clone(self) })
     }
 
@@ -228,10 +231,10 @@ mod tests {
     #[test]
     fn data_of_an_open_connection_gets_in_beyond_the_limit_but_never_into_a_sleeping_replica() {
         let gate = Arc::new(Gate::new(1));
-        assert_eq!(gate.enter_again(NOW).unwrap_err(), Refused::Asleep);
+        assert_eq!(gate.enter_again().unwrap_err(), Refused::Asleep);
         gate.open();
         let _request = gate.enter(NOW).unwrap();
-        let _frame = gate.enter_again(NOW).unwrap();
+        let _frame = gate.enter_again().unwrap();
         assert_eq!((gate.inside(), gate.try_sleep()), (2, false));
     }
 

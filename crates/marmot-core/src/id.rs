@@ -50,6 +50,13 @@ macro_rules! ids {
             }
         }
 
+        impl $name {
+            /// The value, as it was drawn.
+            pub const fn as_u128(self) -> u128 {
+                self.0
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 encode(self.0).iter().try_for_each(|&byte| fmt::Write::write_char(f, char::from(byte)))
