@@ -3,6 +3,29 @@
 //! In comes a `watch` of immutable [`Routes`]; out go the counters of [`marmot_core::Demand`] and nudges. The
 //! gateway knows no database, project, build or container.
 
-pub mod routes;
+mod answers;
+mod body;
+mod check;
+mod doorkeeper;
+mod forward;
+mod headers;
+mod hold;
+mod host;
+mod lobby;
+mod pool;
+mod service;
+mod shared;
+mod websocket;
 
+pub mod access;
+pub mod config;
+pub mod frames;
+pub mod routes;
+pub mod server;
+
+pub use access::{Person, Tickets};
+pub use config::{GatewayConfig, Limits, Scheme};
+pub use headers::{PRIVATE_COOKIE_PREFIX, PRIVATE_TOKEN_PREFIX};
 pub use routes::Routes;
+pub use server::Gateway;
+pub use service::Peer;

@@ -1,0 +1,211 @@
+//! The bodies that pass through: a client's on its way to a replica, and what is answered.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::hold::{Session, Slot};
+use crate::lobby::Events;
+use crate::pool::Connection;
+use crate::shared::Shared;
+
+/// Why a body ended before its end.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request on its way to a replica. Read only as fast as the replica takes it.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    Empty,
+    Client(Incoming),
+}
+
+/// The client did not send the whole body, or sent it wrongly.
+#[derive(Debug, thiserror::Error)]
+#[error("the client's body did not arrive whole")]
+pub(crate) struct ClientBodyError(#[source] hyper::Error);
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = ClientBodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Client(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(ClientBodyError)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(body) => body.size_hint(),
+        }
+    }
+}
+
+/// What the gateway answers.
+#[expect(clippy::large_enum_variant, reason = "the largest is the one that nearly every request needs")]
+pub(crate) enum AnswerBody {
+    /// Its own words.
+    Own(Option<Bytes>),
+    /// An app's answer.
+    App(AppBody),
+    /// The platform's answer.
+    Platform(UnsyncBoxBody<Bytes, BoxError>),
+    /// News for the lobby.
+    Events(Box<Events>),
+}
+
+impl AnswerBody {
+    pub(crate) fn empty() -> Self {
+        Self::Own(None)
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for AnswerBody {
+    fn from(content: T) -> Self {
+        Self::Own(Some(content.into()))
+    }
+}
+
+/// What is held while an answer is under way.
+pub(crate) enum Held {
+    /// A replica's slot, and the connection to be kept when the answer is whole.
+    Request(Slot, Connection),
+    /// An event stream, which lets its replica sleep.
+    Session(OpenStream),
+    /// Nothing any more: the answer is out.
+    Done,
+}
+
+/// An event stream. It has no end of its own to wait for when the gateway stops.
+pub(crate) struct OpenStream {
+    session: Session,
+    /// Closed with the stream.
+    _connection: Connection,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl OpenStream {
+    pub(crate) fn new(session: Session, connection: Connection) -> Self {
+        let stop = Box::pin(session.shared.soft_stop.clone().cancelled_owned());
+        Self { session, _connection: connection, stop }
+    }
+}
+
+/// An app's answer on its way to the client. Read only as fast as the client takes it.
+pub(crate) struct AppBody {
+    incoming: Incoming,
+    held: Held,
+    shared: Arc<Shared>,
+}
+
+impl AppBody {
+    pub(crate) fn new(incoming: Incoming, held: Held, shared: Arc<Shared>) -> Self {
+        let mut body = Self { incoming, held, shared };
+        if body.incoming.is_end_stream() {
+            body.finish();
+        }
+        body
+    }
+
+    /// The answer is whole: its connection may carry the next request.
+    fn finish(&mut self) {
+        if let Held::Request(slot, connection) = std::mem::replace(&mut self.held, Held::Done) {
+            self.shared.pool.put(connection, self.shared.clock.now());
+            drop(slot);
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Own(content) => Poll::Ready(content.take().map(|content| Ok(Frame::data(content)))),
+            Self::App(body) => Pin::new(body).poll_frame(cx),
+            Self::Platform(body) => Pin::new(body).poll_frame(cx),
+            Self::Events(events) => events.poll_next(cx).map(|text| text.map(|text| Ok(Frame::data(text)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(content) => content.as_ref().is_none_or(Bytes::is_empty),
+            Self::App(body) => body.is_end_stream(),
+            Self::Platform(body) => body.is_end_stream(),
+            Self::Events(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(content) => {
+                SizeHint::with_exact(content.as_ref().map_or(0, |content| content.len() as u64))
+            }
+            Self::App(body) => body.incoming.size_hint(),
+            Self::Platform(body) => body.size_hint(),
+            Self::Events(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Body for AppBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if let Held::Session(stream) = &mut this.held
+            && stream.stop.as_mut().poll(cx).is_ready()
+        {
+            this.held = Held::Done;
+            return Poll::Ready(Some(Err("the gateway is stopping".into())));
+        }
+        let frame = std::task::ready!(Pin::new(&mut this.incoming).poll_frame(cx));
+        match &frame {
+            Some(Ok(_)) => {
+                if let Held::Session(stream) = &this.held {
+                    stream.session.touch();
+                }
+                if this.incoming.is_end_stream() {
+                    this.finish();
+                }
+            }
+            None => this.finish(),
+            // The connection is dropped with the rest, and the client's is cut.
+            Some(Err(_)) => this.held = Held::Done,
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+}

@@ -1,0 +1,103 @@
+//! What the gateway is told at its start.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How the gateway is reached, and what it allows.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Hosts that belong to the platform itself, lower case, without a port: `marmot.example.org`, `127.0.0.1`,
+    /// `[::1]`.
+    pub platform_hosts: Vec<String>,
+    /// Each app's host is one label below this one: lower case, without a port.
+    pub apps_domain: String,
+    /// The address of the platform's pages, without a slash at its end: `http://localhost:8080`.
+    pub platform_url: String,
+    /// How visitors reach the gateway: decides `X-Forwarded-Proto` and whether cookies are `Secure`.
+    pub scheme: Scheme,
+    /// What is allowed.
+    pub limits: Limits,
+}
+
+impl GatewayConfig {
+    /// What fits a server on a person's own machine: pages on `http://localhost:PORT`, apps below it.
+    pub fn local(listen: SocketAddr) -> Self {
+        Self {
+            platform_hosts: vec!["localhost".into(), "127.0.0.1".into(), "[::1]".into()],
+            apps_domain: "localhost".into(),
+            platform_url: format!("http://localhost:{}", listen.port()),
+            scheme: Scheme::Http,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// How visitors reach the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// In plain text.
+    Http,
+    /// Over TLS, which something before the gateway ends.
+    Https,
+}
+
+impl Scheme {
+    /// As it is written in an address.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// What the gateway allows. Every number has a default that holds for the open internet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests that may wait for one app at the same time. More: 503.
+    pub held_per_app: usize,
+    /// Requests that may wait for apps altogether. More: 503.
+    pub held_in_all: usize,
+    /// How long a request waits for its app to wake. Longer: 504. Above an app's own start timeout, so that the
+    /// reason of a failed start reaches those who wait for it.
+    pub wake_timeout: Duration,
+    /// How long a navigation waits before it is shown the lobby.
+    pub lobby_after: Duration,
+    /// How long a replica may take until its answer begins. Longer: 504.
+    pub response_timeout: Duration,
+    /// How long connecting to a replica may take.
+    pub connect_timeout: Duration,
+    /// How long a client may take to send the head of a request. Longer: its connection is closed.
+    pub header_timeout: Duration,
+    /// How long a client's connection may stay open between two requests.
+    pub idle_timeout: Duration,
+    /// Bytes of a request's head. More: 431.
+    pub header_bytes: usize,
+    /// Bytes of a request's target. More: 414.
+    pub uri_bytes: usize,
+    /// How long requests in flight may take once the gateway stops.
+    pub stop_grace: Duration,
+    /// How long a client may take to answer the ping of its app before the app may be frozen all the same.
+    pub pong_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // What Knative's activator holds; a held request costs under 16 KiB.
+            held_per_app: 10_000,
+            held_in_all: 20_000,
+            wake_timeout: Duration::from_secs(150),
+            lobby_after: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(300),
+            connect_timeout: Duration::from_secs(5),
+            header_timeout: Duration::from_secs(10),
+            // Above the 60 s for which most clients keep a connection, so that they are the ones who close it.
+            idle_timeout: Duration::from_secs(75),
+            header_bytes: 64 * 1024,
+            uri_bytes: 16 * 1024,
+            stop_grace: Duration::from_secs(30),
+            pong_timeout: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Sends a request to a replica and brings back its answer; tries again where that is safe.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use marmot_core::Moment;
+
+use crate::body::{AnswerBody, AppBody, ClientBodyError, Held, OpenStream, RequestBody};
+use crate::headers::rewrite_response;
+use crate::hold::{Refusal, Slot, hold};
+use crate::pool::{Connection, connect};
+use crate::shared::Shared;
+use crate::websocket;
+
+/// Connections that are tried for a request of which nothing was sent.
+const ATTEMPTS: u32 = 4;
+
+/// Why an app's answer cannot be passed on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("the app closed the connection before it answered")]
+    Broken(#[source] Option<hyper::Error>),
+    #[error("the app did not begin its answer in time")]
+    Silent,
+    #[error("the request's body did not arrive whole")]
+    Client,
+    #[error("the app's answer cannot be understood")]
+    Nonsense,
+}
+
+/// A request whose head has been rewritten for the replica.
+pub(crate) struct Outgoing {
+    pub(crate) parts: request::Parts,
+    pub(crate) body: Incoming,
+    /// The client's side of a connection that it asks to turn into a WebSocket.
+    pub(crate) upgrade: Option<hyper::upgrade::OnUpgrade>,
+}
+
+/// Sends a request to the replica that `slot` was given for, or to another one if that one cannot take it.
+pub(crate) async fn forward(
+    shared: &Arc<Shared>,
+    outgoing: Outgoing,
+    mut slot: Slot,
+) -> Result<Response<AnswerBody>, Failure> {
+    let Outgoing { parts, body, upgrade } = outgoing;
+    let empty = body.is_end_stream();
+    // Kept for a second try, where one is allowed.
+    let mut spare = (empty && is_safe(&parts.method) && upgrade.is_none()).then(|| copy(&parts));
+    let body = if empty { RequestBody::Empty } else { RequestBody::Client(body) };
+    let mut request = Request::from_parts(parts, body);
+    let started = shared.clock.now();
+    let mut attempts = 0;
+    let (response, slot, connection) = loop {
+        attempts += 1;
+        let mut connection;
+        (slot, connection) = connection_for(shared, slot, started).await?;
+        let sent = connection.sender.try_send_request(request);
+        let answer = match tokio::time::timeout(shared.config.limits.response_timeout, sent).await {
+            Ok(answer) => answer,
+            Err(_) => return Err(Failure::Silent),
+        };
+        let mut error = match answer {
+            Ok(response) => break (response, slot, connection),
+            Err(error) => error,
+        };
+        if is_clients_fault(error.error()) {
+            return Err(Failure::Client);
+        }
+        request = match (error.take_message(), spare.take()) {
+            // Nothing of it was sent.
+            (Some(unsent), kept) if attempts < ATTEMPTS => {
+                spare = kept;
+                unsent
+            }
+            // It may have been worked on, but doing so twice changes nothing.
+            (None, Some(again)) if !error.error().is_parse() => again.map(|()| RequestBody::Empty),
+            _ if error.error().is_parse() => return Err(Failure::Nonsense),
+            _ => return Err(Failure::Broken(Some(error.into_error()))),
+        };
+    };
+    answer(shared, response, slot, connection, upgrade)
+}
+
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+fn copy(parts: &request::Parts) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = parts.uri.clone();
+    *request.version_mut() = parts.version;
+    *request.headers_mut() = parts.headers.clone();
+    request
+}
+
+fn is_clients_fault(error: &hyper::Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if cause.is::<ClientBodyError>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
+}
+
+/// A connection to the slot's replica. One that refuses is taken for dead: the request waits for another, or for the
+/// same one once it is back.
+async fn connection_for(
+    shared: &Arc<Shared>,
+    mut slot: Slot,
+    started: Moment,
+) -> Result<(Slot, Connection), Failure> {
+    loop {
+        if let Some(connection) = shared.pool.take(slot.backend.replica, shared.clock.now()) {
+            return Ok((slot, connection));
+        }
+        let error = match connect(shared, &slot.backend).await {
+            Ok(connection) => return Ok((slot, connection)),
+            Err(error) => error,
+        };
+        let (route, replica) = (Arc::clone(&slot.route), slot.backend.replica);
+        tracing::debug!(app = %route.app, %replica, %error, "replica refuses connections");
+        drop(slot);
+        if shared.clock.now() - started >= shared.config.limits.wake_timeout {
+            return Err(Refusal::TooLate.into());
+        }
+        (shared.nudge)(&route.app);
+        slot = hold(shared, &route, Some(replica)).await?;
+    }
+}
+
+fn answer(
+    shared: &Arc<Shared>,
+    response: Response<Incoming>,
+    slot: Slot,
+    connection: Connection,
+    upgrade: Option<hyper::upgrade::OnUpgrade>,
+) -> Result<Response<AnswerBody>, Failure> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(client) = upgrade else { return Err(Failure::Nonsense) };
+        return switch(shared, response, slot, client);
+    }
+    let (mut parts, incoming) = response.into_parts();
+    if parts.headers.contains_key(header::TRANSFER_ENCODING) {
+        // The encoding counts, whatever length is claimed beside it.
+        parts.headers.remove(header::CONTENT_LENGTH);
+    }
+    rewrite_response(&mut parts.headers);
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    let is_events = parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().get(..17))
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"));
+    let held = if is_events && !incoming.is_end_stream() {
+        Held::Session(OpenStream::new(slot.into_session(), connection))
+    } else {
+        Held::Request(slot, connection)
+    };
+    let body = AppBody::new(incoming, held, Arc::clone(shared));
+    Ok(Response::from_parts(parts, AnswerBody::App(body)))
+}
+
+fn switch(
+    shared: &Arc<Shared>,
+    mut response: Response<Incoming>,
+    slot: Slot,
+    client: hyper::upgrade::OnUpgrade,
+) -> Result<Response<AnswerBody>, Failure> {
+    let is_websocket = response
+        .headers()
+        .get(header::UPGRADE)
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if !is_websocket {
+        return Err(Failure::Nonsense);
+    }
+    let app = hyper::upgrade::on(&mut response);
+    shared.tracker.spawn(websocket::relay(client, app, slot.into_session()));
+    let (mut parts, _) = response.into_parts();
+    rewrite_response(&mut parts.headers);
+    parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    parts.extensions.clear();
+    Ok(Response::from_parts(parts, AnswerBody::empty()))
+}

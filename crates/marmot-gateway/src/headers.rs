@@ -1,0 +1,244 @@
+//! What of a message's head goes on to the other side, and what is said in its place.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Uri, Version, request};
+
+use crate::check::tokens;
+use crate::config::Scheme;
+
+/// Cookies that start so (also behind `__Host-` and `__Secure-`) are the platform's and the gateway's own. No app
+/// ever sees one, nor can it set one.
+pub const PRIVATE_COOKIE_PREFIX: &str = "marmot_";
+/// API tokens that start so are the platform's own. No app ever sees one.
+pub const PRIVATE_TOKEN_PREFIX: &str = "marmot_";
+
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_MARMOT_USER: HeaderName = HeaderName::from_static("x-marmot-user");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// What the gateway tells an app about the visitor.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Visitor<'a> {
+    pub(crate) peer: SocketAddr,
+    pub(crate) scheme: Scheme,
+    /// `host[:port]` as the client wrote it.
+    pub(crate) host: &'a str,
+    pub(crate) request_id: &'a HeaderValue,
+    /// The name of the signed-in visitor, where the app is not for everyone.
+    pub(crate) user: Option<&'a str>,
+}
+
+/// Makes the head of a client's request into that of the gateway's own request.
+pub(crate) fn rewrite_request(
+    parts: &mut request::Parts,
+    visitor: &Visitor<'_>,
+    upgrade: Option<HeaderValue>,
+) {
+    let headers = &mut parts.headers;
+    remove_hop_by_hop(headers);
+    // Answered here, when a replica begins to read the body.
+    headers.remove(header::EXPECT);
+    remove_claims(headers);
+    hide_credentials(headers);
+
+    let ip = visitor.peer.ip().to_canonical();
+    if let Ok(value) = HeaderValue::try_from(ip.to_string()) {
+        headers.insert(X_FORWARDED_FOR, value);
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(visitor.scheme.as_str()));
+    if let Ok(host) = HeaderValue::from_str(visitor.host) {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+        headers.insert(header::HOST, host);
+    }
+    if let Ok(value) = HeaderValue::try_from(forwarded(ip, visitor)) {
+        headers.insert(header::FORWARDED, value);
+    }
+    headers.insert(X_REQUEST_ID, visitor.request_id.clone());
+    if let Some(user) = visitor.user.and_then(|user| HeaderValue::from_str(user).ok()) {
+        headers.insert(X_MARMOT_USER, user);
+    }
+    if let Some(protocol) = upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol);
+    }
+    parts.version = Version::HTTP_11;
+    origin_form(&mut parts.uri);
+}
+
+fn forwarded(ip: IpAddr, visitor: &Visitor<'_>) -> String {
+    let scheme = visitor.scheme.as_str();
+    match ip {
+        IpAddr::V4(ip) => format!("for={ip};host=\"{}\";proto={scheme}", visitor.host),
+        IpAddr::V6(ip) => format!("for=\"[{ip}]\";host=\"{}\";proto={scheme}", visitor.host),
+    }
+}
+
+/// Replicas are sent the path alone; the host is in its header.
+fn origin_form(uri: &mut Uri) {
+    if uri.authority().is_none() && uri.scheme().is_none() {
+        return;
+    }
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = uri.path_and_query().cloned();
+    *uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// Removes what is about the connection to this side, with everything that `Connection` names.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if let Entry::Occupied(connection) = headers.entry(header::CONNECTION) {
+        let named: Vec<HeaderName> = connection
+            .iter()
+            .flat_map(|list| tokens(list.as_bytes()))
+            .filter(|token| {
+                !matches!(token.to_ascii_lowercase().as_slice(), b"close" | b"keep-alive" | b"upgrade")
+            })
+            .filter_map(|token| HeaderName::from_bytes(token).ok())
+            .collect();
+        connection.remove();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in [
+        header::UPGRADE,
+        header::TRANSFER_ENCODING,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        HTTP2_SETTINGS,
+    ] {
+        headers.remove(name);
+    }
+    // `TE: trailers` is the one member that may go on; nothing else in it means anything to the next hop.
+    if let Some(te) = headers.remove(header::TE)
+        && tokens(te.as_bytes()).any(|token| token.eq_ignore_ascii_case(b"trailers"))
+    {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Removes what only the gateway may say, and names that some frameworks cannot tell from it: CGI and WSGI
+/// read `X_Marmot_User` as `X-Marmot-User`.
+pub(crate) fn remove_claims(headers: &mut HeaderMap) {
+    let is_claim = |name: &str| {
+        name.contains('_')
+            || name.starts_with("x-forwarded-")
+            || name.starts_with("x-marmot-")
+            || matches!(name, "forwarded" | "x-real-ip" | "x-request-id" | "x-original-url" | "x-rewrite-url")
+    };
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
+    for name in claims {
+        headers.remove(name);
+    }
+}
+
+/// Whether a cookie of this name is the platform's own.
+pub(crate) fn is_private_cookie(name: &str) -> bool {
+    let name = name.trim();
+    let name = name.strip_prefix("__Host-").or_else(|| name.strip_prefix("__Secure-")).unwrap_or(name);
+    // Browsers compare these prefixes without regard to case.
+    name.get(..PRIVATE_COOKIE_PREFIX.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(PRIVATE_COOKIE_PREFIX))
+}
+
+/// Removes the platform's cookies and tokens; joins what HTTP/2 clients send as several `Cookie` fields.
+fn hide_credentials(headers: &mut HeaderMap) {
+    let mut lists = headers.get_all(header::COOKIE).iter();
+    let several = lists.next().is_some() && lists.next().is_some();
+    let private = |list: &HeaderValue| {
+        let is_private = |pair: &[u8]| {
+            let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();
+            std::str::from_utf8(name).is_ok_and(is_private_cookie)
+        };
+        list.as_bytes().split(|&byte| byte == b';').any(is_private)
+    };
+    if several || headers.get(header::COOKIE).is_some_and(private) {
+        let kept: Vec<&[u8]> = headers
+            .get_all(header::COOKIE)
+            .iter()
+            .flat_map(|list| list.as_bytes().split(|&byte| byte == b';'))
+            .map(<[u8]>::trim_ascii)
+            .filter(|pair| {
+                let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();
+                !pair.is_empty() && !std::str::from_utf8(name).is_ok_and(is_private_cookie)
+            })
+            .collect();
+        let joined = HeaderValue::from_bytes(&kept.join(&b"; "[..])).ok().filter(|joined| !joined.is_empty());
+        match joined {
+            Some(joined) => headers.insert(header::COOKIE, joined),
+            None => headers.remove(header::COOKIE),
+        };
+    }
+    let is_platform_token = |value: &HeaderValue| {
+        let mut words = value.as_bytes().split(|&byte| byte == b' ').filter(|word| !word.is_empty());
+        words.next().is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
+            && words.next().is_some_and(|token| token.starts_with(PRIVATE_TOKEN_PREFIX.as_bytes()))
+    };
+    if headers.get_all(header::AUTHORIZATION).iter().any(is_platform_token) {
+        headers.remove(header::AUTHORIZATION);
+    }
+}
+
+/// The value of the first cookie of this name.
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|list| list.to_str().ok())
+        .flat_map(|list| list.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find_map(|(found, value)| (found == name).then_some(value))
+}
+
+/// What of an app's answer goes on to the client: not what is about the connection, and no cookie that is, or
+/// pretends to be, the platform's.
+pub(crate) fn rewrite_response(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers);
+    let is_private = |value: &HeaderValue| {
+        let name = value.as_bytes().split(|&byte| byte == b'=').next().unwrap_or_default();
+        std::str::from_utf8(name).is_ok_and(is_private_cookie)
+    };
+    if headers.get_all(header::SET_COOKIE).iter().any(is_private)
+        && let Entry::Occupied(cookies) = headers.entry(header::SET_COOKIE)
+    {
+        let kept: Vec<_> = cookies.remove_entry_mult().1.filter(|value| !is_private(value)).collect();
+        for value in kept {
+            headers.append(header::SET_COOKIE, value);
+        }
+    }
+}
+
+/// The protocol that a client asks to switch to, if it is one that is passed through.
+pub(crate) fn wanted_upgrade<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let asks = request.version() == Version::HTTP_11
+        && request.method() == Method::GET
+        && request
+            .headers()
+            .get_all(header::CONNECTION)
+            .iter()
+            .any(|list| tokens(list.as_bytes()).any(|token| token.eq_ignore_ascii_case(b"upgrade")));
+    let protocol = request.headers().get(header::UPGRADE)?;
+    (asks && protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        .then(|| HeaderValue::from_static("websocket"))
+}
+
+/// The id that the client gave its request if it is a plain one, else a new one.
+pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_plain = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (8..=64).contains(&bytes.len())
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+    };
+    headers.get(X_REQUEST_ID).filter(is_plain).cloned().unwrap_or_else(|| {
+        HeaderValue::try_from(format!("{:032x}", rand::random::<u128>()))
+            .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    })
+}

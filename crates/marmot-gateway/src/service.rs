@@ -1,0 +1,338 @@
+//! The life of a request: checked, routed by host, let in or held, forwarded.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as HttpBody;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tower::{Service, ServiceExt as _};
+
+use crate::answers::{Problem, Reader, reader};
+use crate::body::{AnswerBody, BoxError};
+use crate::check::check;
+use crate::doorkeeper::{self, Entry};
+use crate::forward::{Failure, Outgoing, forward};
+use crate::headers::{self, Visitor};
+use crate::hold::{Refusal, Slot, admit, hold};
+use crate::host::{Host, Target};
+use crate::lobby;
+use crate::routes::{Progress, Route, RouteState};
+use crate::shared::Shared;
+
+/// Paths below this one on an app's host are the gateway's own.
+pub(crate) const RESERVED: &str = "/.marmot/";
+
+/// Where a request to the platform came from. Among the extensions of each request that is handed to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+/// Answers one request.
+pub(crate) async fn handle<P, B>(
+    shared: Arc<Shared>,
+    platform: P,
+    peer: SocketAddr,
+    mut request: Request<Incoming>,
+) -> Response<AnswerBody>
+where
+    P: Service<Request<Incoming>, Response = Response<B>>,
+    P::Error: Into<BoxError>,
+    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let host = match check(&request, &shared.config.limits) {
+        // Kept apart from the request, which is rewritten on its way.
+        Ok(host) => host.to_owned(),
+        Err(malformed) => {
+            let title = "The request cannot be served";
+            let mut response = Problem::new(malformed.status(), title, malformed.to_string())
+                .answer(reader(request.method(), request.headers()));
+            if request.version() < Version::HTTP_2 {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            return response;
+        }
+    };
+    let request_id = headers::request_id(request.headers());
+    let target = Host::parse(&host).map_or(Target::Nobody, |host| host.target(&shared.config));
+    let mut response = match target {
+        Target::Platform => {
+            headers::remove_claims(request.headers_mut());
+            request.headers_mut().insert(headers::X_REQUEST_ID, request_id.clone());
+            request.extensions_mut().insert(Peer(peer));
+            ask_platform(platform, request).await
+        }
+        Target::App(label) => match find(&shared, label) {
+            Some(route) => {
+                let host = &host;
+                App { shared: &shared, route, peer, host, request_id: &request_id }.answer(request).await
+            }
+            None => nobody(reader(request.method(), request.headers()), &host, StatusCode::NOT_FOUND),
+        },
+        Target::Nobody => {
+            nobody(reader(request.method(), request.headers()), &host, StatusCode::MISDIRECTED_REQUEST)
+        }
+    };
+    response.headers_mut().entry(headers::X_REQUEST_ID).or_insert(request_id);
+    response
+}
+
+async fn ask_platform<P, B>(platform: P, request: Request<Incoming>) -> Response<AnswerBody>
+where
+    P: Service<Request<Incoming>, Response = Response<B>>,
+    P::Error: Into<BoxError>,
+    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let reader = reader(request.method(), request.headers());
+    match platform.oneshot(request).await {
+        Ok(response) => response.map(|body| AnswerBody::Platform(body.map_err(Into::into).boxed_unsync())),
+        Err(error) => {
+            tracing::error!(error = error.into(), "the platform did not answer a request");
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            Problem::new(status, "Something went wrong", "It has been noted. Please try again.")
+                .answer(reader)
+        }
+    }
+}
+
+fn find(shared: &Shared, label: &str) -> Option<Arc<Route>> {
+    let routes = shared.routes.borrow();
+    if label.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        routes.apps.get(label.to_ascii_lowercase().as_str()).cloned()
+    } else {
+        routes.apps.get(label).cloned()
+    }
+}
+
+fn nobody(reader: Reader, host: &str, status: StatusCode) -> Response<AnswerBody> {
+    let detail = format!("Nothing is served at `{host}`. Check the address for typing mistakes.");
+    Problem::new(status, "There is nothing at this address", detail).answer(reader)
+}
+
+/// A request to an app.
+struct App<'a> {
+    shared: &'a Arc<Shared>,
+    route: Arc<Route>,
+    peer: SocketAddr,
+    host: &'a str,
+    request_id: &'a HeaderValue,
+}
+
+impl App<'_> {
+    async fn answer(&self, mut request: Request<Incoming>) -> Response<AnswerBody> {
+        let reader = reader(request.method(), request.headers());
+        let path = request.uri().path();
+        if let Some(file) = path.strip_prefix(RESERVED)
+            && let Some(asset) = lobby::asset(file)
+        {
+            return asset;
+        }
+        let user = match doorkeeper::enter(self.shared, &self.route, self.host, &request, reader) {
+            Entry::Welcome { username } => username,
+            Entry::Answer(response) => return *response,
+        };
+        if let Some(own) = path.strip_prefix(RESERVED) {
+            return match own {
+                "events" if request.method() == Method::GET => lobby::events(self.shared, &self.route),
+                _ => nobody(reader, self.host, StatusCode::NOT_FOUND),
+            };
+        }
+        let progress = match &self.route.state {
+            RouteState::On { progress, .. } => progress,
+            RouteState::Off => return off(&self.route, reader),
+            RouteState::Failed { reason } => {
+                // Asked for: the engine may try once more.
+                self.route.demand.touch(self.shared.clock.now());
+                (self.shared.nudge)(&self.route.app);
+                return failed(&self.route, reason, reader);
+            }
+        };
+        let slot = match admit(self.shared, &self.route) {
+            Some(slot) => slot,
+            None => match self.wait(&request, reader, progress).await {
+                Ok(slot) => slot,
+                Err(response) => return *response,
+            },
+        };
+        let upgrade = headers::wanted_upgrade(&request);
+        let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        let (mut parts, body) = request.into_parts();
+        let visitor = Visitor {
+            peer: self.peer,
+            scheme: self.shared.config.scheme,
+            host: self.host,
+            request_id: self.request_id,
+            user: user.as_deref(),
+        };
+        headers::rewrite_request(&mut parts, &visitor, upgrade);
+        let outgoing = Outgoing { parts, body, upgrade: client };
+        match forward(self.shared, outgoing, slot).await {
+            Ok(response) => response,
+            Err(failure) => self.explain(failure, reader),
+        }
+    }
+
+    /// Waits for a replica; a person who would wait longer than a moment is shown the lobby.
+    async fn wait(
+        &self,
+        request: &Request<Incoming>,
+        reader: Reader,
+        progress: &Progress,
+    ) -> Result<Slot, Box<Response<AnswerBody>>> {
+        if wakes_nobody(request) {
+            return Err(Box::new(lobby::preview(&self.route)));
+        }
+        let turn = hold(self.shared, &self.route, None);
+        if reader == Reader::Program {
+            return turn.await.map_err(|refusal| Box::new(self.explain(refusal.into(), reader)));
+        }
+        match tokio::time::timeout(self.shared.config.limits.lobby_after, turn).await {
+            Ok(turn) => turn.map_err(|refusal| Box::new(self.explain(refusal.into(), reader))),
+            Err(_) => Err(Box::new(self.lobby(progress))),
+        }
+    }
+
+    /// The lobby as of now: what was known when the request came is a moment old.
+    fn lobby(&self, before: &Progress) -> Response<AnswerBody> {
+        let route = find(self.shared, self.route.app.as_str());
+        match route.as_deref().map(|route| &route.state) {
+            Some(RouteState::On { progress, .. }) => lobby::waking(self.shared, &self.route, progress),
+            Some(RouteState::Failed { reason }) => lobby::failed(&self.route, reason),
+            Some(RouteState::Off) => lobby::off(&self.route),
+            None => lobby::waking(self.shared, &self.route, before),
+        }
+    }
+
+    fn explain(&self, failure: Failure, reader: Reader) -> Response<AnswerBody> {
+        let app = &self.route.app;
+        tracing::debug!(%app, %failure, "request to an app failed");
+        let again = match &self.route.state {
+            RouteState::On { progress, .. } => lobby::retry_after(self.shared, progress),
+            _ => 1,
+        };
+        let problem = |status, title: &str, detail: String| Problem::new(status, title, detail);
+        match failure {
+            Failure::Refused(Refusal::Off) => return off(&self.route, reader),
+            Failure::Refused(Refusal::Failed { reason }) => return failed(&self.route, &reason, reader),
+            Failure::Refused(Refusal::Crowded) => problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many are waiting",
+                format!("The app `{app}` is starting, and too many requests wait for it already."),
+            )
+            .retry_after(again),
+            Failure::Refused(Refusal::Stopping) => problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The server is being restarted",
+                "Please try again in a moment.".to_owned(),
+            )
+            .retry_after(1),
+            Failure::Refused(Refusal::TooLate) => {
+                problem(StatusCode::GATEWAY_TIMEOUT, "The app did not wake", self.why_late())
+            }
+            Failure::Silent => problem(
+                StatusCode::GATEWAY_TIMEOUT,
+                "The app does not answer",
+                format!("The app `{app}` took the request, but did not begin its answer in time."),
+            ),
+            Failure::Broken(_) => problem(
+                StatusCode::BAD_GATEWAY,
+                "The app broke off",
+                format!("The app `{app}` closed the connection before it answered."),
+            ),
+            Failure::Nonsense => problem(
+                StatusCode::BAD_GATEWAY,
+                "The app's answer makes no sense",
+                format!("The app `{app}` sent an answer that is not HTTP, or not to this request."),
+            ),
+            Failure::Client => problem(
+                StatusCode::BAD_REQUEST,
+                "The request is incomplete",
+                "The body of the request did not arrive as its head announced.".to_owned(),
+            ),
+        }
+        .answer(reader)
+    }
+
+    fn why_late(&self) -> String {
+        let route = find(self.shared, self.route.app.as_str());
+        let app = &self.route.app;
+        match route.as_deref().map(|route| &route.state) {
+            Some(RouteState::On { progress, .. }) => {
+                format!(
+                    "The app `{app}` did not become ready in time. It was last seen at: {}.",
+                    progress.step
+                )
+            }
+            _ => format!("The app `{app}` did not become ready in time."),
+        }
+    }
+}
+
+fn off(route: &Route, reader: Reader) -> Response<AnswerBody> {
+    match reader {
+        Reader::Person => lobby::off(route),
+        Reader::Program => {
+            let detail = format!("The app `{}` is switched off.", route.app);
+            Problem::new(StatusCode::NOT_FOUND, "This app is switched off", detail).answer(reader)
+        }
+    }
+}
+
+fn failed(route: &Route, reason: &str, reader: Reader) -> Response<AnswerBody> {
+    match reader {
+        Reader::Person => lobby::failed(route, reason),
+        Reader::Program => {
+            let detail = format!("The app `{}` cannot be opened: {reason}", route.app);
+            Problem::new(StatusCode::BAD_GATEWAY, "This app cannot be opened", detail).answer(reader)
+        }
+    }
+}
+
+/// Prefetches and those who make previews of links: nobody looks at what they load.
+fn wakes_nobody(request: &Request<Incoming>) -> bool {
+    const PREVIEWERS: [&str; 22] = [
+        "slackbot",
+        "twitterbot",
+        "facebookexternalhit",
+        "facebot",
+        "linkedinbot",
+        "discordbot",
+        "telegrambot",
+        "whatsapp",
+        "skypeuripreview",
+        "mattermost-bot",
+        "embedly",
+        "redditbot",
+        "googlebot",
+        "bingbot",
+        "duckduckbot",
+        "baiduspider",
+        "yandexbot",
+        "applebot",
+        "petalbot",
+        "ahrefsbot",
+        "semrushbot",
+        "iframely",
+    ];
+    let text = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+    };
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return false;
+    }
+    if text("sec-purpose").contains("prefetch")
+        || text("purpose") == "prefetch"
+        || text("x-moz") == "prefetch"
+    {
+        return true;
+    }
+    let agent = text("user-agent");
+    PREVIEWERS.iter().any(|name| agent.contains(name))
+}
