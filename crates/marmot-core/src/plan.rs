@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::Moment;
 use crate::demand::DemandSample;
 use crate::id::{ReplicaId, RevisionId};
-use crate::restart::{Failures, Verdict};
+use crate::restart::{Failures, TRY_AGAIN_AFTER, Verdict};
 
 /// The rules an app's replicas live by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -269,7 +269,8 @@ impl Planner<'_> {
             Verdict::GaveUp(_) => {}
             // After giving up, one try at a time, and only because somebody asks.
             Verdict::Start if app.failures.gave_up(app.proven) => {
-                if app.demand.held > 0 && starting == 0 {
+                let asked = app.demand.last_activity > app.failures.last().map(|last| last + TRY_AGAIN_AFTER);
+                if (asked || app.demand.held > 0) && starting == 0 {
                     self.orders.push(Order::Start);
                 }
             }

@@ -48,6 +48,11 @@ impl Failures {
         self.in_a_row
     }
 
+    /// When the last replica failed.
+    pub fn last(&self) -> Option<Moment> {
+        self.last
+    }
+
     /// Whether a replica may be started at `now`. `proven`: the revision has been ready before.
     ///
     /// The first end in a row is answered at once, the next ones after 1, 2, 4, … seconds.
