@@ -16,6 +16,7 @@ mod python;
 mod run;
 pub mod source;
 mod start;
+pub mod static_server;
 mod tree;
 
 pub use contract::{BuildContext, BuildEnd, BuildLimits, RunFile};
