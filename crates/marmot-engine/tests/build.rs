@@ -1,5 +1,7 @@
 //! Builds, from a repository to something that starts: with real git and real uv.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 #[path = "build/support.rs"]
 mod support;
 

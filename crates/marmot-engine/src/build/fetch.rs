@@ -394,9 +394,9 @@ impl<'a> Git<'a> {
         ]) {
             FetchError::NotFound(repository)
         } else {
-            let lines = said.stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+            let mut lines = said.stderr.lines().map(str::trim).filter(|line| !line.is_empty());
             let telling = lines.clone().find(|line| line.starts_with("error:") || line.starts_with("fatal:"));
-            let line = telling.or(lines.last()).unwrap_or("it did not say why");
+            let line = telling.or(lines.next_back()).unwrap_or("it did not say why");
             FetchError::Git { repository, said: line.chars().take(300).collect() }
         }
     }

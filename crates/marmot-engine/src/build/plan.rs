@@ -106,7 +106,7 @@ pub enum Install {
     /// Python, with packages.
     Python {
         /// Which packages.
-        manifest: Manifest,
+        manifest: Box<Manifest>,
         /// Packages that the command needs and that the manifest does not name.
         extra: Vec<String>,
     },
@@ -209,7 +209,8 @@ pub fn plan(code: &Code, builder: Builder, command_given: bool) -> Result<Plan, 
     if !python && let Some(other) = other_language(code) {
         return Err(unsupported(other));
     }
-    let install = if python { Install::Python { manifest, extra } } else { Install::Nothing };
+    let install =
+        if python { Install::Python { manifest: Box::new(manifest), extra } } else { Install::Nothing };
     Ok(Plan { install, start, reasons, warnings })
 }
 

@@ -221,6 +221,7 @@ impl Job {
                 // A program that has read enough closes its end.
                 let _ = stdin.write_all(&input).await;
             }
+            Ok(())
         };
         let work = async {
             // The thread ends when the program does: it reads from a pipe.
@@ -232,8 +233,7 @@ impl Job {
                 group.end();
                 consumed
             };
-            let (consumed, (), stderr) =
-                tokio::try_join!(consumed, async { Ok(feed.await) }, read(err, &|_| {}, 64 << 10))?;
+            let (consumed, (), stderr) = tokio::try_join!(consumed, feed, read(err, &|_| {}, 64 << 10))?;
             Ok((consumed, child.wait().await?, stderr))
         };
         let (consumed, status, stderr) = self.unless_interrupted(program, work).await?;

@@ -146,6 +146,9 @@ impl Address {
                     .into(),
             ));
         }
+        if authority(given).is_empty() {
+            return Err(refused(given, "it names no host", allowed));
+        }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(refused(given, "an address of a repository has no `?` and no `#`", allowed));
         }
@@ -276,11 +279,12 @@ fn ssh_path(path: &str, given: &str, allowed: Allowed) -> Result<String, Invalid
 
 /// Refuses a host that is written as an address which is not public. Names are looked up when they are used.
 fn check_literal(host: &str, given: &str, allowed: Allowed) -> Result<(), InvalidSource> {
-    match Host::parse(host).ok().and_then(|parsed| match parsed {
-        Host::Ipv4(address) => Some(IpAddr::V4(address)),
-        Host::Ipv6(address) => Some(IpAddr::V6(address)),
-        Host::Domain(_) => host.parse().ok(),
-    }) {
+    // An address may also be disguised as one number, or in hexadecimal.
+    let disguised = || match Host::parse(host) {
+        Ok(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+        _ => None,
+    };
+    match host.parse().ok().or_else(disguised) {
         Some(address) if !allowed.private_networks && !is_public(address) => {
             Err(refused(given, &format!("{address} is not an address of the public internet"), allowed))
         }
