@@ -6,3 +6,4 @@ pub mod db;
 pub mod lifecycle;
 pub mod model;
 pub mod service;
+pub mod web;

@@ -1,0 +1,109 @@
+// What pages do beyond their HTML. All of them work without it, if less lively.
+(() => {
+  "use strict";
+
+  // Changes arrive as fragments; morphing keeps focus, selection and open menus where they are.
+  const keepOpen = (name, node) => !(name === "open" && (node.tagName === "DETAILS" || node.tagName === "DIALOG"));
+  htmx.defineExtension("morph", {
+    isInlineSwap: (style) => style === "morph",
+    handleSwap: (style, target, fragment) => {
+      if (style !== "morph") return false;
+      const fresh = fragment.firstElementChild;
+      if (!fresh) return false;
+      return Idiomorph.morph(target, fresh, { morphStyle: "outerHTML", callbacks: { beforeAttributeUpdated: keepOpen } });
+    },
+  });
+
+  const toast = document.getElementById("toast");
+  let toastTimer;
+  const say = (text) => {
+    if (!toast) return;
+    toast.textContent = text;
+    clearTimeout(toastTimer);
+    toastTimer = setTimeout(() => { toast.textContent = ""; }, 4000);
+  };
+
+  // Copy buttons stand beside the text they copy, which can be selected where this does not run.
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (button) {
+      try {
+        await navigator.clipboard.writeText(button.dataset.copy);
+        say(button.dataset.copied || "Copied");
+      } catch {
+        say("Your browser does not allow copying. The link: " + button.dataset.copy);
+      }
+      return;
+    }
+    if (event.target.closest("[data-close]")) {
+      const dialog = event.target.closest("dialog");
+      if (dialog) { event.preventDefault(); dialog.close(); }
+      return;
+    }
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (!menu.contains(event.target) || event.target.closest(".menu-items")) menu.open = false;
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  });
+
+  // A question is loaded into the dialog, then shown; answering it elsewhere closes it.
+  const dialog = document.getElementById("dialog");
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.target === dialog && !dialog.open) dialog.showModal();
+  });
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (dialog && dialog.open && event.target !== dialog) dialog.close();
+  });
+
+  for (const name of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
+    document.addEventListener(name, () => {
+      if (dialog && dialog.open) dialog.close();
+      say(name === "htmx:responseError" ? "That did not work. Reload the page and try again." : "The server cannot be reached right now.");
+    });
+  }
+
+  // Logs: stay at the end while the reader is there; keep a long log light; filter lines.
+  const LINES_KEPT = 20000;
+  const log = document.getElementById("log");
+  if (log) {
+    const find = document.getElementById("log-find");
+    const follow = document.getElementById("log-follow");
+    const nearEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 48;
+    const toEnd = () => { log.scrollTop = log.scrollHeight; };
+    const sift = (line) => {
+      line.classList.toggle("is-out", !!find.value && !line.textContent.toLowerCase().includes(find.value.toLowerCase()));
+    };
+    toEnd();
+    log.addEventListener("scroll", () => { if (follow) follow.checked = nearEnd(); }, { passive: true });
+    if (follow) follow.addEventListener("change", () => { if (follow.checked) toEnd(); });
+    if (find) find.addEventListener("input", () => {
+      for (const line of log.getElementsByClassName("line")) sift(line);
+      if (follow && follow.checked) toEnd();
+    });
+    new MutationObserver((changes) => {
+      const lines = log.getElementsByClassName("line");
+      for (let extra = lines.length - LINES_KEPT; extra > 0; extra--) lines[0].remove();
+      if (find && find.value) {
+        for (const change of changes) for (const node of change.addedNodes) if (node.classList) sift(node);
+      }
+      if (!follow || follow.checked) toEnd();
+    }).observe(log, { childList: true, subtree: true });
+  }
+
+  // One more empty row of variables, as soon as the last one is used.
+  const variables = document.getElementById("variables");
+  if (variables) variables.addEventListener("input", () => {
+    const rows = variables.querySelectorAll(".variable");
+    const last = rows[rows.length - 1];
+    if (![...last.querySelectorAll("input")].some((input) => input.value)) return;
+    const row = last.cloneNode(true);
+    for (const input of row.querySelectorAll("input")) { input.value = ""; input.removeAttribute("aria-invalid"); }
+    variables.append(row);
+  });
+})();

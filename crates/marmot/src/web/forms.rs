@@ -1,0 +1,349 @@
+//! What people typed into forms: read, checked, and given back with what is wrong beside each field.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::header;
+use url::form_urlencoded;
+
+use super::command;
+use super::pages::{LauncherForm, ProjectForm, Source, TypedVariable};
+use super::respond::Failed;
+use super::view::Field;
+use super::words;
+use crate::model::{
+    BuilderVariant, Code, CodeRun, EnvVariable, EnvironmentSource, ImageSource, Launcher, Project, Visibility,
+};
+use crate::service::Error;
+
+/// Empty rows that the form of variables ends with.
+const SPARE_ROWS: usize = 2;
+
+/// The fields of a form that was sent.
+#[derive(Debug, Default)]
+pub(super) struct Typed(Vec<(String, String)>);
+
+impl Typed {
+    /// The first field of this name, or nothing.
+    pub(super) fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    fn field(&self, name: &str) -> Field {
+        Field::of(self.get(name).trim())
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Typed {
+    type Rejection = Failed;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failed> {
+        let kind = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        // A form of another type can be sent by any page without being asked.
+        let is_form = kind.eq_ignore_ascii_case("application/x-www-form-urlencoded");
+        let body = Bytes::from_request(request, state).await.map_err(|_| Failed::NoForm)?;
+        if !is_form && !body.is_empty() {
+            return Err(Failed::NoForm);
+        }
+        Ok(Self(form_urlencoded::parse(&body).into_owned().collect()))
+    }
+}
+
+/// Some text, or nothing where nothing was typed.
+fn given(field: &Field) -> Option<String> {
+    (!field.value.is_empty()).then(|| field.value.clone())
+}
+
+/// What the service refused: the sentence, when it is about what was typed.
+fn complaint(error: Error) -> Result<String, Failed> {
+    match error {
+        Error::Invalid { .. } | Error::Conflict { .. } | Error::NotOffered { .. } => {
+            Ok(words::sentence(&error.to_string()))
+        }
+        other => Err(other.into()),
+    }
+}
+
+impl ProjectForm {
+    pub(super) fn typed(typed: &Typed) -> Self {
+        Self {
+            name: typed.field("name"),
+            slug: typed.field("slug"),
+            description: typed.field("description"),
+            repositories: typed.field("repositories"),
+            public: typed.get("visibility") == Visibility::Public.as_str(),
+            problem: None,
+        }
+    }
+
+    pub(super) fn of(project: &Project) -> Self {
+        Self {
+            name: Field::of(&project.name),
+            slug: Field::of(project.slug.as_str()),
+            description: Field::of(project.description.clone().unwrap_or_default()),
+            repositories: Field::of(project.repositories.join("\n")),
+            public: project.visibility == Visibility::Public,
+            problem: None,
+        }
+    }
+
+    pub(super) fn visibility(&self) -> Visibility {
+        if self.public { Visibility::Public } else { Visibility::Private }
+    }
+
+    pub(super) fn description(&self) -> Option<String> {
+        given(&self.description)
+    }
+
+    pub(super) fn repositories(&self) -> Vec<String> {
+        self.repositories
+            .value
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Puts what the service refused beside the field that it is about.
+    pub(super) fn refused(mut self, error: Error) -> Result<Self, Failed> {
+        let wrong = complaint(error)?;
+        let about = |words: &[&str]| words.iter().any(|word| wrong.contains(word));
+        let field = if about(&["repositor"]) {
+            &mut self.repositories
+        } else if about(&["slug", "path", "is taken"]) {
+            &mut self.slug
+        } else if about(&["description"]) {
+            &mut self.description
+        } else if about(&["name"]) {
+            &mut self.name
+        } else {
+            self.problem = Some(wrong);
+            return Ok(self);
+        };
+        field.wrong = Some(wrong);
+        Ok(self)
+    }
+}
+
+impl LauncherForm {
+    pub(super) fn empty(resource_class: i64, repository: Option<&str>) -> Self {
+        Self {
+            repository: Field::of(repository.unwrap_or_default()),
+            resource_class,
+            variables: vec![TypedVariable::default(); SPARE_ROWS],
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn typed(typed: &Typed) -> Self {
+        let names = typed.all("variable_name").map(str::trim);
+        let mut variables: Vec<_> = names
+            .zip(typed.all("variable_value"))
+            .map(|(name, value)| TypedVariable { name: name.to_owned(), value: value.to_owned() })
+            .filter(|variable| !variable.name.is_empty() || !variable.value.is_empty())
+            .collect();
+        variables.resize(variables.len() + SPARE_ROWS, TypedVariable::default());
+        Self {
+            source: if typed.get("source") == "image" { Source::Image } else { Source::Code },
+            name: typed.field("name"),
+            description: typed.field("description"),
+            repository: typed.field("repository"),
+            revision: typed.field("revision"),
+            directory: typed.field("directory"),
+            image: typed.field("image"),
+            command: typed.field("command"),
+            port: typed.field("port"),
+            resource_class: typed.get("resource_class").parse().unwrap_or_default(),
+            variables,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn of(launcher: &Launcher) -> Self {
+        let mut form = Self {
+            name: Field::of(&launcher.name),
+            description: Field::of(launcher.description.clone().unwrap_or_default()),
+            resource_class: launcher.resource_class_id,
+            ..Self::default()
+        };
+        let (command, args, port) = match &launcher.environment.source {
+            EnvironmentSource::Code { code, run } => {
+                form.repository = Field::of(&code.repository);
+                form.revision = Field::of(code.revision.clone().unwrap_or_default());
+                form.directory = Field::of(code.context_dir.clone().unwrap_or_default());
+                (&run.command, &run.args, run.port)
+            }
+            EnvironmentSource::Image(image) => {
+                form.source = Source::Image;
+                form.image = Field::of(&image.container_image);
+                (&image.command, &image.args, Some(image.port))
+            }
+        };
+        let words: Vec<String> = command.iter().flatten().chain(args.iter().flatten()).cloned().collect();
+        form.command = Field::of(command::text(&words));
+        form.port = Field::of(port.map(|port| port.to_string()).unwrap_or_default());
+        let variable =
+            |given: &EnvVariable| TypedVariable { name: given.name.clone(), value: given.value.clone() };
+        form.variables = launcher.variables.iter().map(variable).collect();
+        form.variables.resize(form.variables.len() + SPARE_ROWS, TypedVariable::default());
+        form
+    }
+
+    /// What the form asks for, with `before` giving what it does not ask; or the form with what is wrong.
+    pub(super) fn source(
+        mut self,
+        before: Option<&EnvironmentSource>,
+    ) -> Result<(Self, EnvironmentSource), Box<Self>> {
+        let command = match command::words(&self.command.value) {
+            Ok(words) => (!words.is_empty()).then_some(words),
+            Err(why) => {
+                self.command.wrong = Some(why.to_string());
+                None
+            }
+        };
+        let port = match (self.port.value.as_str(), self.port.value.parse::<u16>()) {
+            ("", _) => None,
+            (_, Ok(port)) if port > 0 => Some(port),
+            _ => {
+                self.port.wrong =
+                    Some(format!("“{}” is no port: give a number from 1 to 65535.", self.port.value));
+                None
+            }
+        };
+        self.require_names();
+        let source = match self.source {
+            Source::Code => {
+                if self.repository.value.is_empty() {
+                    self.repository.wrong = Some("Give the address of a repository.".to_owned());
+                }
+                let builder = match before {
+                    Some(EnvironmentSource::Code { code, .. }) => code.builder,
+                    _ => BuilderVariant::Auto,
+                };
+                EnvironmentSource::Code {
+                    code: Code {
+                        repository: self.repository.value.clone(),
+                        revision: given(&self.revision),
+                        context_dir: given(&self.directory),
+                        builder,
+                    },
+                    run: CodeRun { command, args: None, port },
+                }
+            }
+            Source::Image => self.image_source(command, port, before),
+        };
+        let fields =
+            [&self.name, &self.repository, &self.image, &self.command, &self.port, &self.variables_wrong];
+        if fields.iter().any(|field| field.wrong.is_some()) {
+            Err(Box::new(self))
+        } else {
+            Ok((self, source))
+        }
+    }
+
+    fn require_names(&mut self) {
+        if self.name.value.is_empty() {
+            self.name.wrong = Some("Give it a name.".to_owned());
+        }
+        if self.variables.iter().any(|variable| variable.name.is_empty() && !variable.value.is_empty()) {
+            self.variables_wrong.wrong = Some("A value has no name.".to_owned());
+        }
+    }
+
+    fn image_source(
+        &mut self,
+        command: Option<Vec<String>>,
+        port: Option<u16>,
+        before: Option<&EnvironmentSource>,
+    ) -> EnvironmentSource {
+        if self.image.value.is_empty() {
+            self.image.wrong = Some("Give the reference of an image.".to_owned());
+        }
+        if self.port.value.is_empty() {
+            self.port.wrong = Some("Give the port that the image listens on.".to_owned());
+        }
+        let before = match before {
+            Some(EnvironmentSource::Image(image)) => Some(image.clone()),
+            _ => None,
+        };
+        let image = ImageSource {
+            name: self.image.value.clone(),
+            container_image: self.image.value.clone(),
+            port: port.unwrap_or_default(),
+            command,
+            args: None,
+            uid: None,
+            gid: None,
+            working_directory: None,
+            default_url: None,
+        };
+        EnvironmentSource::Image(match before {
+            // What this form does not ask stays as it is.
+            Some(before) => ImageSource {
+                uid: before.uid,
+                gid: before.gid,
+                working_directory: before.working_directory,
+                default_url: before.default_url,
+                ..image
+            },
+            None => image,
+        })
+    }
+
+    pub(super) fn description(&self) -> Option<String> {
+        given(&self.description)
+    }
+
+    pub(super) fn variables(&self) -> Vec<EnvVariable> {
+        let named = self.variables.iter().filter(|variable| !variable.name.is_empty());
+        named
+            .map(|variable| EnvVariable { name: variable.name.clone(), value: variable.value.clone() })
+            .collect()
+    }
+
+    /// Puts what the service refused beside the field that it is about.
+    pub(super) fn refused(mut self, error: Error) -> Result<Self, Failed> {
+        let offered = matches!(error, Error::NotOffered { .. });
+        let wrong = complaint(error)?;
+        let about = |words: &[&str]| words.iter().any(|word| wrong.contains(word));
+        let field = if offered {
+            &mut self.source_wrong
+        } else if about(&["variable"]) {
+            &mut self.variables_wrong
+        } else if about(&["`repository_revision`"]) {
+            &mut self.revision
+        } else if about(&["`context_dir`"]) {
+            &mut self.directory
+        } else if about(&["`container_image`"]) {
+            &mut self.image
+        } else if about(&["resource class"]) {
+            &mut self.resource_class_wrong
+        } else if about(&["`port`"]) {
+            &mut self.port
+        } else if about(&["`command`", "`args`"]) {
+            &mut self.command
+        } else if about(&["repositor", "path of this machine"]) {
+            &mut self.repository
+        } else if about(&["description"]) {
+            &mut self.description
+        } else if about(&["name"]) {
+            &mut self.name
+        } else {
+            self.problem = Some(wrong);
+            return Ok(self);
+        };
+        field.wrong = Some(
+            wrong.replace("`repository_revision`", "The revision").replace("`context_dir`", "The directory"),
+        );
+        Ok(self)
+    }
+}

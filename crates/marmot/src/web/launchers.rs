@@ -1,0 +1,188 @@
+//! Launchers: made, changed, deleted.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use marmot_core::id::LauncherId;
+
+use super::Web;
+use super::forms::Typed;
+use super::pages::{ClassChoice, LauncherForm, LauncherFormPage, Question};
+use super::present;
+use super::projects::{ProjectPath, find};
+use super::respond::{Failed, Html, see_other};
+use super::session::Visitor;
+use super::words;
+use crate::model::Project;
+use crate::service::{Action, Error, Identity, LauncherPatch, LauncherView, NewLauncher};
+
+/// Namespace and slug of the project, and the launcher's id.
+pub(super) type LauncherPath = Path<(String, String, String)>;
+
+/// The launcher at this path, if `who` may see it and it belongs to that project.
+pub(super) async fn find_launcher(
+    web: &Web,
+    who: &Identity,
+    (namespace, slug, id): &(String, String, String),
+) -> Result<LauncherView, Failed> {
+    let id: LauncherId = id.parse().map_err(|_| Failed::NoSuchPage)?;
+    let view = web.service.launcher_view(who, id).await?;
+    let here = view.project.namespace.as_str() == namespace && view.project.slug.as_str() == slug;
+    if here { Ok(view) } else { Err(Failed::NoSuchPage) }
+}
+
+fn must_change(visitor: &Visitor, may: bool) -> Result<(), Failed> {
+    if may {
+        return Ok(());
+    }
+    visitor.who.signed_in()?;
+    Err(Error::Forbidden { action: "change this project: only its editors and owners may" }.into())
+}
+
+fn page(
+    web: &Web,
+    visitor: &Visitor,
+    project: &Project,
+    editing: bool,
+    form: LauncherForm,
+) -> LauncherFormPage {
+    let class = |class: &crate::model::ResourceClass| ClassChoice {
+        id: class.id,
+        told: present::resource_class(class),
+    };
+    LauncherFormPage {
+        frame: visitor.frame(),
+        editing,
+        project_name: project.name.clone(),
+        project_path: project.path(),
+        repositories: project.repositories.clone(),
+        classes: web.service.resource_classes().iter().map(class).collect(),
+        images_offered: web.service.options().containers,
+        form,
+    }
+}
+
+async fn project_to_change(
+    web: &Web,
+    visitor: &Visitor,
+    (namespace, slug): &(String, String),
+) -> Result<Project, Failed> {
+    let project = find(web, &visitor.who, namespace, slug).await?;
+    must_change(visitor, web.service.may(&visitor.who, &project, Action::Change).await?)?;
+    Ok(project)
+}
+
+pub(super) async fn new(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): ProjectPath,
+) -> Result<Response, Failed> {
+    let project = project_to_change(&web, &visitor, &path).await?;
+    let classes = web.service.resource_classes();
+    let class = classes.iter().find(|class| class.default).or(classes.first());
+    let only = match project.repositories.as_slice() {
+        [only] => Some(only.as_str()),
+        _ => None,
+    };
+    let form = LauncherForm::empty(class.map(|class| class.id).unwrap_or_default(), only);
+    Ok(Html(page(&web, &visitor, &project, false, form)).into_response())
+}
+
+pub(super) async fn create(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): ProjectPath,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    let project = project_to_change(&web, &visitor, &path).await?;
+    let refused = |form| {
+        (StatusCode::UNPROCESSABLE_ENTITY, Html(page(&web, &visitor, &project, false, form))).into_response()
+    };
+    let (form, source) = match LauncherForm::typed(&typed).source(None) {
+        Ok(read) => read,
+        Err(form) => return Ok(refused(*form)),
+    };
+    let new = NewLauncher {
+        project_id: project.id,
+        name: form.name.value.clone(),
+        description: form.description(),
+        source,
+        variables: form.variables(),
+        resource_class_id: Some(form.resource_class),
+    };
+    match web.service.create_launcher(&visitor.who, new).await {
+        Ok(launcher) => Ok(see_other(&format!("{}#launcher-{}", project.path(), launcher.id))),
+        Err(error) => Ok(refused(form.refused(error)?)),
+    }
+}
+
+pub(super) async fn edit(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    must_change(&visitor, view.can.change)?;
+    let form = LauncherForm::of(&view.launcher);
+    Ok(Html(page(&web, &visitor, &view.project, true, form)).into_response())
+}
+
+pub(super) async fn save(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    must_change(&visitor, view.can.change)?;
+    let refused = |form| {
+        (StatusCode::UNPROCESSABLE_ENTITY, Html(page(&web, &visitor, &view.project, true, form)))
+            .into_response()
+    };
+    let (form, source) = match LauncherForm::typed(&typed).source(Some(&view.launcher.environment.source)) {
+        Ok(read) => read,
+        Err(form) => return Ok(refused(*form)),
+    };
+    let patch = LauncherPatch {
+        name: Some(form.name.value.clone()),
+        description: Some(form.description()),
+        source: Some(source),
+        variables: Some(form.variables()),
+        resource_class_id: Some(form.resource_class),
+    };
+    match web.service.update_launcher(&visitor.who, view.launcher.id, patch).await {
+        Ok(launcher) => Ok(see_other(&format!("{}#launcher-{}", view.project.path(), launcher.id))),
+        Err(error) => Ok(refused(form.refused(error)?)),
+    }
+}
+
+pub(super) async fn ask_delete(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    must_change(&visitor, view.can.change)?;
+    let now = view.app.as_ref().map(|app| words::shut_down_now(present::people(app))).unwrap_or_default();
+    let text = format!(
+        "{now}Its builds and logs go with it, and links to its app lead nowhere. This cannot be undone."
+    );
+    Ok(visitor.ask(Question {
+        title: format!("Delete “{}”?", view.launcher.name),
+        text,
+        action: format!("{}/launchers/{}/delete", view.project.path(), view.launcher.id),
+        yes: "Yes, delete it",
+        no: "Keep it",
+        back: view.project.path(),
+    }))
+}
+
+pub(super) async fn delete(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    web.service.delete_launcher(&visitor.who, view.launcher.id).await?;
+    Ok(see_other(&view.project.path()))
+}

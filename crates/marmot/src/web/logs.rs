@@ -1,0 +1,225 @@
+//! Logs of apps and builds: their last lines at once, what is added as it is written.
+
+use std::future::ready;
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream, StreamExt};
+use jiff::Timestamp;
+use marmot_core::id::BuildId;
+
+use super::Web;
+use super::ansi::Line;
+use super::launchers::{LauncherPath, find_launcher};
+use super::live::{self, Fragments, Part};
+use super::pages::{LogAction, LogPage, LogState};
+use super::present::{Presenter, build_phase};
+use super::projects::find;
+use super::respond::{Failed, Html, drawn, escaped, see_other};
+use super::session::Visitor;
+use crate::model::{BuildStatus, Project};
+use crate::service::{Action, BuildView, Error, LauncherView};
+
+/// Lines that a page begins with.
+const FIRST_LINES: usize = 1000;
+/// Lines that are sent together, when so many are there.
+const TOGETHER: usize = 2000;
+
+/// Lines as the page shows them, with a heading wherever another copy of the app begins to speak.
+#[derive(Debug, Default)]
+struct Drawing {
+    source: Option<String>,
+}
+
+impl Drawing {
+    fn draw(&mut self, html: &mut String, source: Option<&str>, text: &str) {
+        if source != self.source.as_deref() {
+            self.source = source.map(str::to_owned);
+            if let Some(source) = source {
+                let copy = source.split('/').next().unwrap_or(source);
+                html.push_str(&format!("<h2>Copy {}</h2>", escaped(copy)));
+            }
+        }
+        html.push_str("<span class=\"line\">");
+        match text.split_once(' ').and_then(|(at, rest)| Some((at.parse::<Timestamp>().ok()?, rest))) {
+            Some((at, rest)) => {
+                let shown = at.strftime("%H:%M:%S");
+                html.push_str(&format!(
+                    "<time class=\"a-d\" datetime=\"{at}\" title=\"{at}\">{shown}</time> {}",
+                    Line::of(rest)
+                ));
+            }
+            None => html.push_str(&Line::of(text).to_string()),
+        }
+        html.push_str("</span>");
+    }
+}
+
+/// Turns lines into fragments: the first ones replace what is on the page, later ones are put below.
+fn appended(
+    lines: impl Stream<Item = (Option<String>, String)> + Send + 'static,
+) -> impl Stream<Item = String> + Send {
+    let begin = (Drawing::default(), true);
+    lines.ready_chunks(TOGETHER).scan(begin, |(drawing, first), lines| {
+        let how = if std::mem::take(first) { "innerHTML" } else { "beforeend" };
+        let mut html = format!("<div id=\"log\" hx-swap-oob=\"{how}\">");
+        for (source, text) in &lines {
+            drawing.draw(&mut html, source.as_deref(), text);
+        }
+        html.push_str("</div>");
+        ready(Some(html))
+    })
+}
+
+fn app_state(web: &Web, view: &LauncherView, replaces: bool) -> LogState {
+    LogState { phase: Presenter::new(&web.service).phase(view), action: None, replaces }
+}
+
+fn state_fragments(state: &LogState) -> Result<Fragments, Failed> {
+    let told = state.phase.word.to_owned();
+    Ok(Fragments {
+        around: None,
+        parts: vec![Part { id: "log-state".to_owned(), html: drawn(state)?, told }],
+    })
+}
+
+pub(super) async fn app(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    let logs = web.service.app_logs(&visitor.who, &view.launcher.app_name, FIRST_LINES).await?;
+    let (mut drawing, mut lines) = (Drawing::default(), String::new());
+    for (source, text) in logs.iter().flat_map(|(source, texts)| texts.iter().map(move |text| (source, text)))
+    {
+        drawing.draw(&mut lines, Some(source), text);
+    }
+    let project_path = view.project.path();
+    let live = format!("{project_path}/launchers/{}/logs/events", view.launcher.id);
+    Ok(Html(LogPage {
+        frame: visitor.live_frame(live),
+        title: "Logs".to_owned(),
+        state: app_state(&web, &view, false),
+        project_name: view.project.name,
+        project_path,
+        launcher_name: view.launcher.name,
+        lines,
+        hint: "What the app writes to its output, newest last. Logs are kept after a copy of the app is gone.",
+    })
+    .into_response())
+}
+
+pub(super) async fn app_events(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    let lines = web.service.follow_app_logs(&visitor.who, &view.launcher.app_name, FIRST_LINES).await?;
+    let lines = appended(lines.map(|line| (Some(line.source), line.text)));
+    let state = live::fragments(web.clone(), visitor.session, move |web, who| {
+        let path = path.clone();
+        async move {
+            let view = find_launcher(&web, &who, &path).await?;
+            // Whoever may no longer read logs is sent no more of them.
+            if !view.can.read_logs {
+                return Err(Error::SignInNeeded.into());
+            }
+            state_fragments(&app_state(&web, &view, true))
+        }
+    });
+    Ok(live::respond(&web, together(lines, state)))
+}
+
+/// Both streams, until the second ends.
+fn together(
+    lines: impl Stream<Item = String> + Send + 'static,
+    state: impl Stream<Item = String> + Send + 'static,
+) -> impl Stream<Item = String> + Send + 'static {
+    let lines = lines.map(Some).chain(stream::pending());
+    let state = state.map(Some).chain(stream::once(ready(None)));
+    stream::select(lines, state).take_while(|html| ready(html.is_some())).filter_map(ready)
+}
+
+/// The build at this path, if it belongs to that project, with its launcher.
+async fn find_build(
+    web: &Web,
+    visitor_who: &crate::service::Identity,
+    (namespace, slug, id): &(String, String, String),
+) -> Result<(Project, BuildView, LauncherView), Failed> {
+    let id: BuildId = id.parse().map_err(|_| Failed::NoSuchPage)?;
+    let project = find(web, visitor_who, namespace, slug).await?;
+    let build = web.service.build(visitor_who, id).await?;
+    let launchers = web.service.launcher_views(visitor_who, project.id).await?;
+    let of_build = |view: &LauncherView| view.launcher.environment.id == build.build.environment_id;
+    let launcher = launchers.into_iter().find(of_build).ok_or(Failed::NoSuchPage)?;
+    Ok((project, build, launcher))
+}
+
+fn build_state(project: &Project, build: &BuildView, may_operate: bool, replaces: bool) -> LogState {
+    let under_way = build.build.status == BuildStatus::InProgress;
+    let cancel = LogAction {
+        path: format!("{}/builds/{}/cancel", project.path(), build.id()),
+        label: "Cancel the build",
+    };
+    LogState { phase: build_phase(build), action: (under_way && may_operate).then_some(cancel), replaces }
+}
+
+pub(super) async fn build(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+) -> Result<Response, Failed> {
+    let (project, build, launcher) = find_build(&web, &visitor.who, &path).await?;
+    let texts = web.service.build_logs(&visitor.who, build.id(), TOGETHER).await?;
+    let (mut drawing, mut lines) = (Drawing::default(), String::new());
+    texts.iter().for_each(|text| drawing.draw(&mut lines, None, text));
+    Ok(Html(LogPage {
+        frame: visitor.live_frame(format!("{}/builds/{}/events", project.path(), build.id())),
+        title: "Build".to_owned(),
+        state: build_state(&project, &build, launcher.can.operate, false),
+        project_path: project.path(),
+        project_name: project.name,
+        launcher_name: launcher.launcher.name,
+        lines,
+        hint: "How the code was turned into something runnable.",
+    })
+    .into_response())
+}
+
+pub(super) async fn build_events(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+) -> Result<Response, Failed> {
+    let (_, build, _) = find_build(&web, &visitor.who, &path).await?;
+    let lines = web.service.follow_build_logs(&visitor.who, build.id()).await?;
+    let lines = appended(lines.map(|text| (None, text)));
+    let state = live::fragments(web.clone(), visitor.session, move |web, who| {
+        let path = path.clone();
+        async move {
+            let (project, build, launcher) = find_build(&web, &who, &path).await?;
+            if !web.service.may(&who, &project, Action::ReadLogs).await? {
+                return Err(Error::SignInNeeded.into());
+            }
+            state_fragments(&build_state(&project, &build, launcher.can.operate, true))
+        }
+    });
+    Ok(live::respond(&web, together(lines, state)))
+}
+
+pub(super) async fn cancel_build(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+) -> Result<Response, Failed> {
+    let (project, build, _) = find_build(&web, &visitor.who, &path).await?;
+    match web.service.cancel_build(&visitor.who, build.id()).await {
+        // It has ended meanwhile; its page says how.
+        Ok(_) | Err(Error::Conflict { .. }) => {
+            Ok(see_other(&format!("{}/builds/{}", project.path(), build.id())))
+        }
+        Err(other) => Err(other.into()),
+    }
+}

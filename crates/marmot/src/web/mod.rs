@@ -1,0 +1,125 @@
+//! The pages: rendered here, live by event streams, working without a script.
+//!
+//! A handler translates: it reads what somebody asked for, calls the service, and draws the answer. `present` turns
+//! the service's answers into plain values, `pages` and `view` are those values, `templates/` draws them.
+
+mod access;
+mod ansi;
+mod apps;
+mod assets;
+mod command;
+mod forms;
+mod guard;
+mod home;
+mod launchers;
+mod live;
+mod logs;
+mod next;
+mod pages;
+mod present;
+mod projects;
+mod respond;
+mod session;
+mod settings;
+mod view;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use marmot_core::name::Namespace;
+use tokio_util::sync::CancellationToken;
+
+use crate::cookie::SessionCookie;
+use crate::model::Secret;
+use crate::service::Service;
+use guard::Rules;
+
+/// What the pages need besides the service.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Lets whoever has its code in, without a password.
+    pub demo: Option<Demo>,
+    /// Ends the event streams, which otherwise last as long as somebody looks.
+    pub stop: CancellationToken,
+}
+
+/// The sign-in link of a demo.
+#[derive(Debug, Clone)]
+pub struct Demo {
+    /// The last part of the link.
+    pub code: Secret,
+    /// Who is signed in by it.
+    pub username: Namespace,
+}
+
+/// What every handler has.
+#[derive(Debug, Clone)]
+struct Web {
+    service: Service,
+    rules: Arc<Rules>,
+    cookie: SessionCookie,
+    demo: Option<Arc<Demo>>,
+    stop: CancellationToken,
+}
+
+/// The pages of the platform, for requests to its own host.
+///
+/// Signing in counts wrong passwords by the client's address: hand it in as
+/// [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo), as a layer or an extension of the request.
+pub fn router(service: Service, options: Options) -> Router {
+    let given = service.options();
+    let origin = url::Url::parse(&given.public_url)
+        .map(|url| url.origin().ascii_serialization())
+        .unwrap_or_else(|_| given.public_url.clone());
+    let apps = format!("{}://*.{}", given.apps_scheme, given.apps_authority);
+    let web = Web {
+        rules: Arc::new(Rules::new(origin, &apps)),
+        cookie: SessionCookie::at(&given.public_url),
+        demo: options.demo.map(Arc::new),
+        stop: options.stop,
+        service,
+    };
+    let launcher = Router::new()
+        .route("/edit", get(launchers::edit).post(launchers::save))
+        .route("/delete", get(launchers::ask_delete).post(launchers::delete))
+        .route("/activate", post(apps::activate))
+        .route("/shut-down", get(apps::ask_shut_down).post(apps::shut_down))
+        .route("/retry", post(apps::retry))
+        .route("/build", post(apps::build_again))
+        .route("/logs", get(logs::app))
+        .route("/logs/events", get(logs::app_events));
+    let project = Router::new()
+        .route("/", get(projects::show))
+        .route("/events", get(projects::events))
+        .route("/settings", get(projects::edit).post(projects::save))
+        .route("/delete", get(projects::ask_delete).post(projects::delete))
+        .route("/launchers/new", get(launchers::new).post(launchers::create))
+        .nest("/launchers/{launcher}", launcher)
+        .route("/builds/{build}", get(logs::build))
+        .route("/builds/{build}/events", get(logs::build_events))
+        .route("/builds/{build}/cancel", post(logs::cancel_build))
+        .route("/apps/{launcher}", get(access::share_link));
+    Router::new()
+        .route("/", get(home::show))
+        .route("/events", get(home::events))
+        .route("/sign-in", get(session::ask).post(session::sign_in))
+        .route("/sign-out", post(session::sign_out))
+        .route("/demo/{code}", get(session::demo))
+        .route("/projects/new", get(projects::new).post(projects::create))
+        .nest("/p/{namespace}/{slug}", project)
+        .route("/settings", get(settings::show))
+        .route("/settings/tokens", post(settings::create_token))
+        .route("/settings/tokens/{token}/revoke", post(settings::revoke_token))
+        .route("/design", get(home::design))
+        .route("/assets/{file}", get(assets::serve))
+        .fallback(respond::no_such_page)
+        .method_not_allowed_fallback(respond::no_such_page)
+        .layer(from_fn_with_state(web.clone(), guard::guard))
+        .with_state(web)
+}

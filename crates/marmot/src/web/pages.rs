@@ -1,0 +1,275 @@
+//! The pages, each with the values its template needs. A template that asks for anything else does not compile.
+
+use askama::Template;
+
+use super::ansi::Line;
+use super::view::{AppTile, Field, Frame, LauncherCard, PhaseView, ProjectTile};
+
+/// For those who are signed in: their projects, and the apps they may open.
+#[derive(Debug, Template)]
+#[template(path = "home.html")]
+pub(super) struct HomePage {
+    pub(super) frame: Frame,
+    pub(super) projects: Vec<ProjectTile>,
+    pub(super) apps: AppsSection,
+}
+
+/// For everybody else: what this is, and the public apps.
+#[derive(Debug, Template)]
+#[template(path = "landing.html")]
+pub(super) struct LandingPage {
+    pub(super) frame: Frame,
+    pub(super) apps: AppsSection,
+}
+
+/// The apps that are on.
+#[derive(Debug, Template)]
+#[template(path = "apps.html")]
+pub(super) struct AppsSection {
+    pub(super) tiles: Vec<AppTile>,
+    /// They are those that a person may open, not only the public ones.
+    pub(super) signed_in: bool,
+    /// The fragment replaces the section that is on the page.
+    pub(super) replaces: bool,
+}
+
+#[derive(Debug, Default, Template)]
+#[template(path = "sign_in.html")]
+pub(super) struct SignInPage {
+    pub(super) frame: Frame,
+    /// Where to go afterwards: a path of ours.
+    pub(super) next: String,
+    pub(super) username: Field,
+    pub(super) password: Field,
+    /// Why it did not work.
+    pub(super) problem: Option<String>,
+    /// Why signing in is asked for.
+    pub(super) reason: Option<String>,
+}
+
+/// What somebody typed about a project.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ProjectForm {
+    pub(super) name: Field,
+    pub(super) slug: Field,
+    pub(super) description: Field,
+    pub(super) repositories: Field,
+    pub(super) public: bool,
+    /// What is wrong with no field in particular.
+    pub(super) problem: Option<String>,
+}
+
+#[derive(Debug, Template)]
+#[template(path = "project_form.html")]
+pub(super) struct ProjectFormPage {
+    pub(super) frame: Frame,
+    /// The path of the project that is edited; a new one when absent.
+    pub(super) editing: Option<String>,
+    pub(super) form: ProjectForm,
+}
+
+/// An address that may be one a browser can go to.
+#[derive(Debug, Clone)]
+pub(super) struct Repository {
+    pub(super) told: String,
+    pub(super) link: Option<String>,
+}
+
+#[derive(Debug, Template)]
+#[template(path = "project.html")]
+pub(super) struct ProjectPage {
+    pub(super) frame: Frame,
+    pub(super) namespace: String,
+    pub(super) slug: String,
+    pub(super) name: String,
+    pub(super) path: String,
+    pub(super) description: Option<String>,
+    pub(super) private: bool,
+    pub(super) may_write: bool,
+    pub(super) repositories: Vec<Repository>,
+    pub(super) launchers: LaunchersBox,
+}
+
+/// The box *Launchers* of a project.
+#[derive(Debug, Template)]
+#[template(path = "launchers.html")]
+pub(super) struct LaunchersBox {
+    pub(super) path: String,
+    pub(super) may_write: bool,
+    pub(super) cards: Vec<LauncherCard>,
+    /// The fragment replaces the box that is on the page.
+    pub(super) replaces: bool,
+}
+
+/// Where a launcher's program comes from, as the form asks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Source {
+    #[default]
+    Code,
+    Image,
+}
+
+/// A name and value that somebody typed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TypedVariable {
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
+/// What somebody typed about a launcher.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LauncherForm {
+    pub(super) source: Source,
+    pub(super) source_wrong: Field,
+    pub(super) name: Field,
+    pub(super) description: Field,
+    pub(super) repository: Field,
+    pub(super) revision: Field,
+    pub(super) directory: Field,
+    pub(super) image: Field,
+    pub(super) command: Field,
+    pub(super) port: Field,
+    pub(super) resource_class: i64,
+    pub(super) resource_class_wrong: Field,
+    pub(super) variables: Vec<TypedVariable>,
+    pub(super) variables_wrong: Field,
+    /// What is wrong with no field in particular.
+    pub(super) problem: Option<String>,
+}
+
+/// A resource class to choose.
+#[derive(Debug, Clone)]
+pub(super) struct ClassChoice {
+    pub(super) id: i64,
+    pub(super) told: String,
+}
+
+#[derive(Debug, Template)]
+#[template(path = "launcher_form.html")]
+pub(super) struct LauncherFormPage {
+    pub(super) frame: Frame,
+    pub(super) editing: bool,
+    pub(super) project_name: String,
+    pub(super) project_path: String,
+    /// The project's repositories, to choose from.
+    pub(super) repositories: Vec<String>,
+    pub(super) classes: Vec<ClassChoice>,
+    pub(super) images_offered: bool,
+    pub(super) form: LauncherForm,
+}
+
+/// Asked before something that cannot be taken back.
+#[derive(Debug, Template)]
+#[template(path = "question.html")]
+pub(super) struct Question {
+    pub(super) title: String,
+    pub(super) text: String,
+    pub(super) action: String,
+    pub(super) yes: &'static str,
+    pub(super) no: &'static str,
+    /// The page to go back to.
+    pub(super) back: String,
+}
+
+#[derive(Debug, Template)]
+#[template(path = "question_page.html")]
+pub(super) struct QuestionPage {
+    pub(super) frame: Frame,
+    pub(super) question: Question,
+}
+
+/// Something to do on a log's page.
+#[derive(Debug, Clone)]
+pub(super) struct LogAction {
+    pub(super) path: String,
+    pub(super) label: &'static str,
+}
+
+/// What is going on with what writes a log.
+#[derive(Debug, Template)]
+#[template(path = "log_state.html")]
+pub(super) struct LogState {
+    pub(super) phase: PhaseView,
+    pub(super) action: Option<LogAction>,
+    /// The fragment replaces what is on the page.
+    pub(super) replaces: bool,
+}
+
+#[derive(Debug, Template)]
+#[template(path = "log.html")]
+pub(super) struct LogPage {
+    pub(super) frame: Frame,
+    pub(super) title: String,
+    pub(super) project_name: String,
+    pub(super) project_path: String,
+    pub(super) launcher_name: String,
+    pub(super) state: LogState,
+    /// Drawn by `ansi`.
+    pub(super) lines: String,
+    pub(super) hint: &'static str,
+}
+
+/// Somewhere to go.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    pub(super) path: String,
+    pub(super) label: &'static str,
+}
+
+/// One thing to say: an error, that an app is off, that it opens.
+#[derive(Debug, Template)]
+#[template(path = "message.html")]
+pub(super) struct MessagePage {
+    pub(super) frame: Frame,
+    pub(super) phase: Option<PhaseView>,
+    pub(super) title: String,
+    pub(super) text: String,
+    pub(super) links: Vec<Link>,
+}
+
+/// A token that was made just now.
+#[derive(Debug)]
+pub(super) struct FreshToken {
+    pub(super) name: String,
+    pub(super) text: crate::model::Secret,
+}
+
+/// A token in the list.
+#[derive(Debug)]
+pub(super) struct TokenRow {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) made: String,
+    pub(super) used: String,
+    pub(super) until: String,
+}
+
+/// For how long a token may work.
+#[derive(Debug)]
+pub(super) struct Lifetime {
+    pub(super) days: i64,
+    pub(super) told: &'static str,
+    pub(super) chosen: bool,
+}
+
+#[derive(Debug, Template)]
+#[template(path = "settings.html")]
+pub(super) struct SettingsPage {
+    pub(super) frame: Frame,
+    pub(super) fresh: Option<FreshToken>,
+    pub(super) name: Field,
+    pub(super) lifetimes: Vec<Lifetime>,
+    pub(super) tokens: Vec<TokenRow>,
+}
+
+/// All parts of all pages.
+#[derive(Debug, Template)]
+#[template(path = "design.html")]
+pub(super) struct DesignPage {
+    pub(super) frame: Frame,
+    pub(super) phases: Vec<PhaseView>,
+    pub(super) launchers: LaunchersBox,
+    pub(super) right: Field,
+    pub(super) wrong: Field,
+    pub(super) lines: Vec<Line>,
+}

@@ -1,0 +1,226 @@
+//! Turns the service's answers into what pages show.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use marmot_core::phase::Phase;
+
+use super::ansi::Line;
+use super::pages::Repository;
+use super::view::{
+    AppTile, AppView, BuildView, FailureView, LauncherCard, PhaseView, ProjectTile, SourceView, Tone,
+};
+use super::words;
+use crate::model::{BuildStatus, EnvironmentSource, Project, ResourceClass, Visibility};
+use crate::service::{self, LauncherView, Service};
+
+/// Lines of a log that a card shows.
+const FEW_LINES: usize = 12;
+
+/// What is the same for everything that one page shows.
+pub(super) struct Presenter<'a> {
+    service: &'a Service,
+    now: Timestamp,
+}
+
+impl<'a> Presenter<'a> {
+    pub(super) fn new(service: &'a Service) -> Self {
+        Self { service, now: Timestamp::now() }
+    }
+
+    pub(super) fn ago(&self, then: Timestamp) -> String {
+        words::ago(self.now, then)
+    }
+
+    /// A launcher's card. `problem`: why the last thing somebody asked for was not done.
+    pub(super) fn card(&self, view: &LauncherView, problem: Option<String>) -> LauncherCard {
+        let launcher = &view.launcher;
+        let path = format!("{}/launchers/{}", view.project.path(), launcher.id);
+        LauncherCard {
+            id: launcher.id.to_string(),
+            name: launcher.name.clone(),
+            path,
+            description: launcher.description.clone(),
+            source: source(&launcher.environment.source),
+            resources: self.resources(launcher.resource_class_id),
+            may_write: view.can.operate,
+            may_read_logs: view.can.read_logs,
+            phase: self.phase(view),
+            app: view.app.as_ref().map(|app| self.app(view, app)),
+            build: view.build.as_ref().map(|build| self.build(view, build)),
+            problem,
+            replaces: false,
+        }
+    }
+
+    /// What is going on with a launcher's app.
+    pub(super) fn phase(&self, view: &LauncherView) -> PhaseView {
+        match &view.app {
+            Some(app) => self.app_phase(app),
+            None => words::phase(view.phase, None, None),
+        }
+    }
+
+    pub(super) fn app_phase(&self, app: &service::AppView) -> PhaseView {
+        let mut phase = words::phase(app.phase, self.wakes_in(app), app.step.as_deref());
+        if app.phase == Phase::Running {
+            let awake = app.replicas.iter().filter(|replica| replica.stage == "running").count();
+            if awake > 1 {
+                phase.detail = format!("{awake} copies are awake and answering.");
+            }
+        }
+        phase
+    }
+
+    fn wakes_in(&self, app: &service::AppView) -> Option<Duration> {
+        self.service.observed().apps.get(&app.name).and_then(|seen| seen.boot_time)
+    }
+
+    fn app(&self, view: &LauncherView, app: &service::AppView) -> AppView {
+        AppView {
+            url: app.url.clone(),
+            share: view.share_url.clone(),
+            switched: format!("Switched on {}", self.ago(app.started)),
+            people: words::people_now(people(app)),
+            can_open: can_open(app.phase),
+            under_way: matches!(
+                app.phase,
+                Phase::Building | Phase::Starting | Phase::Updating | Phase::Waking | Phase::Stopping
+            ),
+            failure: app.failure.as_ref().map(|failure| self.failure(view, app, failure)),
+        }
+    }
+
+    fn failure(
+        &self,
+        view: &LauncherView,
+        app: &service::AppView,
+        failure: &service::Failure,
+    ) -> FailureView {
+        let skipped = failure.last_lines.len().saturating_sub(FEW_LINES);
+        let build_failed = app
+            .build
+            .as_ref()
+            .is_some_and(|build| matches!(build.build.status, BuildStatus::Failed | BuildStatus::Cancelled));
+        let advice = match (view.can.operate, build_failed) {
+            (false, _) => "The people of this project can mend it; their logs say more.",
+            (true, true) => "Read the build’s log, mend the code or the launcher, then try again.",
+            (true, false) => "Read the logs, mend the code or the launcher’s command, then try again.",
+        };
+        FailureView {
+            reason: words::sentence(&failure.reason),
+            last_lines: failure.last_lines.iter().skip(skipped).map(|line| Line::of(line)).collect(),
+            advice: advice.to_owned(),
+        }
+    }
+
+    fn build(&self, view: &LauncherView, build: &service::BuildView) -> BuildView {
+        let at = build.build.ended_at.unwrap_or(build.build.created_at);
+        let told = match build.build.status {
+            BuildStatus::InProgress => "Building now".to_owned(),
+            BuildStatus::Succeeded => match &build.build.result.commit {
+                Some(commit) => {
+                    format!("Built {} from {}", self.ago(at), commit.chars().take(7).collect::<String>())
+                }
+                None => format!("Built {}", self.ago(at)),
+            },
+            BuildStatus::Failed => format!("Build failed {}", self.ago(at)),
+            BuildStatus::Cancelled => format!("Build cancelled {}", self.ago(at)),
+        };
+        let path = format!("{}/builds/{}", view.project.path(), build.id());
+        BuildView { told, path: view.can.read_logs.then_some(path) }
+    }
+
+    /// An app among others.
+    pub(super) fn tile(&self, app: &service::AppView, project: Option<&Project>) -> AppTile {
+        let project_path = project.map(Project::path).unwrap_or_default();
+        AppTile {
+            id: app.launcher_id.to_string(),
+            name: app.title.clone(),
+            project: project.map(|project| project.name.clone()).unwrap_or_default(),
+            project_path,
+            open: app.url.clone(),
+            can_open: can_open(app.phase),
+            phase: self.app_phase(app),
+            replaces: false,
+        }
+    }
+
+    fn resources(&self, id: i64) -> String {
+        let class = self.service.resource_classes().iter().find(|class| class.id == id);
+        class.map_or_else(|| "no resource class".to_owned(), resource_class)
+    }
+}
+
+/// How many people use an app now, as far as can be told.
+pub(super) fn people(app: &service::AppView) -> u64 {
+    app.sessions.max(app.requests)
+}
+
+/// Opening it leads to the app, at once or after it has woken.
+pub(super) fn can_open(phase: Phase) -> bool {
+    matches!(phase, Phase::Running | Phase::Asleep(_) | Phase::Waking | Phase::Updating)
+}
+
+/// A resource class in words.
+pub(super) fn resource_class(class: &ResourceClass) -> String {
+    let cores = f64::from(class.cpu_millis) / 1000.0;
+    format!("{} ({cores} CPU, {})", class.name, words::memory(class.memory_mib))
+}
+
+/// A project among others.
+pub(super) fn project(project: &Project) -> ProjectTile {
+    ProjectTile {
+        path: project.path(),
+        full_name: format!("{}/{}", project.namespace, project.slug),
+        name: project.name.clone(),
+        description: project.description.clone(),
+        private: project.visibility == Visibility::Private,
+    }
+}
+
+/// A repository as a page shows it, with a link where a browser can go.
+pub(super) fn repository(address: &str) -> Repository {
+    let link = url::Url::parse(address).ok().filter(|url| url.scheme() == "https").map(|mut url| {
+        // The address may carry a password, which is for git.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        String::from(url)
+    });
+    Repository { told: words::short_repository(address), link }
+}
+
+fn source(source: &EnvironmentSource) -> SourceView {
+    match source {
+        EnvironmentSource::Code { code, .. } => {
+            let Repository { mut told, link } = repository(&code.shown_repository());
+            if let Some(dir) = &code.context_dir {
+                told = format!("{told}, {dir}");
+            }
+            if let Some(revision) = &code.revision {
+                told = format!("{told} at {revision}");
+            }
+            SourceView::Code { link, told }
+        }
+        EnvironmentSource::Image(image) => SourceView::Image { image: image.container_image.clone() },
+    }
+}
+
+/// A build's state.
+pub(super) fn build_phase(build: &service::BuildView) -> PhaseView {
+    let (tone, word, detail) = match build.build.status {
+        BuildStatus::InProgress => {
+            (Tone::Busy, "Building", build.step.as_deref().map(words::sentence).unwrap_or_default())
+        }
+        BuildStatus::Succeeded => (
+            Tone::On,
+            "Built",
+            build.build.result.summary.as_deref().map(words::sentence).unwrap_or_default(),
+        ),
+        BuildStatus::Failed => {
+            (Tone::Bad, "Failed", build.error_reason().as_deref().map(words::sentence).unwrap_or_default())
+        }
+        BuildStatus::Cancelled => (Tone::Off, "Cancelled", "It was called off.".to_owned()),
+    };
+    PhaseView { tone, word, detail }
+}

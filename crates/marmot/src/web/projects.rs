@@ -1,0 +1,223 @@
+//! Projects: made, shown with their launchers, changed, deleted.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use marmot_core::name::{Namespace, Slug};
+
+use super::Web;
+use super::forms::Typed;
+use super::live::{self, Around, Fragments, Part};
+use super::pages::{LaunchersBox, ProjectForm, ProjectFormPage, ProjectPage, Question, QuestionPage};
+use super::present::{self, Presenter};
+use super::respond::{Failed, Html, drawn, see_other};
+use super::session::Visitor;
+use super::view::LauncherCard;
+use crate::model::{Project, Visibility};
+use crate::service::{Action, Identity, NewProject, ProjectPatch};
+
+/// The namespace and slug in a project's path.
+pub(super) type ProjectPath = Path<(String, String)>;
+
+/// The project at this path, if `who` may see it.
+pub(super) async fn find(web: &Web, who: &Identity, namespace: &str, slug: &str) -> Result<Project, Failed> {
+    // What is no name names no project.
+    let namespace: Namespace = namespace.parse().map_err(|_| Failed::NoSuchPage)?;
+    let slug: Slug = slug.parse().map_err(|_| Failed::NoSuchPage)?;
+    Ok(web.service.project_by_path(who, &namespace, &slug).await?)
+}
+
+pub(super) async fn show(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path((namespace, slug)): ProjectPath,
+) -> Result<Response, Failed> {
+    let project = find(&web, &visitor.who, &namespace, &slug).await?;
+    let launchers = launchers(&web, &visitor.who, &project).await?;
+    let path = project.path();
+    Ok(Html(ProjectPage {
+        frame: visitor.live_frame(format!("{path}/events")),
+        namespace: project.namespace.to_string(),
+        slug: project.slug.to_string(),
+        private: project.visibility == Visibility::Private,
+        may_write: launchers.may_write,
+        repositories: project.repositories.iter().map(|address| present::repository(address)).collect(),
+        name: project.name,
+        description: project.description,
+        launchers,
+        path,
+    })
+    .into_response())
+}
+
+async fn launchers(web: &Web, who: &Identity, project: &Project) -> Result<LaunchersBox, Failed> {
+    let views = web.service.launcher_views(who, project.id).await?;
+    let presenter = Presenter::new(&web.service);
+    Ok(LaunchersBox {
+        path: project.path(),
+        may_write: web.service.may(who, project, Action::Change).await?,
+        cards: views.iter().map(|view| presenter.card(view, None)).collect(),
+        replaces: false,
+    })
+}
+
+pub(super) async fn events(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path((namespace, slug)): ProjectPath,
+) -> Result<Response, Failed> {
+    // A stream that would end at once is refused instead: the browser then asks less often.
+    find(&web, &visitor.who, &namespace, &slug).await?;
+    let fragments = live::fragments(web.clone(), visitor.session, move |web, who| {
+        let (namespace, slug) = (namespace.clone(), slug.clone());
+        async move {
+            let project = find(&web, &who, &namespace, &slug).await?;
+            fragments(launchers(&web, &who, &project).await?)
+        }
+    });
+    Ok(live::respond(&web, fragments))
+}
+
+fn fragments(launchers: LaunchersBox) -> Result<Fragments, Failed> {
+    let mut parts = Vec::with_capacity(launchers.cards.len());
+    for card in &launchers.cards {
+        let html = drawn(&LauncherCard { replaces: true, ..card.clone() })?;
+        parts.push(Part { id: card.id.clone(), html, told: format!("{}: {}", card.name, card.phase.word) });
+    }
+    let ids: Vec<_> = launchers.cards.iter().map(|card| card.id.as_str()).collect();
+    let key = format!("{} {}", launchers.may_write, ids.join(" "));
+    let html = drawn(&LaunchersBox { replaces: true, ..launchers })?;
+    Ok(Fragments { around: Some(Around { key, html }), parts })
+}
+
+pub(super) async fn new(visitor: Visitor) -> Result<Response, Failed> {
+    visitor.who.signed_in()?;
+    let page = ProjectFormPage { frame: visitor.frame(), editing: None, form: ProjectForm::default() };
+    Ok(Html(page).into_response())
+}
+
+pub(super) async fn create(
+    State(web): State<Web>,
+    visitor: Visitor,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    visitor.who.signed_in()?;
+    let mut form = ProjectForm::typed(&typed);
+    let slug = match form.slug.value.as_str() {
+        "" => None,
+        text => match text.parse::<Slug>() {
+            Ok(slug) => Some(slug),
+            Err(why) => {
+                form.slug.wrong = Some(super::words::sentence(&why.to_string()));
+                return Ok(refused(&visitor, None, form));
+            }
+        },
+    };
+    let new = NewProject {
+        name: form.name.value.clone(),
+        namespace: None,
+        slug,
+        visibility: Some(form.visibility()),
+        description: form.description(),
+        repositories: form.repositories(),
+    };
+    match web.service.create_project(&visitor.who, new).await {
+        Ok(project) => Ok(see_other(&project.path())),
+        Err(error) => Ok(refused(&visitor, None, form.refused(error)?)),
+    }
+}
+
+/// The form again, with what is wrong.
+fn refused(visitor: &Visitor, editing: Option<String>, form: ProjectForm) -> Response {
+    let page = ProjectFormPage { frame: visitor.frame(), editing, form };
+    (StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response()
+}
+
+/// The project, for those who may change it.
+async fn to_change(
+    web: &Web,
+    visitor: &Visitor,
+    path: &(String, String),
+    action: Action,
+) -> Result<Project, Failed> {
+    let project = find(web, &visitor.who, &path.0, &path.1).await?;
+    if web.service.may(&visitor.who, &project, action).await? {
+        return Ok(project);
+    }
+    visitor.who.signed_in()?;
+    Err(crate::service::Error::Forbidden { action: "change this project: only its editors and owners may" }
+        .into())
+}
+
+pub(super) async fn edit(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): ProjectPath,
+) -> Result<Response, Failed> {
+    let project = to_change(&web, &visitor, &path, Action::Change).await?;
+    let form = ProjectForm::of(&project);
+    Ok(Html(ProjectFormPage { frame: visitor.frame(), editing: Some(project.path()), form }).into_response())
+}
+
+pub(super) async fn save(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): ProjectPath,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    let project = to_change(&web, &visitor, &path, Action::Change).await?;
+    let form = ProjectForm::typed(&typed);
+    let patch = ProjectPatch {
+        name: Some(form.name.value.clone()),
+        slug: None,
+        visibility: Some(form.visibility()),
+        description: Some(form.description()),
+        repositories: Some(form.repositories()),
+    };
+    match web.service.update_project(&visitor.who, project.id, Some("*"), patch).await {
+        Ok(project) => Ok(see_other(&project.path())),
+        Err(error) => Ok(refused(&visitor, Some(project.path()), form.refused(error)?)),
+    }
+}
+
+pub(super) async fn ask_delete(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): ProjectPath,
+) -> Result<Response, Failed> {
+    let project = to_change(&web, &visitor, &path, Action::Delete).await?;
+    let count = web.service.launcher_views(&visitor.who, project.id).await?.len();
+    Ok(visitor.ask(Question {
+        title: format!("Delete the project “{}”?", project.name),
+        text: match count {
+            0 => "It has no launchers. This cannot be undone.".to_owned(),
+            1 => "Its launcher goes with it, and its app with its builds and logs. This cannot be undone.".to_owned(),
+            n => format!("Its {n} launchers go with it, and their apps with their builds and logs. This cannot be undone."),
+        },
+        action: format!("{}/delete", project.path()),
+        yes: "Yes, delete it",
+        no: "Keep it",
+        back: format!("{}/settings", project.path()),
+    }))
+}
+
+pub(super) async fn delete(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): ProjectPath,
+) -> Result<Response, Failed> {
+    let project = to_change(&web, &visitor, &path, Action::Delete).await?;
+    web.service.delete_project(&visitor.who, project.id).await?;
+    Ok(see_other("/"))
+}
+
+impl Visitor {
+    /// Asks before something that cannot be taken back: as a page, or for the dialog of the page that is open.
+    pub(super) fn ask(&self, question: Question) -> Response {
+        if self.for_part {
+            Html(question).into_response()
+        } else {
+            Html(QuestionPage { frame: self.frame(), question }).into_response()
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! How handlers answer: a page, a way to another, or why not.
+
+use askama::Template;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tracing::error;
+
+use super::Web;
+use super::pages::{Link, MessagePage};
+use super::session::Visitor;
+use super::view::Frame;
+use super::words;
+use crate::service;
+
+/// A template as an answer.
+pub(super) struct Html<T>(pub(super) T);
+
+impl<T: Template> IntoResponse for Html<T> {
+    fn into_response(self) -> Response {
+        match self.0.render() {
+            Ok(text) => axum::response::Html(text).into_response(),
+            Err(why) => {
+                error!(error = %why, "a page could not be drawn");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        }
+    }
+}
+
+/// A template as text, for a part of a page.
+pub(super) fn drawn(template: &impl Template) -> Result<String, Failed> {
+    template.render().map_err(|why| Failed::Service(service::Error::Internal(Box::new(why))))
+}
+
+/// Text as it may stand in HTML.
+pub(super) fn escaped(text: &str) -> String {
+    askama::filters::escape(text, askama::filters::Html).map(|text| text.to_string()).unwrap_or_default()
+}
+
+/// Goes to another page of ours after a form was taken.
+pub(super) fn see_other(path: &str) -> Response {
+    match HeaderValue::try_from(path) {
+        Ok(location) => (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Why a handler has no answer. Drawn as a page by `guard`, which knows who looks.
+#[derive(Debug)]
+pub(super) enum Failed {
+    Service(service::Error),
+    NoSuchPage,
+    /// The request comes from a page that is not ours.
+    Elsewhere,
+    /// What was sent is no form.
+    NoForm,
+}
+
+impl<E: Into<service::Error>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self::Service(error.into())
+    }
+}
+
+/// Carries the reason from a handler to `guard`.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    title: &'static str,
+    text: String,
+    sign_in: bool,
+}
+
+impl Failed {
+    fn refusal(self) -> Refusal {
+        use service::Error as E;
+        let plain = |status, title, text: String| Refusal { status, title, text, sign_in: false };
+        match self {
+            Self::NoSuchPage => plain(
+                StatusCode::NOT_FOUND,
+                "Nothing here",
+                format!("{} It may have moved or been deleted.", words::NO_SUCH_PAGE),
+            ),
+            Self::NoForm => plain(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "That was no form",
+                "What was sent is not what this page sends. Reload it and try again.".to_owned(),
+            ),
+            Self::Elsewhere => plain(
+                StatusCode::FORBIDDEN,
+                "Not from here",
+                "This request came from another site, so nothing was changed. Open Marmot at its own address and \
+                 try again there."
+                    .to_owned(),
+            ),
+            Self::Service(error) => {
+                let text = words::sentence(&error.to_string());
+                match error {
+                    E::SignInNeeded | E::InvalidCredentials => Refusal {
+                        status: StatusCode::UNAUTHORIZED,
+                        title: "Please sign in",
+                        text,
+                        sign_in: true,
+                    },
+                    E::WrongCredentials => plain(StatusCode::UNAUTHORIZED, "That did not work", text),
+                    E::Forbidden { .. } => plain(StatusCode::FORBIDDEN, "Not yours to do", text),
+                    E::NotFound { .. } => Refusal {
+                        status: StatusCode::NOT_FOUND,
+                        title: "Nothing here",
+                        text,
+                        sign_in: true,
+                    },
+                    E::AlreadyActive { .. } | E::Conflict { .. } | E::Stale => {
+                        plain(StatusCode::CONFLICT, "That does not go together", text)
+                    }
+                    E::Invalid { .. } | E::VersionNeeded => {
+                        plain(StatusCode::UNPROCESSABLE_ENTITY, "That cannot be done like this", text)
+                    }
+                    E::TooManyTries { .. } => plain(StatusCode::TOO_MANY_REQUESTS, "A moment, please", text),
+                    E::NotOffered { .. } => plain(StatusCode::NOT_IMPLEMENTED, "Not offered here", text),
+                    E::Internal(cause) => {
+                        error!(error = &*cause, "a page could not be answered");
+                        plain(StatusCode::INTERNAL_SERVER_ERROR, "That went wrong on our side", text)
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let refusal = self.refusal();
+        let mut response = refusal.status.into_response();
+        response.extensions_mut().insert(refusal);
+        response
+    }
+}
+
+impl Refusal {
+    /// The page that says it, to whoever sent a request with these headers for `here`.
+    pub(super) async fn page(self, web: &Web, headers: &HeaderMap, here: String) -> Response {
+        // Without the database the page is drawn all the same.
+        let visitor = Visitor::of(web, headers, here).await.ok();
+        let signed_in = visitor.as_ref().is_some_and(|visitor| visitor.who.user().is_some());
+        let frame = visitor.as_ref().map_or_else(Frame::default, Visitor::frame);
+        if visitor.is_some_and(|visitor| visitor.for_part) {
+            return self.part(&frame);
+        }
+        if self.status == StatusCode::UNAUTHORIZED && !signed_in {
+            return see_other(&frame.sign_in());
+        }
+        let mut links = vec![Link { path: "/".to_owned(), label: "Go home" }];
+        if self.sign_in && !signed_in {
+            links.insert(0, Link { path: frame.sign_in(), label: "Sign in" });
+        }
+        let page = MessagePage { frame, phase: None, title: self.title.to_owned(), text: self.text, links };
+        (self.status, Html(page)).into_response()
+    }
+
+    /// For the script: the status, and what to say.
+    fn part(self, frame: &Frame) -> Response {
+        let mut response = (self.status, self.text.clone()).into_response();
+        if self.status == StatusCode::UNAUTHORIZED
+            && let Ok(to) = HeaderValue::try_from(frame.sign_in())
+        {
+            response.headers_mut().insert("hx-redirect", to);
+        } else if let Ok(say) = HeaderValue::try_from(ascii_json(&self.text)) {
+            response.headers_mut().insert("hx-trigger", say);
+        }
+        response
+    }
+}
+
+/// `{"say": text}` in ASCII, as headers want it.
+fn ascii_json(text: &str) -> String {
+    use std::fmt::Write as _;
+    let json = serde_json::json!({ "say": text }).to_string();
+    json.chars().fold(String::with_capacity(json.len()), |mut ascii, letter| {
+        if letter.is_ascii() {
+            ascii.push(letter);
+        } else {
+            let mut units = [0; 2];
+            for unit in letter.encode_utf16(&mut units) {
+                let _ = write!(ascii, "\\u{unit:04x}");
+            }
+        }
+        ascii
+    })
+}
+
+pub(super) async fn no_such_page() -> Failed {
+    Failed::NoSuchPage
+}

@@ -1,0 +1,168 @@
+//! Who is looking: the session behind a request, signing in and out.
+
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::forms::Typed;
+use super::pages::SignInPage;
+use super::respond::{Failed, Html, see_other};
+use super::view::{Field, Frame};
+use super::{Web, next};
+use crate::model::Secret;
+use crate::service::{Error, Identity, SignedIn};
+
+/// Who sent a request, and how the answer is to be given.
+#[derive(Debug, Clone)]
+pub(super) struct Visitor {
+    pub(super) who: Identity,
+    pub(super) session: Option<Secret>,
+    /// Path and query of the request, for coming back after signing in.
+    pub(super) here: String,
+    /// The script asks for a part of a page, not for a page.
+    pub(super) for_part: bool,
+}
+
+impl Visitor {
+    pub(super) async fn of(web: &Web, headers: &HeaderMap, here: String) -> Result<Self, Failed> {
+        let session = web.cookie.read(headers);
+        let who = web.identify(session.as_ref()).await?;
+        let for_part = headers.get("hx-request").is_some_and(|value| value == "true");
+        Ok(Self { who, session, here, for_part })
+    }
+
+    pub(super) fn frame(&self) -> Frame {
+        Frame {
+            username: self.who.user().map(|user| user.username.to_string()),
+            here: self.here.clone(),
+            live: None,
+            strip: None,
+        }
+    }
+
+    /// The frame of a page whose changes are told at `live`.
+    pub(super) fn live_frame(&self, live: String) -> Frame {
+        Frame { live: Some(live), ..self.frame() }
+    }
+}
+
+impl FromRequestParts<Web> for Visitor {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Failed> {
+        // The path as it was asked for: nested routers see only its end.
+        let uri =
+            parts.extensions.get::<axum::extract::OriginalUri>().map_or(&parts.uri, |original| &original.0);
+        let here = uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+        Self::of(web, &parts.headers, here).await
+    }
+}
+
+impl Web {
+    /// Whose session this is. A session that is over is nobody's.
+    pub(super) async fn identify(&self, session: Option<&Secret>) -> Result<Identity, Error> {
+        let Some(session) = session else { return Ok(Identity::Anonymous) };
+        match self.service.identify_session(session).await {
+            Err(Error::InvalidCredentials) => Ok(Identity::Anonymous),
+            other => other,
+        }
+    }
+
+    fn start(&self, signed_in: &SignedIn, to: &str) -> Response {
+        let mut response = see_other(to);
+        if let Some(cookie) = self.cookie.set(&signed_in.session, signed_in.lives) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        response
+    }
+}
+
+/// Where somebody wants to go after signing in.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Wish {
+    #[serde(default)]
+    next: String,
+}
+
+/// The address of the client, if the server knows it.
+pub(super) struct Peer(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Peer {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        Ok(Self(peer.map_or_else(|| "unknown".to_owned(), |peer| peer.0.ip().to_string())))
+    }
+}
+
+pub(super) async fn ask(visitor: Visitor, Query(wish): Query<Wish>) -> Response {
+    let next = next::path_of_ours(&wish.next);
+    if visitor.who.user().is_some() {
+        return see_other(&next);
+    }
+    let reason = (next != "/").then(|| "Sign in to go on.".to_owned());
+    Html(SignInPage { frame: visitor.frame(), next, reason, ..SignInPage::default() }).into_response()
+}
+
+pub(super) async fn sign_in(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Peer(address): Peer,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    let next = next::path_of_ours(typed.get("next"));
+    let username = typed.get("username").trim();
+    let password = Secret::new(typed.get("password"));
+    let (status, problem) = match web.service.sign_in(username, &password, &address).await {
+        Ok(signed_in) => {
+            // The session before, if any, is over: who signs in again gets a new one.
+            if let Some(session) = &visitor.session {
+                web.service.sign_out(session).await?;
+            }
+            return Ok(web.start(&signed_in, &next));
+        }
+        Err(Error::WrongCredentials) => {
+            (StatusCode::UNAUTHORIZED, "The username or the password is wrong.".to_owned())
+        }
+        Err(error @ Error::TooManyTries { .. }) => {
+            (StatusCode::TOO_MANY_REQUESTS, super::words::sentence(&error.to_string()))
+        }
+        Err(other) => return Err(other.into()),
+    };
+    let page = SignInPage {
+        frame: visitor.frame(),
+        next,
+        username: Field::of(username),
+        problem: Some(problem),
+        ..SignInPage::default()
+    };
+    Ok((status, Html(page)).into_response())
+}
+
+pub(super) async fn sign_out(State(web): State<Web>, visitor: Visitor) -> Result<Response, Failed> {
+    if let Some(session) = &visitor.session {
+        web.service.sign_out(session).await?;
+    }
+    let mut response = see_other("/");
+    if let Some(cookie) = web.cookie.clear() {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+/// The link that a demo prints: signs whoever has it in.
+pub(super) async fn demo(State(web): State<Web>, Path(code): Path<String>) -> Result<Response, Failed> {
+    match &web.demo {
+        Some(demo) if demo.code == Secret::new(code) => {
+            let user = web.service.user_by_name(&demo.username).await?;
+            let signed_in = web.service.start_session(user).await?;
+            Ok(web.start(&signed_in, "/"))
+        }
+        _ => Err(Failed::NoSuchPage),
+    }
+}

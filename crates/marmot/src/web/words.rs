@@ -1,0 +1,165 @@
+//! The words for states and times, so that every page says the same thing the same way.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use marmot_core::phase::{Depth, Phase};
+
+use super::view::{PhaseView, Tone};
+
+pub(super) const NO_SUCH_PAGE: &str = "There is no such page.";
+
+/// What a person is told about a phase. `wakes_in`: how long a cold start took lately; `step`: what it is doing.
+pub(super) fn phase(phase: Phase, wakes_in: Option<Duration>, step: Option<&str>) -> PhaseView {
+    let (tone, word, detail) = match phase {
+        Phase::Inactive => (Tone::Off, "Off", "Nobody can open it.".to_owned()),
+        Phase::Building => (
+            Tone::Busy,
+            "Building",
+            step.map_or_else(|| "Its environment is being built from code.".to_owned(), sentence),
+        ),
+        Phase::Starting => {
+            (Tone::Busy, "Starting", step.map_or_else(|| "It is booting.".to_owned(), sentence))
+        }
+        Phase::Running => (Tone::On, "On", "Awake and answering.".to_owned()),
+        Phase::Asleep(Depth::Hibernated) => {
+            (Tone::Asleep, "On, asleep", "Wakes in about 0.1 s when somebody opens it.".to_owned())
+        }
+        Phase::Asleep(Depth::Stopped) => (
+            Tone::Asleep,
+            "On, asleep",
+            wakes_in.map_or_else(
+                || "Wakes when somebody opens it.".to_owned(),
+                |time| format!("Wakes in about {} when somebody opens it.", duration(time)),
+            ),
+        ),
+        Phase::Waking => (Tone::On, "On, waking", "Somebody is opening it.".to_owned()),
+        Phase::Updating => {
+            (Tone::On, "On, updating", "Stays open while its next version is being prepared.".to_owned())
+        }
+        Phase::Stopping => (Tone::Busy, "Shutting down", "The last requests are being answered.".to_owned()),
+        Phase::Failed => (Tone::Bad, "Failed", "It cannot be opened.".to_owned()),
+    };
+    PhaseView { tone, word, detail }
+}
+
+/// Text as a sentence: with a capital in front and a full stop behind.
+pub(super) fn sentence(text: &str) -> String {
+    let mut letters = text.trim().chars();
+    let mut sentence: String = letters.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
+    sentence.extend(letters);
+    if !sentence.is_empty() && !sentence.ends_with(['.', '!', '?', '…', ':']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+/// A duration as people say it: `0.4 s`, `12 s`, `3 min`, `2 h`.
+pub(super) fn duration(time: Duration) -> String {
+    match time.as_secs() {
+        0..10 => format!("{:.1} s", time.as_secs_f64().max(0.1)),
+        seconds @ 10..90 => format!("{seconds} s"),
+        seconds @ 90..5400 => format!("{} min", (seconds + 30) / 60),
+        seconds => format!("{} h", (seconds + 1800) / 3600),
+    }
+}
+
+/// How long ago `then` was, as people say it.
+pub(super) fn ago(now: Timestamp, then: Timestamp) -> String {
+    let seconds = now.as_second().saturating_sub(then.as_second());
+    match seconds {
+        ..45 => "just now".to_owned(),
+        45..5400 => format!("{} min ago", ((seconds + 30) / 60).max(1)),
+        5400..129_600 => format!("{} h ago", (seconds + 1800) / 3600),
+        129_600..2_592_000 => format!("{} days ago", (seconds + 43_200) / 86_400),
+        _ => format!("on {}", then.strftime("%-d %B %Y")),
+    }
+}
+
+/// How many people use an app now, as a sentence; `None` when nobody does.
+pub(super) fn people_now(people: u64) -> Option<String> {
+    match people {
+        0 => None,
+        1 => Some("1 person is using it now".to_owned()),
+        n => Some(format!("{n} people are using it now")),
+    }
+}
+
+/// Who uses an app now, and what shutting it down means for them.
+pub(super) fn shut_down_now(people: u64) -> String {
+    match people {
+        0 => "Nobody is using this app right now. ".to_owned(),
+        1 => "1 person is using this app now. Shutting it down disconnects them. ".to_owned(),
+        n => format!("{n} people are using this app now. Shutting it down disconnects them. "),
+    }
+}
+
+/// What shutting an app down means.
+pub(super) fn shut_down_warning(people: u64) -> String {
+    shut_down_now(people) + "Nobody can open it until it is switched on again."
+}
+
+/// Memory as people say it.
+pub(super) fn memory(mebibytes: u32) -> String {
+    if mebibytes.is_multiple_of(1024) {
+        format!("{} GB", mebibytes / 1024)
+    } else {
+        format!("{mebibytes} MB")
+    }
+}
+
+/// A repository's address without what everybody knows: `github.com/ada/ice`.
+pub(super) fn short_repository(address: &str) -> String {
+    let short = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let short = short.rsplit_once('@').map_or(short, |(_, rest)| rest);
+    short.trim_end_matches('/').trim_end_matches(".git").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_that_sleeps_is_on() {
+        for depth in [Depth::Hibernated, Depth::Stopped] {
+            let view = phase(Phase::Asleep(depth), Some(Duration::from_millis(4200)), None);
+            assert_eq!((view.word, view.tone), ("On, asleep", Tone::Asleep));
+        }
+        let cold = phase(Phase::Asleep(Depth::Stopped), Some(Duration::from_millis(4200)), None);
+        assert_eq!(cold.detail, "Wakes in about 4.2 s when somebody opens it.");
+    }
+
+    #[test]
+    fn shutting_down_names_those_whom_it_concerns() {
+        assert_eq!(
+            shut_down_warning(4),
+            "4 people are using this app now. Shutting it down disconnects them. Nobody can open it until it is \
+             switched on again."
+        );
+        assert!(shut_down_warning(0).starts_with("Nobody is using this app right now."));
+        assert!(shut_down_warning(1).starts_with("1 person is"));
+    }
+
+    #[test]
+    fn times_read_as_people_say_them() {
+        let now: Timestamp = "2026-05-04T12:00:00Z".parse().unwrap();
+        let told: Vec<_> = [0, 50, 600, 7200, 200_000, 9_000_000]
+            .map(|seconds| ago(now, now - jiff::SignedDuration::from_secs(seconds)))
+            .into();
+        assert_eq!(
+            told,
+            ["just now", "1 min ago", "10 min ago", "2 h ago", "2 days ago", "on 20 January 2026"]
+        );
+    }
+
+    #[test]
+    fn an_address_is_shown_without_scheme_password_and_suffix() {
+        for (address, shown) in [
+            ("https://github.com/ada/ice.git", "github.com/ada/ice"),
+            ("https://ada:secret@git.example.org/ice/", "git.example.org/ice"),
+            ("git@github.com:ada/ice.git", "github.com:ada/ice"),
+        ] {
+            assert_eq!(short_repository(address), shown);
+        }
+    }
+}
