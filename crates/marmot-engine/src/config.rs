@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::build::BuildContext;
 
@@ -23,6 +24,8 @@ pub struct EngineConfig {
     pub memory_budget: Option<u64>,
     /// Whether apps are shut off from the machine and each other.
     pub confinement: Confinement,
+    /// How long a program may take to end after `SIGTERM`.
+    pub stop_grace: Duration,
     /// The ports replicas listen on, on the loopback interface. Outside the range from which the kernel draws ports.
     pub ports: Range<u16>,
     /// The user ids replicas run as where the engine runs as root. They must belong to nobody.
@@ -40,6 +43,7 @@ impl EngineConfig {
             replicas_on_stop: OnStop::Keep,
             memory_budget: None,
             confinement: Confinement::Auto,
+            stop_grace: Duration::from_secs(10),
             ports: 20_000..30_000,
             uids: 2_000_000_000..2_000_100_000,
         }

@@ -1,20 +1,35 @@
 //! The engine as others see it: started, watched, nudged, stopped.
 
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use marmot_core::Clock;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::capabilities::{Capabilities, Freezing};
-use crate::config::EngineConfig;
+use crate::builds::Builds;
+use crate::capabilities::Capabilities;
+use crate::cgroup::Groups;
+use crate::config::{EngineConfig, OnStop};
+use crate::files;
+use crate::layout::Layout;
 use crate::logs::Logs;
 use crate::nudge::Nudge;
 use crate::observed::{Event, Observed};
+use crate::reconcile::Reconciler;
+use crate::runtime::process::{ProcessRuntime, Settings};
 use crate::wanted::Wanted;
+
+/// Longest log of one replica.
+const LOG_BYTES: u64 = 8 << 20;
 
 /// Why the engine could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +60,8 @@ pub struct Engine {
     events: Mutex<Option<mpsc::UnboundedReceiver<Event>>>,
     logs: Logs,
     capabilities: Capabilities,
+    /// It was asked to stop, not dropped.
+    orderly: Arc<AtomicBool>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -56,25 +73,65 @@ impl Engine {
         wanted: watch::Receiver<Arc<Wanted>>,
         clock: Clock,
     ) -> Result<Self, StartError> {
-        let _ = (wanted, clock);
-        let (_observe, observed) = watch::channel(Arc::new(Observed::default()));
-        let (_events, events) = mpsc::unbounded_channel();
-        let capabilities = Capabilities {
-            freezing: Freezing::Signals,
-            confined: false,
-            memory_limits: false,
-            swap_bytes: 0,
-            sentences: Vec::new(),
+        let lock = lock(&config.data_dir)?;
+        let layout = Layout::new(&config.data_dir);
+        let groups = Groups::detect(&tag(&config.data_dir));
+        let capabilities = Capabilities::detect(&groups);
+        for sentence in &capabilities.sentences {
+            tracing::info!("{sentence}");
+        }
+        let (stop, tasks, nudge) = (CancellationToken::new(), TaskTracker::new(), Nudge::default());
+        let settings = Settings {
+            layout: layout.clone(),
+            shim: config.shim,
+            groups: groups.clone(),
+            ports: config.ports,
+            uids: 0..0,
+            stop_grace: config.stop_grace,
+            log_bytes: LOG_BYTES,
+            clock: clock.clone(),
+            nudge: nudge.clone(),
         };
-        Ok(Self {
-            observed,
-            nudge: Nudge::default(),
-            events: Mutex::new(Some(events)),
-            logs: Logs::new(config.data_dir),
-            capabilities,
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        })
+        // Replicas' tasks end after the loop, which may still ask for them to be ended.
+        let release = CancellationToken::new();
+        let runtime = ProcessRuntime::new(settings, release.clone(), tasks.clone());
+        runtime.adopt().await;
+        let at_once = config.builds_at_once.unwrap_or_else(cores);
+        let (publish, builds) = watch::channel(BTreeMap::new());
+        let build_loop = Builds::new(layout.clone(), config.build, at_once);
+        tasks.spawn(build_loop.run(wanted.clone(), publish, stop.clone()));
+        let (observe, observed) = watch::channel(Arc::new(Observed::default()));
+        let (tell, events) = mpsc::unbounded_channel();
+        let mut reconciler = Reconciler {
+            runtime: Arc::new(runtime),
+            layout,
+            wanted,
+            builds,
+            observed: observe,
+            events: tell,
+            nudge: nudge.clone(),
+            clock,
+            memory_budget: config.memory_budget.unwrap_or_else(|| capabilities.memory_bytes / 4),
+            apps: BTreeMap::new(),
+        };
+        reconciler.begin();
+        let orderly = Arc::new(AtomicBool::new(false));
+        let (stopped, in_order) = (stop.clone(), Arc::clone(&orderly));
+        let on_stop = config.replicas_on_stop;
+        tasks.spawn(async move {
+            let _lock = lock;
+            // An engine that was dropped leaves everything as it is.
+            reconciler
+                .run(stopped, || if in_order.load(Ordering::Acquire) { on_stop } else { OnStop::Keep })
+                .await;
+            if reconciler.is_empty() {
+                groups.remove_parents();
+            }
+            release.cancel();
+        });
+        let logs = Logs::new(config.data_dir);
+        let events = Mutex::new(Some(events));
+        Ok(Self { observed, nudge, events, logs, capabilities, orderly, stop, tasks })
     }
 
     /// How things are, from now on.
@@ -105,8 +162,40 @@ impl Engine {
 
     /// Stops; replicas go on or are stopped, as configured. Builds are broken off and done again by the next engine.
     pub async fn stop(self) {
+        self.orderly.store(true, Ordering::Release);
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Makes the data directory and takes it for this process alone, until the file is closed.
+fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let unusable = |source| StartError::DataDir { path: data_dir.to_owned(), source };
+    let layout = Layout::new(data_dir);
+    let made = fs::create_dir_all(data_dir).and_then(|()| files::make_passage(&layout.apps()));
+    made.and_then(|()| files::make_passage(&layout.builds())).map_err(unusable)?;
+    let file = File::create(data_dir.join("engine.lock")).map_err(unusable)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(StartError::InUse { path: data_dir.to_owned() }),
+        Err(error) => Err(unusable(error.into())),
+    }
+}
+
+/// A name for what this data directory's engine makes outside of it.
+fn tag(data_dir: &Path) -> String {
+    let path = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+    format!("marmot-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

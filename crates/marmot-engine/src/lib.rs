@@ -3,15 +3,22 @@
 //! In goes a `watch` of what is [`Wanted`]; out comes a `watch` of what is [`Observed`]. Every loop is idempotent,
 //! runs on a period and on a nudge, and is never told what changed: recovery after a crash is the everyday path.
 
+mod app;
 pub mod build;
+mod builds;
 pub mod capabilities;
+mod cgroup;
 pub mod config;
 mod engine;
 mod fd;
+mod files;
 pub mod layout;
 pub mod logs;
 mod nudge;
 pub mod observed;
+mod procfs;
+mod reconcile;
+mod runtime;
 pub mod shim;
 pub mod wanted;
 

@@ -102,7 +102,7 @@ fn source(replica: ReplicaId) -> String {
 }
 
 /// The directories of the replicas, those that are gone included, oldest first.
-fn replica_dirs(replicas: &Path) -> io::Result<BTreeMap<ReplicaId, PathBuf>> {
+pub(crate) fn replica_dirs(replicas: &Path) -> io::Result<BTreeMap<ReplicaId, PathBuf>> {
     let entries = match fs::read_dir(replicas) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),

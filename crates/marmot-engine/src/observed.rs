@@ -20,7 +20,7 @@ pub struct Observed {
 }
 
 /// What is seen of an app.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ObservedApp {
     /// Its replicas, oldest first.
     pub replicas: Vec<ObservedReplica>,
@@ -49,6 +49,15 @@ pub struct ObservedReplica {
     pub gate: Arc<Gate>,
     /// Memory it holds, in bytes: resident, and swapped out. As last measured.
     pub memory: Memory,
+}
+
+impl PartialEq for ObservedReplica {
+    /// Two pictures of the same replica that show the same. The gate is the replica's own, whatever its state.
+    fn eq(&self, other: &Self) -> bool {
+        let key =
+            |replica: &Self| (replica.id, replica.revision, replica.stage, replica.since, replica.memory);
+        key(self) == key(other) && Arc::ptr_eq(&self.gate, &other.gate)
+    }
 }
 
 /// Memory of a replica's processes, in bytes.

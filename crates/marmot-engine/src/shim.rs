@@ -1,10 +1,175 @@
 //! The supervisor of one replica: a small process that outlives the server.
+//!
+//! It starts the program in its control group and process group, writes its output to the log, adopts and reaps
+//! what the program leaves behind, notes how it ended, and ends whatever is left of it. The server never waits for
+//! it as a parent would, so a replica that was started by an earlier server is watched in the same way.
 
 use std::ffi::OsString;
-use std::process::ExitCode;
+use std::fs;
+use std::io::{self, PipeReader, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+
+use rustix::io::{Errno, FdFlags};
+use rustix::process::{Signal, WaitOptions, WaitStatus};
+
+use crate::procfs::{self, RawPid};
+
+mod log;
+pub(crate) mod spec;
+
+use log::Log;
+use spec::{End, Exit, Launch, Spec};
 
 /// Runs the supervisor. `args`: the replica's directory. A program offers this as a hidden sub-command.
+///
+/// It must be called before the program starts any thread.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let _ = args;
-    ExitCode::FAILURE
+    let Some(dir) = args.into_iter().next().map(PathBuf::from) else { return ExitCode::FAILURE };
+    match supervise(&dir) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The directory is gone or unusable: this replica is no longer wanted, or nobody could learn of its end.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn supervise(dir: &Path) -> io::Result<()> {
+    // A session of its own: signals of the server's terminal do not reach it. Fails only where it has one already.
+    let _ = rustix::process::setsid();
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let spec: Spec = spec::read(dir, spec::SPEC)?.ok_or(io::ErrorKind::NotFound)?;
+    // From here on, whoever finds the directory finds this process. Fails when the directory was removed.
+    spec::write(dir, spec::SHIM, &spec::ShimProcess::own()?)?;
+    let mut log = Log::new(dir, spec.launch.log_bytes);
+    let end = match start(&spec) {
+        Ok((program, output)) => {
+            let copying = thread::spawn(move || log.copy(output));
+            let end = wait_for(program);
+            let exit = Exit { end, at: jiff::Timestamp::now(), out_of_memory: spec.group.out_of_memory() };
+            let noted = spec::write(dir, spec::EXIT, &exit);
+            end_all(&spec);
+            // Nobody is left who could write, so this ends.
+            let _ = copying.join();
+            return noted;
+        }
+        Err(error) => End::NotStarted(why_not(&spec.launch, &error)),
+    };
+    spec::write(dir, spec::EXIT, &Exit { end, at: jiff::Timestamp::now(), out_of_memory: false })
+}
+
+/// Starts the program inside its control group: this process goes in, starts it, and comes out again.
+fn start(spec: &Spec) -> io::Result<(RawPid, PipeReader)> {
+    let (output, writer) = io::pipe()?;
+    let home = spec.group.enter()?;
+    let started = spawn(spec, writer);
+    home.restore();
+    Ok((started?, output))
+}
+
+fn spawn(spec: &Spec, output: io::PipeWriter) -> io::Result<RawPid> {
+    let launch = &spec.launch;
+    let mut command;
+    let mut arguments = None;
+    if let Some(sandbox) = &launch.sandbox {
+        let (reader, writer) = io::pipe()?;
+        // The one descriptor that the child is to inherit.
+        rustix::io::fcntl_setfd(&reader, FdFlags::empty())?;
+        command = Command::new(&sandbox.program);
+        command.arg("--args").arg(reader.as_raw_fd().to_string()).arg("--").args(&launch.argv);
+        // Where bubblewrap is started from does not matter; what it was started with can be read by the program.
+        command.env_clear().current_dir("/");
+        arguments = Some((reader, writer, sandbox_arguments(launch, &sandbox.args)));
+    } else {
+        let [program, rest @ ..] = &launch.argv[..] else { return Err(io::ErrorKind::InvalidInput.into()) };
+        command = Command::new(program);
+        command.args(rest).env_clear().envs(&launch.env).current_dir(&launch.directory);
+    }
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
+    if let Some(user) = spec.user {
+        command.uid(user).gid(user);
+    }
+    let child = command.spawn()?;
+    if let Some((reader, mut writer, bytes)) = arguments {
+        drop(reader);
+        // When bubblewrap has ended already, its exit says so.
+        let _ = writer.write_all(&bytes);
+    }
+    RawPid::try_from(child.id()).map_err(io::Error::other)
+}
+
+/// The sandbox's arguments as bubblewrap reads them from a descriptor: other users could read its command line.
+fn sandbox_arguments(launch: &Launch, args: &[String]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut add = |text: &str| {
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.push(0);
+    };
+    args.iter().for_each(|arg| add(arg));
+    for (name, value) in &launch.env {
+        ["--setenv", name, value].into_iter().for_each(&mut add);
+    }
+    bytes
+}
+
+/// Why the program could not be started, in words.
+fn why_not(launch: &Launch, error: &io::Error) -> String {
+    let program = launch.argv.first().map_or("", String::as_str);
+    match error.kind() {
+        io::ErrorKind::NotFound if !launch.directory.is_dir() => {
+            format!("its working directory {} does not exist", launch.directory.display())
+        }
+        io::ErrorKind::NotFound => format!("there is no program `{program}`"),
+        io::ErrorKind::PermissionDenied => format!("`{program}` may not be executed"),
+        _ => format!("`{program}`: {error}"),
+    }
+}
+
+/// Waits for the program, and reaps what it and its children leave behind.
+fn wait_for(program: RawPid) -> End {
+    loop {
+        match rustix::process::wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == program => return end_of(status),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return End::NotStarted(format!("it was lost: {error}")),
+        }
+    }
+}
+
+fn end_of(status: WaitStatus) -> End {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => End::Exited(code),
+        (None, signal) => End::Killed(signal.unwrap_or(0)),
+    }
+}
+
+/// Ends whatever is left of the replica, and reaps it.
+fn end_all(spec: &Spec) {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    loop {
+        spec.group.kill();
+        // What has left the control group is still a descendant: this process is where orphans come to.
+        for pid in procfs::descendants(own) {
+            procfs::signal(pid, Signal::KILL);
+        }
+        match rustix::process::wait(WaitOptions::empty()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Ends what a supervisor that was itself ended could not end, found by the directory it was started with.
+pub(crate) fn end_orphans(spec: &Spec) {
+    spec.group.kill();
+    let home = spec.launch.env.get("HOME").map(|home| format!("HOME={home}"));
+    let Some(home) = home else { return };
+    for pid in procfs::all() {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        if environment.split(|&byte| byte == 0).any(|variable| variable == home.as_bytes()) {
+            procfs::signal(pid, Signal::KILL);
+        }
+    }
 }

@@ -1,0 +1,241 @@
+//! Keeps the builds that are done equal to those that are wanted: a few at a time, first come, first served.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use marmot_core::id::BuildId;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::build::{self, BuildContext, BuildEnd};
+use crate::files;
+use crate::layout::Layout;
+use crate::observed::{BuildFailure, BuildOutcome, BuildState};
+use crate::shim::spec;
+use crate::wanted::{Wanted, WantedBuild};
+
+/// The result of a build, in its directory. Without it, the build is not done.
+const OUTCOME: &str = "outcome.json";
+/// The result of a build that is no longer kept stays this long: a replica that is being drained may use it.
+const LINGER: Duration = Duration::from_secs(600);
+
+/// The result of a build as it is written to disk.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Succeeded { commit: String, command: Option<String>, summary: String },
+    Failed { step: String, reason: String, last_lines: Vec<String> },
+}
+
+/// What a build's task tells the loop.
+enum Word {
+    Step(BuildId, String),
+    Ended(BuildId, BuildState),
+}
+
+/// The loop and what it works with.
+pub(crate) struct Builds {
+    layout: Layout,
+    context: Arc<BuildContext>,
+    at_once: usize,
+    states: BTreeMap<BuildId, BuildState>,
+    running: BTreeMap<BuildId, CancellationToken>,
+    /// Results that are no longer kept, since when.
+    unkept: BTreeMap<BuildId, Instant>,
+    tasks: TaskTracker,
+    speak: mpsc::UnboundedSender<Word>,
+    hear: mpsc::UnboundedReceiver<Word>,
+}
+
+impl Builds {
+    pub(crate) fn new(layout: Layout, context: Arc<BuildContext>, at_once: usize) -> Self {
+        let (speak, hear) = mpsc::unbounded_channel();
+        let (states, running, unkept) = <_>::default();
+        let tasks = TaskTracker::new();
+        Self { layout, context, at_once: at_once.max(1), states, running, unkept, tasks, speak, hear }
+    }
+
+    /// Runs until `stop` is cancelled; then breaks off what is under way and waits for it.
+    pub(crate) async fn run(
+        mut self,
+        mut wanted: watch::Receiver<Arc<Wanted>>,
+        publish: watch::Sender<BTreeMap<BuildId, BuildState>>,
+        stop: CancellationToken,
+    ) {
+        let mut sweep = tokio::time::interval(LINGER / 2);
+        loop {
+            let now = wanted.borrow_and_update().clone();
+            self.step(&now).await;
+            publish.send_if_modified(|seen| {
+                let changed = *seen != self.states;
+                if changed {
+                    seen.clone_from(&self.states);
+                }
+                changed
+            });
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(word) = self.hear.recv() => self.note(word),
+                changed = wanted.changed() => if changed.is_err() { break },
+                _ = sweep.tick() => self.remove_unkept(&now).await,
+            }
+        }
+        self.running.values().for_each(CancellationToken::cancel);
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn note(&mut self, word: Word) {
+        match word {
+            Word::Step(id, step) => {
+                if let Some(state) = self.states.get_mut(&id)
+                    && self.running.contains_key(&id)
+                {
+                    *state = BuildState::InProgress { step };
+                }
+            }
+            Word::Ended(id, state) => {
+                self.running.remove(&id);
+                self.states.insert(id, state);
+            }
+        }
+    }
+
+    /// Cancels what is no longer wanted, takes in what is new, starts what there is room for.
+    async fn step(&mut self, wanted: &Wanted) {
+        for (id, cancel) in &self.running {
+            if !wanted.builds.contains_key(id) {
+                cancel.cancel();
+            }
+        }
+        self.states.retain(|id, _| wanted.builds.contains_key(id) || self.running.contains_key(id));
+        for &id in wanted.builds.keys() {
+            if !self.states.contains_key(&id) {
+                let state = self.found(id).await.unwrap_or(BuildState::Queued);
+                self.states.insert(id, state);
+            }
+        }
+        // Ids grow with time: the first in order is the one that has waited longest.
+        let queued: Vec<BuildId> = self
+            .states
+            .iter()
+            .filter(|(_, state)| **state == BuildState::Queued)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in queued {
+            if self.running.len() >= self.at_once {
+                break;
+            }
+            if let Some(build) = wanted.builds.get(&id) {
+                self.start(id, Arc::clone(build));
+            }
+        }
+    }
+
+    /// The result of a build that an earlier engine did.
+    async fn found(&self, id: BuildId) -> Option<BuildState> {
+        let dir = self.layout.build(id);
+        let outcome = tokio::task::spawn_blocking(move || spec::read::<Outcome>(&dir, OUTCOME)).await;
+        let state = BuildState::from(outcome.ok()?.ok()??);
+        // A success without what it made is worth nothing.
+        let usable = !matches!(state, BuildState::Succeeded(_)) || self.layout.artefact(id).is_dir();
+        usable.then_some(state)
+    }
+
+    fn start(&mut self, id: BuildId, wanted: Arc<WantedBuild>) {
+        let cancel = CancellationToken::new();
+        self.running.insert(id, cancel.clone());
+        self.states.insert(id, BuildState::InProgress { step: "Starting".to_owned() });
+        let (context, dir, speak) = (Arc::clone(&self.context), self.layout.build(id), self.speak.clone());
+        self.tasks.spawn(async move {
+            let fresh = dir.clone();
+            let state = match tokio::task::spawn_blocking(move || make_fresh(&fresh)).await {
+                Ok(Ok(())) => {
+                    let progress = |step: &str| {
+                        let _ = speak.send(Word::Step(id, step.to_owned()));
+                    };
+                    let end = build::run(&context, id, &wanted, &dir, progress, cancel).await;
+                    keep(&dir, end).await
+                }
+                Ok(Err(error)) => could_not_keep(&error),
+                Err(error) => could_not_keep(&io::Error::other(error)),
+            };
+            let _ = speak.send(Word::Ended(id, state));
+        });
+    }
+
+    /// Removes the results that nobody keeps any more. Logs and outcomes stay.
+    async fn remove_unkept(&mut self, wanted: &Wanted) {
+        let kept = |id: &BuildId| wanted.kept_builds.contains(id) || wanted.builds.contains_key(id);
+        let present: Vec<BuildId> = fs::read_dir(self.layout.builds())
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|id| !kept(id) && self.layout.artefact(*id).exists())
+            .collect();
+        self.unkept.retain(|id, _| present.contains(id));
+        for id in present {
+            let since = *self.unkept.entry(id).or_insert_with(Instant::now);
+            if since.elapsed() >= LINGER {
+                let artefact = self.layout.artefact(id);
+                let removed = tokio::task::spawn_blocking(move || files::remove(&artefact)).await;
+                if let Ok(Err(error)) = removed {
+                    tracing::warn!(build = %id, %error, "the result of a build cannot be removed");
+                }
+            }
+        }
+    }
+}
+
+/// What a broken-off attempt left is of no use.
+fn make_fresh(dir: &Path) -> io::Result<()> {
+    files::remove(dir)?;
+    files::make_passage(dir)
+}
+
+/// Writes the result down before anybody is told of it.
+async fn keep(dir: &Path, end: Result<BuildOutcome, BuildEnd>) -> BuildState {
+    let outcome = match end {
+        Ok(BuildOutcome { commit, command, summary }) => Outcome::Succeeded { commit, command, summary },
+        Err(BuildEnd::Failed(BuildFailure { step, reason, last_lines })) => {
+            Outcome::Failed { step, reason, last_lines }
+        }
+        Err(BuildEnd::Cancelled) => return BuildState::Cancelled,
+    };
+    let dir = dir.to_owned();
+    let written =
+        tokio::task::spawn_blocking(move || spec::write(&dir, OUTCOME, &outcome).map(|()| outcome)).await;
+    match written {
+        Ok(Ok(outcome)) => outcome.into(),
+        Ok(Err(error)) => could_not_keep(&error),
+        Err(error) => could_not_keep(&io::Error::other(error)),
+    }
+}
+
+fn could_not_keep(error: &io::Error) -> BuildState {
+    BuildState::Failed(BuildFailure {
+        step: "Keeping the result".to_owned(),
+        reason: format!("the build's directory cannot be written: {error}"),
+        last_lines: Vec::new(),
+    })
+}
+
+impl From<Outcome> for BuildState {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Succeeded { commit, command, summary } => {
+                Self::Succeeded(BuildOutcome { commit, command, summary })
+            }
+            Outcome::Failed { step, reason, last_lines } => {
+                Self::Failed(BuildFailure { step, reason, last_lines })
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The end of a replica: stopped with grace or by force, its reason told, everything but its log removed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use marmot_core::AppName;
+use rustix::process::Signal;
+
+use super::life::{Life, Parting, Process, thaw};
+use super::prepare::{HOME, TMP, WORK};
+use super::{Shared, State, Want};
+use crate::cgroup::ReplicaGroup;
+use crate::files;
+use crate::logs;
+use crate::observed::{Failure, FailureReason};
+use crate::procfs;
+use crate::shim::{self, spec};
+
+/// Lines of the log that a failure carries along.
+const LAST_LINES: usize = 20;
+/// Gone replicas of an app whose logs are kept.
+const KEPT_LOGS: usize = 5;
+/// After everything was ended by force, the supervisor needs a moment to notice and to say so.
+const AFTER_FORCE: Duration = Duration::from_secs(5);
+/// A program that was not ready in time may have little to clean up.
+const LATE_GRACE: Duration = Duration::from_secs(2);
+
+impl Life {
+    /// Ends what is to be ended, tells why, and removes what is left once nobody needs to see it any more.
+    pub(super) async fn part(mut self, process: Process, parting: Parting) {
+        self.gate.close();
+        match parting {
+            Parting::Engine => return,
+            Parting::Asked => {
+                self.show(State::Stopping);
+                end(&process, self.shared.settings.stop_grace).await;
+            }
+            Parting::Ended => {
+                let reason = reason(&process).await;
+                if !self.fail(&process.dir, reason).await {
+                    return;
+                }
+            }
+            Parting::Late(after) => {
+                let (expected, pids) = (process.spec.port, process.processes());
+                let found = blocking(move || procfs::listening_ports(&pids)).await.unwrap_or_default();
+                end(&process, LATE_GRACE).await;
+                let found = found.into_iter().collect();
+                let reason = FailureReason::NeverListened { expected, found, after };
+                if !self.fail(&process.dir, reason).await {
+                    return;
+                }
+            }
+        }
+        self.remove(process.dir.clone(), process.spec.group.clone()).await;
+    }
+
+    /// The end of a replica whose program did not even start.
+    pub(super) async fn never_ran(mut self, reason: FailureReason) {
+        self.gate.close();
+        let dir = self.shared.dir(&self.app, self.id);
+        if !self.fail(&dir, reason).await {
+            return;
+        }
+        let groups = self.shared.settings.groups.existing();
+        let group = groups.into_iter().find(|(id, _)| *id == self.id).map(|(_, group)| group);
+        self.remove(dir, group.unwrap_or_default()).await;
+    }
+
+    /// The end of a replica that ended while no engine looked.
+    pub(super) async fn failed_unseen(mut self, dir: PathBuf, spec: Arc<spec::Spec>, reason: FailureReason) {
+        self.gate.close();
+        if !self.fail(&dir, reason).await {
+            return;
+        }
+        self.remove(dir, spec.group.clone()).await;
+    }
+
+    /// Shows why the replica ended, until it is asked to be gone. False: the engine stops; the next one will see it.
+    async fn fail(&mut self, dir: &Path, reason: FailureReason) -> bool {
+        let dir = dir.to_owned();
+        let lines = blocking(move || logs::last_lines(&dir, LAST_LINES)).await;
+        let last_lines = lines.and_then(Result::ok).unwrap_or_default();
+        let failure = Failure {
+            revision: self.revision,
+            at: jiff::Timestamp::now(),
+            reason,
+            last_lines: last_lines.into_iter().map(without_timestamp).collect(),
+        };
+        self.show(State::Ended(Arc::new(failure)));
+        tokio::select! {
+            biased;
+            () = self.shared.stop.cancelled() => false,
+            _ = self.want.wait_for(|want| *want == Want::Gone) => true,
+        }
+    }
+
+    /// Removes the replica's files, its control group and its entry.
+    async fn remove(self, dir: PathBuf, group: ReplicaGroup) {
+        if tokio::time::timeout(AFTER_FORCE, group.emptied()).await.is_err() {
+            tracing::warn!(app = %self.app, replica = %self.id, "something of a replica still runs");
+        }
+        let (shared, app) = (Arc::clone(&self.shared), self.app.clone());
+        let removed = blocking(move || {
+            group.remove();
+            clear(&dir)?;
+            prune_logs(&shared, &app)
+        })
+        .await;
+        if let Some(Err(error)) = removed {
+            tracing::warn!(app = %self.app, replica = %self.id, %error, "a replica's files cannot be removed");
+        }
+        self.shared.forget(self.id);
+    }
+}
+
+/// Runs what may wait for a disk; `None` when the engine's runtime is going away.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
+/// Asks the program to end, and ends all of it when `grace` is over.
+async fn end(process: &Process, grace: Duration) {
+    thaw(process);
+    terminate(process);
+    if tokio::time::timeout(grace, process.ended()).await.is_ok() {
+        return;
+    }
+    process.spec.group.kill();
+    process.processes().into_iter().for_each(|pid| procfs::signal(pid, Signal::KILL));
+    if tokio::time::timeout(AFTER_FORCE, process.ended()).await.is_ok() {
+        return;
+    }
+    procfs::signal(process.shim, Signal::KILL);
+    process.ended().await;
+    let spec = Arc::clone(&process.spec);
+    let _ = blocking(move || shim::end_orphans(&spec)).await;
+}
+
+/// `SIGTERM` to every process of the program.
+fn terminate(process: &Process) {
+    for pid in process.processes() {
+        // bubblewrap itself is the supervisor's child; it would end at once and take the program with it.
+        let is_sandbox = process.spec.launch.sandbox.is_some()
+            && procfs::stat(pid).is_some_and(|stat| stat.parent == process.shim);
+        if !is_sandbox {
+            procfs::signal(pid, Signal::TERM);
+        }
+    }
+}
+
+/// Why a program ended whose supervisor has ended.
+async fn reason(process: &Process) -> FailureReason {
+    let (dir, spec) = (process.dir.clone(), Arc::clone(&process.spec));
+    let exit = blocking(move || {
+        let exit = spec::read::<spec::Exit>(&dir, spec::EXIT).ok().flatten();
+        if exit.is_none() {
+            // The supervisor was ended before its program.
+            shim::end_orphans(&spec);
+        }
+        exit
+    })
+    .await
+    .flatten();
+    reason_of(exit, process.spec.memory_limit, process.spec.launch.sandbox.is_some())
+}
+
+/// The reason that a supervisor noted. `sandboxed`: signals come as bubblewrap's exit code.
+pub(super) fn reason_of(exit: Option<spec::Exit>, memory_limit: u64, sandboxed: bool) -> FailureReason {
+    let Some(exit) = exit else { return FailureReason::Killed(Signal::KILL.as_raw()) };
+    match exit.end {
+        _ if exit.out_of_memory => FailureReason::OutOfMemory { limit: memory_limit },
+        spec::End::Exited(code @ 129..=192) if sandboxed => FailureReason::Killed(code - 128),
+        spec::End::Exited(code) => FailureReason::Exited(code),
+        spec::End::Killed(signal) => FailureReason::Killed(signal),
+        spec::End::NotStarted(why) => FailureReason::CouldNotStart(why),
+    }
+}
+
+fn without_timestamp(line: String) -> String {
+    match line.split_once(' ') {
+        Some((stamp, text)) if stamp.ends_with('Z') && stamp.contains('T') => text.to_owned(),
+        _ => line,
+    }
+}
+
+/// Removes everything of a replica but its log. That it is gone is the last thing to be true.
+pub(super) fn clear(dir: &Path) -> io::Result<()> {
+    let mut names = vec![WORK, HOME, TMP, spec::SHIM, spec::STATE];
+    let drafts: Vec<String> =
+        [spec::SPEC, spec::SHIM, spec::STATE, spec::EXIT].map(|name| format!("{name}.new")).into();
+    names.extend(drafts.iter().map(String::as_str));
+    names.push(spec::SPEC);
+    names.into_iter().try_for_each(|name| files::remove(&dir.join(name)))
+}
+
+/// Removes the logs of all but the last gone replicas of an app.
+fn prune_logs(shared: &Shared, app: &AppName) -> io::Result<()> {
+    let mut gone: Vec<_> = logs::replica_dirs(&shared.settings.layout.replicas(app))?
+        .into_values()
+        .filter(|dir| !dir.join(spec::SPEC).exists() && !dir.join(WORK).exists())
+        .collect();
+    let kept = gone.len().saturating_sub(KEPT_LOGS);
+    gone.truncate(kept);
+    gone.iter().try_for_each(|dir| files::remove(dir))
+}

@@ -1,0 +1,313 @@
+//! The life of one replica as one task: boots, serves, sleeps, wakes, ends.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use marmot_core::gate::GateState;
+use marmot_core::id::{ReplicaId, RevisionId};
+use marmot_core::{AppName, Gate};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+use super::sample::{self, Load};
+use super::{Seen, Shared, State, Want, prepare, probe};
+use crate::fd::waitable;
+use crate::observed::{FailureReason, StartStep};
+use crate::procfs::{self, RawPid};
+use crate::shim::spec::{self, ShimProcess, Spec};
+use crate::wanted::Revision;
+
+/// How often CPU time is looked at while a replica is awake.
+const SAMPLE_EVERY: Duration = Duration::from_secs(5);
+/// Memory is dearer to measure: once in so many samples.
+const MEMORY_EVERY: u32 = 6;
+
+/// A supervisor that runs, and what it was started with.
+pub(super) struct Process {
+    pub(super) dir: PathBuf,
+    pub(super) spec: Arc<Spec>,
+    pub(super) shim: RawPid,
+    pidfd: AsyncFd<OwnedFd>,
+    started: Instant,
+    /// How long booting took, when an earlier engine saw it.
+    pub(super) booted: Option<Duration>,
+}
+
+impl Process {
+    /// Gets hold of a supervisor by its pid, which must not have been reaped yet.
+    pub(super) fn open(dir: PathBuf, spec: Arc<Spec>, shim: RawPid) -> io::Result<Self> {
+        let pid = Pid::from_raw(shim).ok_or(io::ErrorKind::InvalidInput)?;
+        let pidfd = waitable(rustix::process::pidfd_open(pid, PidfdFlags::empty())?, Interest::READABLE)?;
+        Ok(Self { dir, spec, shim, pidfd, started: Instant::now(), booted: None })
+    }
+
+    /// Gets hold of the very supervisor that an earlier engine started; `None` when it has ended.
+    pub(super) fn reopen(dir: PathBuf, spec: Arc<Spec>, shim: &ShimProcess) -> io::Result<Option<Self>> {
+        if !shim.is_alive() {
+            return Ok(None);
+        }
+        let process = Self::open(dir, spec, shim.pid)?;
+        // The pid may have changed hands between the two lines above; once it is held, it cannot.
+        Ok(shim.is_alive().then_some(process))
+    }
+
+    /// Waits until the supervisor has ended, and with it everything it supervised.
+    pub(super) async fn ended(&self) {
+        // Readable for good once the process has ended. An error would say that waiting is not possible at all.
+        let _ = self.pidfd.readable().await;
+    }
+
+    /// The processes of the replica, without the supervisor.
+    pub(super) fn processes(&self) -> Vec<RawPid> {
+        sample::processes(&self.spec.group, self.shim)
+    }
+}
+
+/// Why a replica's task stopped looking after its program.
+pub(super) enum Parting {
+    /// It ended by itself.
+    Ended,
+    /// It was asked to be gone.
+    Asked,
+    /// It was not ready in time.
+    Late(Duration),
+    /// The engine stops; the replica goes on.
+    Engine,
+}
+
+/// Looks after one replica.
+pub(super) struct Life {
+    pub(super) shared: Arc<Shared>,
+    pub(super) app: AppName,
+    pub(super) id: ReplicaId,
+    pub(super) revision: RevisionId,
+    pub(super) gate: Arc<Gate>,
+    pub(super) want: watch::Receiver<Want>,
+}
+
+impl Life {
+    pub(super) fn new(shared: &Arc<Shared>, app: AppName, seen: &Seen, want: watch::Receiver<Want>) -> Self {
+        let shared = Arc::clone(shared);
+        Self { shared, app, id: seen.id, revision: seen.revision, gate: Arc::clone(&seen.gate), want }
+    }
+
+    /// Starts the program and looks after it until nothing is left of it.
+    pub(super) async fn begin(self, revision: Arc<Revision>, per_replica: u32) {
+        let (shared, id) = (Arc::clone(&self.shared), self.id);
+        let prepared =
+            tokio::task::spawn_blocking(move || prepare::prepare(&shared, id, &revision, per_replica)).await;
+        let dir = self.shared.dir(&self.app, self.id);
+        let could_not = |error: &dyn std::error::Error| FailureReason::CouldNotStart(error.to_string());
+        let started = match prepared {
+            Ok(Ok(spec)) => prepare::start(&self.shared, dir, spec).map_err(|error| could_not(&error)),
+            Ok(Err(error)) => Err(could_not(&error)),
+            Err(panic) => Err(could_not(&panic)),
+        };
+        match started {
+            Ok(process) => self.go_on(process, false).await,
+            Err(reason) => self.never_ran(reason).await,
+        }
+    }
+
+    /// Looks after a program that runs until nothing is left of it. `frozen`: it was found so.
+    pub(super) async fn go_on(mut self, process: Process, frozen: bool) {
+        let parting = match if frozen { Ok(()) } else { self.boot(&process).await } {
+            Ok(()) => self.serve(&process, frozen).await,
+            Err(parting) => parting,
+        };
+        if !matches!(parting, Parting::Engine) {
+            self.part(process, parting).await;
+        }
+    }
+
+    pub(super) fn show(&self, state: State) {
+        let now = self.shared.settings.clock.now();
+        self.shared.update(self.id, |seen| {
+            seen.busy &= matches!(state, State::Awake(_));
+            (seen.state, seen.since) = (state, now);
+        });
+    }
+
+    /// Waits until the program answers on its port.
+    async fn boot(&mut self, process: &Process) -> Result<(), Parting> {
+        if process.booted.is_none() {
+            // Booting goes on; only the step is another one.
+            self.shared.update(self.id, |seen| seen.state = State::Starting(StartStep::WaitingForPort));
+        }
+        let port = process.spec.port;
+        let (group, shim) = (process.spec.group.clone(), process.shim);
+        let ready = probe::until_it_answers(prepare::address(port), move || {
+            let ports = procfs::listening_ports(&sample::processes(&group, shim));
+            // An empty answer: this user may not look. Then the port was free, and that must do.
+            ports.is_empty() || ports.contains(&port)
+        });
+        tokio::select! {
+            biased;
+            parting = leaves(&self.shared, process) => return Err(parting),
+            parting = asked_to_end(&mut self.want) => return Err(parting),
+            () = ready => {}
+        }
+        if process.booted.is_none() {
+            let boot_time = process.started.elapsed();
+            let millis = u64::try_from(boot_time.as_millis()).unwrap_or(u64::MAX);
+            if let Err(error) =
+                spec::write(&process.dir, spec::STATE, &spec::Progress { boot_millis: millis })
+            {
+                tracing::warn!(app = %self.app, replica = %self.id, %error, "a replica's state cannot be written");
+            }
+            self.shared.update(self.id, |seen| seen.boot_time = Some(boot_time));
+        }
+        Ok(())
+    }
+
+    /// Awake and asleep in turn.
+    async fn serve(&mut self, process: &Process, mut asleep: bool) -> Parting {
+        let address = prepare::address(process.spec.port);
+        loop {
+            if !asleep {
+                self.gate.open();
+                self.show(State::Awake(address));
+                if let Err(parting) = self.awake(process).await {
+                    return parting;
+                }
+            }
+            asleep = false;
+            self.show(State::Asleep(address));
+            if let Err(parting) = self.asleep(process).await {
+                return parting;
+            }
+        }
+    }
+
+    /// Until it is asked to sleep.
+    async fn awake(&mut self, process: &Process) -> Result<(), Parting> {
+        let (group, shim) = (process.spec.group.clone(), process.shim);
+        let mut ticks = tokio::time::interval(SAMPLE_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut load, mut count) = (Load::begin(&group, shim), 0u32);
+        ticks.tick().await;
+        loop {
+            let want = *self.want.borrow_and_update();
+            match want {
+                // Asked to sleep and to be awake again before this task looked: the gate was shut meanwhile.
+                Want::Awake | Want::Failed(_) => self.gate.open(),
+                Want::Asleep if self.gate.state() == GateState::Asleep || self.gate.try_sleep() => {
+                    return Ok(());
+                }
+                // The line above opened it in between, and somebody has entered.
+                Want::Asleep => {}
+                Want::Gone => return Err(Parting::Asked),
+            }
+            tokio::select! {
+                biased;
+                parting = leaves(&self.shared, process) => return Err(parting),
+                _ = self.want.changed() => {}
+                _ = ticks.tick() => {
+                    let busy = load.is_busy(&group, shim);
+                    if count.is_multiple_of(MEMORY_EVERY) {
+                        self.measure(process);
+                    }
+                    count = count.wrapping_add(1);
+                    self.shared.update(self.id, |seen| seen.busy = busy);
+                }
+            }
+        }
+    }
+
+    /// Freezes it, until it is asked to be awake; then thaws it. Asked while it is still being frozen, it does not
+    /// wait for that to end.
+    async fn asleep(&mut self, process: &Process) -> Result<(), Parting> {
+        tokio::select! {
+            biased;
+            parting = leaves(&self.shared, process) => return Err(parting),
+            woken = asked_to_wake(&mut self.want) => return self.wake(process, woken),
+            frozen = freeze(process) => if let Err(error) = frozen {
+                tracing::warn!(app = %self.app, replica = %self.id, %error, "a replica cannot be frozen");
+            }
+        }
+        self.measure(process);
+        tokio::select! {
+            biased;
+            parting = leaves(&self.shared, process) => Err(parting),
+            woken = asked_to_wake(&mut self.want) => self.wake(process, woken),
+        }
+    }
+
+    fn wake(&self, process: &Process, woken: Result<(), Parting>) -> Result<(), Parting> {
+        woken?;
+        thaw(process);
+        Ok(())
+    }
+
+    /// Measures memory aside, since the kernel walks all page tables for it.
+    fn measure(&self, process: &Process) {
+        let (shared, id) = (Arc::clone(&self.shared), self.id);
+        let (group, shim) = (process.spec.group.clone(), process.shim);
+        self.shared.tasks.spawn_blocking(move || {
+            let memory = sample::memory(&group, shim);
+            shared.update(id, |seen| seen.memory = memory);
+        });
+    }
+}
+
+/// Waits until the program has ended, or the engine stops.
+async fn leaves(shared: &Shared, process: &Process) -> Parting {
+    tokio::select! {
+        biased;
+        () = shared.stop.cancelled() => Parting::Engine,
+        () = process.ended() => Parting::Ended,
+    }
+}
+
+/// Waits until a booting replica is asked to end.
+async fn asked_to_end(want: &mut watch::Receiver<Want>) -> Parting {
+    match want.wait_for(|want| matches!(want, Want::Gone | Want::Failed(_))).await.map(|want| *want) {
+        Ok(Want::Failed(after)) => Parting::Late(after),
+        Ok(_) => Parting::Asked,
+        Err(_) => Parting::Engine,
+    }
+}
+
+/// Waits until a sleeping replica is asked to be awake, or to end.
+async fn asked_to_wake(want: &mut watch::Receiver<Want>) -> Result<(), Parting> {
+    match want.wait_for(|want| !matches!(want, Want::Asleep)).await.map(|want| *want) {
+        Ok(Want::Gone) => Err(Parting::Asked),
+        Ok(_) => Ok(()),
+        Err(_) => Err(Parting::Engine),
+    }
+}
+
+async fn freeze(process: &Process) -> io::Result<()> {
+    let group = &process.spec.group;
+    if group.is_whole() {
+        return group.freeze().await;
+    }
+    // A process may be born while its parent is being stopped: look until there is none that was not seen before.
+    let mut stopped: Vec<RawPid> = Vec::new();
+    loop {
+        let new: Vec<_> = process.processes().into_iter().filter(|pid| !stopped.contains(pid)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        new.iter().for_each(|&pid| procfs::signal(pid, Signal::STOP));
+        stopped.extend(new);
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Lets a replica run again; does nothing to one that runs.
+pub(super) fn thaw(process: &Process) {
+    let group = &process.spec.group;
+    if group.is_whole() {
+        if let Err(error) = group.thaw() {
+            tracing::warn!(%error, "a replica cannot be thawed");
+        }
+    } else {
+        process.processes().into_iter().for_each(|pid| procfs::signal(pid, Signal::CONT));
+    }
+}

@@ -1,0 +1,167 @@
+//! Replicas as process trees of this machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use marmot_core::id::ReplicaId;
+use marmot_core::{AppName, Clock, Gate};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Runtime, Seen, State, Want};
+use crate::cgroup::Groups;
+use crate::config::ShimCommand;
+use crate::layout::Layout;
+use crate::nudge::Nudge;
+use crate::observed::{Memory, StartStep};
+use crate::wanted::Revision;
+
+mod adopt;
+mod end;
+mod life;
+mod prepare;
+mod probe;
+mod sample;
+
+use life::Life;
+
+/// What replicas are run with.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) layout: Layout,
+    pub(crate) shim: ShimCommand,
+    pub(crate) groups: Groups,
+    pub(crate) ports: Range<u16>,
+    /// User ids for replicas, where they can have their own.
+    pub(crate) uids: Range<u32>,
+    /// How long a program may take to end after `SIGTERM`.
+    pub(crate) stop_grace: Duration,
+    /// Longest log of a replica, in bytes.
+    pub(crate) log_bytes: u64,
+    pub(crate) clock: Clock,
+    pub(crate) nudge: Nudge,
+}
+
+/// Runs replicas as process trees, each below a supervisor that outlives this process.
+pub(crate) struct ProcessRuntime {
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    settings: Settings,
+    replicas: Mutex<BTreeMap<ReplicaId, Entry>>,
+    /// Cancelled: all tasks end, all replicas go on.
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A replica that exists, or of which something is left.
+struct Entry {
+    app: AppName,
+    want: watch::Sender<Want>,
+    seen: Seen,
+    port: Option<u16>,
+    user: Option<u32>,
+}
+
+impl ProcessRuntime {
+    /// A runtime without replicas. Its tasks run on `tasks` until `stop` is cancelled.
+    pub(crate) fn new(settings: Settings, stop: CancellationToken, tasks: TaskTracker) -> Self {
+        let shared = Shared { settings, replicas: Mutex::default(), stop, tasks };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Finds again what earlier engines left, and removes what cannot go on. Returns when each replica that was
+    /// ready answers again, or after a moment.
+    pub(crate) async fn adopt(&self) {
+        adopt::adopt(&self.shared).await;
+    }
+}
+
+impl Runtime for ProcessRuntime {
+    fn start(&self, replica: ReplicaId, revision: &Arc<Revision>, per_replica: u32) {
+        let gate = Arc::new(Gate::new(per_replica));
+        let seen = Seen {
+            id: replica,
+            revision: revision.id,
+            state: State::Starting(StartStep::Preparing),
+            since: self.shared.settings.clock.now(),
+            gate,
+            memory: Memory::default(),
+            busy: false,
+            boot_time: None,
+            adopted: false,
+        };
+        if let Some(life) = self.shared.admit(revision.app.clone(), seen, Want::Awake) {
+            self.shared.tasks.spawn(life.begin(Arc::clone(revision), per_replica));
+        }
+    }
+
+    fn ensure(&self, replica: ReplicaId, want: Want) {
+        if let Some(entry) = self.shared.replicas().get(&replica) {
+            // Told also when it is the same again: what was not possible then may be now.
+            entry.want.send_if_modified(|now| {
+                let open = *now != Want::Gone;
+                if open {
+                    *now = want;
+                }
+                open
+            });
+        }
+    }
+
+    fn observe(&self, app: &AppName) -> Vec<Seen> {
+        let replicas = self.shared.replicas();
+        replicas.values().filter(|entry| entry.app == *app).map(|entry| entry.seen.clone()).collect()
+    }
+
+    fn apps(&self) -> Vec<AppName> {
+        let apps: BTreeSet<AppName> =
+            self.shared.replicas().values().map(|entry| entry.app.clone()).collect();
+        apps.into_iter().collect()
+    }
+}
+
+impl Shared {
+    fn replicas(&self) -> MutexGuard<'_, BTreeMap<ReplicaId, Entry>> {
+        self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a replica in; `None` when there is one with this id.
+    fn admit(self: &Arc<Self>, app: AppName, seen: Seen, want: Want) -> Option<Life> {
+        let mut replicas = self.replicas();
+        if replicas.contains_key(&seen.id) {
+            return None;
+        }
+        let (sender, receiver) = watch::channel(want);
+        let life = Life::new(self, app.clone(), &seen, receiver);
+        replicas.insert(seen.id, Entry { app: app.clone(), want: sender, seen, port: None, user: None });
+        drop(replicas);
+        self.settings.nudge.app(&app);
+        Some(life)
+    }
+
+    /// Changes what is seen of a replica.
+    fn update(&self, replica: ReplicaId, change: impl FnOnce(&mut Seen)) {
+        let mut replicas = self.replicas();
+        let Some(entry) = replicas.get_mut(&replica) else { return };
+        change(&mut entry.seen);
+        let app = entry.app.clone();
+        drop(replicas);
+        self.settings.nudge.app(&app);
+    }
+
+    /// Forgets a replica of which nothing is left. Its port and its user id can be used again.
+    fn forget(&self, replica: ReplicaId) {
+        let Some(entry) = self.replicas().remove(&replica) else { return };
+        self.settings.nudge.app(&entry.app);
+    }
+
+    fn dir(&self, app: &AppName, replica: ReplicaId) -> PathBuf {
+        self.settings.layout.replica(app, replica)
+    }
+}

@@ -1,0 +1,250 @@
+//! Lays out a replica: its files, its environment, its port, its control group; and starts its supervisor.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::{Component, Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use marmot_core::id::{BuildId, ReplicaId};
+
+use super::Shared;
+use super::life::Process;
+use crate::build::RunFile;
+use crate::files;
+use crate::shim::spec::{self, Launch, Spec};
+use crate::wanted::{Program, Revision};
+
+/// The replica's own copy of the code, in its directory.
+pub(super) const WORK: &str = "work";
+/// The replica's home, in its directory.
+pub(super) const HOME: &str = "home";
+/// The replica's `/tmp`, in its directory.
+pub(super) const TMP: &str = "tmp";
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Why a replica could not be started, in words for the owner of the app.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PrepareError {
+    #[error("container images cannot be run here: no container engine is configured")]
+    NoContainers,
+    #[error("the result of its build ({build}) is not there any more; build it again")]
+    NoArtefact { build: BuildId },
+    #[error(
+        "nothing says how to start it: give the launcher a command, or add a `Procfile` with a line `web: …` to the code"
+    )]
+    NoCommand,
+    #[error(
+        "port {0} is in use: a program with a fixed port can only run once, and only while nothing else has it"
+    )]
+    PortInUse(u16),
+    #[error("no port is free")]
+    NoPort,
+    #[error(
+        "the variable `{0}` cannot be set: names may not be empty or hold `=`, and neither may hold a NUL byte"
+    )]
+    BadVariable(String),
+    #[error("{what}: {source}")]
+    Io { what: &'static str, source: io::Error },
+}
+
+fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> PrepareError {
+    move |source| PrepareError::Io { what, source }
+}
+
+/// Lays out everything. Reads and writes files, so it is called where that may take a while.
+pub(super) fn prepare(
+    shared: &Shared,
+    id: ReplicaId,
+    revision: &Revision,
+    per_replica: u32,
+) -> Result<Spec, PrepareError> {
+    let Program::Built { build, command, port } = &revision.program else {
+        return Err(PrepareError::NoContainers);
+    };
+    let artefact = shared.settings.layout.artefact(*build);
+    let run = RunFile::read(&artefact).map_err(|_| PrepareError::NoArtefact { build: *build })?;
+    let command = command.clone().or_else(|| run.command.clone()).ok_or(PrepareError::NoCommand)?;
+    let (port, user) = claim(shared, id, *port)?;
+    let dir = shared.dir(&revision.app, id);
+    let directory =
+        lay_out(&dir, &artefact, &run, user).map_err(io_error("its files could not be laid out"))?;
+    let env = environment(revision, &run, &dir, port)?;
+    let argv: Vec<String> = command.iter().map(|argument| with_port(argument, port)).collect();
+    if argv.is_empty() || argv[0].is_empty() || argv.iter().any(|argument| argument.contains('\0')) {
+        return Err(PrepareError::NoCommand);
+    }
+    let argv = found_in_path(argv, &env, &directory);
+    let group = shared.settings.groups.create(id, revision.limits);
+    let group = group.map_err(io_error("its control group could not be made"))?;
+    let spec = Spec {
+        revision: revision.id.to_string(),
+        port,
+        per_replica,
+        memory_limit: revision.limits.memory_bytes,
+        user,
+        group,
+        launch: Launch { argv, env, directory, sandbox: None, log_bytes: shared.settings.log_bytes },
+    };
+    spec::write(&dir, spec::SPEC, &spec).map_err(io_error("its files could not be written"))?;
+    Ok(spec)
+}
+
+/// Starts the supervisor of a replica that is laid out.
+pub(super) fn start(shared: &Shared, dir: PathBuf, spec: Spec) -> io::Result<Process> {
+    let shim = &shared.settings.shim;
+    let mut command = tokio::process::Command::new(&shim.program);
+    command.args(&shim.args).arg(&dir).env_clear().current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Dropping the handle neither ends the process nor waits for it: the runtime reaps it when it ends.
+    let child = command.spawn()?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(io::ErrorKind::NotFound)?;
+    Process::open(dir, Arc::new(spec), pid)
+}
+
+/// A port and a user id that no other replica has, kept until the replica is forgotten.
+fn claim(shared: &Shared, id: ReplicaId, fixed: Option<u16>) -> Result<(u16, Option<u32>), PrepareError> {
+    let mut replicas = shared.replicas();
+    let taken = |port: u16| replicas.values().any(|entry| entry.port == Some(port)) || in_use(port);
+    let port = match fixed {
+        Some(port) if taken(port) => return Err(PrepareError::PortInUse(port)),
+        Some(port) => port,
+        None => {
+            let range = shared.settings.ports.clone();
+            let length = range.len().max(1);
+            // Starts somewhere else each time, so that a port is not given to another app right after it was freed.
+            let first = scatter(id) % length;
+            let mut candidates = range.clone().cycle().skip(first).take(length);
+            candidates.find(|&port| !taken(port)).ok_or(PrepareError::NoPort)?
+        }
+    };
+    let user =
+        shared.settings.uids.clone().find(|&user| replicas.values().all(|entry| entry.user != Some(user)));
+    let entry = replicas.get_mut(&id).ok_or(PrepareError::NoPort)?;
+    (entry.port, entry.user) = (Some(port), user);
+    Ok((port, user))
+}
+
+/// A number that differs from replica to replica.
+fn scatter(id: ReplicaId) -> usize {
+    id.to_string().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)))
+}
+
+fn in_use(port: u16) -> bool {
+    let v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
+    let taken = v4.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+    drop(v4);
+    taken
+        || TcpListener::bind((Ipv6Addr::LOCALHOST, port))
+            .is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+/// Makes the replica's directories, and returns the one its program starts in.
+fn lay_out(dir: &Path, artefact: &Path, run: &RunFile, user: Option<u32>) -> io::Result<PathBuf> {
+    files::make_passage(dir)?;
+    let mut parts = run.working_directory.components();
+    let plain = |part: &Component<'_>| matches!(part, Component::Normal(_));
+    if !run.working_directory.components().all(|part| plain(&part)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the working directory leaves the artefact"));
+    }
+    let top = parts.next().ok_or(io::ErrorKind::InvalidData)?;
+    files::copy_tree(&artefact.join(top), &dir.join(WORK), user)?;
+    files::make_private(&dir.join(HOME), user)?;
+    files::make_private(&dir.join(TMP), user)?;
+    Ok(dir.join(WORK).join(parts.as_path()))
+}
+
+/// The whole environment of the program. What the platform promises wins over what the launcher sets.
+fn environment(
+    revision: &Revision,
+    run: &RunFile,
+    dir: &Path,
+    port: u16,
+) -> Result<BTreeMap<String, String>, PrepareError> {
+    let mut path = String::new();
+    for entry in &run.path_prepend {
+        let _ = write!(path, "{}:", entry.display());
+    }
+    path.push_str(PATH);
+    let defaults = [("PATH", path.as_str()), ("LANG", "C.UTF-8"), ("PYTHONUNBUFFERED", "1")];
+    let mut env: BTreeMap<String, String> =
+        defaults.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    env.extend(run.env.clone());
+    for variable in &revision.variables {
+        let (name, value) = (&variable.name, &variable.value);
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(PrepareError::BadVariable(name.clone()));
+        }
+        env.insert(name.clone(), value.clone());
+    }
+    let (port, home, tmp) = (port.to_string(), dir.join(HOME), dir.join(TMP));
+    let promised = [
+        ("PORT", port.as_str()),
+        ("RENKU_SESSION_PORT", port.as_str()),
+        ("RENKU_SESSION_IP", "0.0.0.0"),
+        ("MARMOT_APP_NAME", revision.app.as_str()),
+        ("MARMOT_APP_URL", revision.url.as_str()),
+        ("HOME", &home.to_string_lossy()),
+        ("TMPDIR", &tmp.to_string_lossy()),
+    ];
+    env.extend(promised.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    Ok(env)
+}
+
+/// Puts the port where an argument names it. Nothing else is expanded: arguments are not for a shell.
+fn with_port(argument: &str, port: u16) -> String {
+    let port = port.to_string();
+    let mut text = argument.replace("${PORT}", &port).replace("$(PORT)", &port);
+    let mut from = 0;
+    while let Some(at) = text[from..].find("$PORT").map(|at| from + at) {
+        let end = at + "$PORT".len();
+        // `$PORTAL` is another name.
+        if text[end..].starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_') {
+            from = end;
+        } else {
+            text.replace_range(at..end, &port);
+            from = at + port.len();
+        }
+    }
+    text
+}
+
+/// Looks a program without a slash up in the program's own `PATH`, not in the server's.
+fn found_in_path(mut argv: Vec<String>, env: &BTreeMap<String, String>, directory: &Path) -> Vec<String> {
+    if !argv[0].contains('/') {
+        let path = env.get("PATH").map_or(PATH, String::as_str);
+        let places = path.split(':').map(|place| directory.join(place).join(&argv[0]));
+        let found =
+            places.into_iter().find(|place| rustix::fs::access(place, rustix::fs::Access::EXEC_OK).is_ok());
+        if let Some(found) = found.as_deref().and_then(Path::to_str) {
+            argv[0] = found.to_owned();
+        }
+    }
+    argv
+}
+
+/// Where a replica is asked whether it answers.
+pub(super) fn address(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_port_is_put_into_arguments() {
+        let cases = [
+            ("--port=$PORT", "--port=80"),
+            ("0.0.0.0:${PORT}", "0.0.0.0:80"),
+            ("$(PORT) $PORT,$PORT", "80 80,80"),
+            ("$PORTAL $HOME `id` $$PORT_X", "$PORTAL $HOME `id` $$PORT_X"),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(with_port(given, 80), expected);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Whether a booting program answers on its port.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// A program that accepts connections may take a while for its first answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// The rest of the answer is of no interest: what has not come by then is not waited for.
+const REST_WITHIN: Duration = Duration::from_secs(1);
+const LONGEST_ANSWER: u64 = 1 << 20;
+
+/// Returns once something at `address` has answered an HTTP request, whatever its status, and `ours`, which may take a
+/// while, says that it is the program that is waited for. The kernel tells nobody of a port being opened, so this asks again and again.
+pub(super) async fn until_it_answers(address: SocketAddr, ours: impl Fn() -> bool + Clone + Send + 'static) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        if let Ok(stream) = TcpStream::connect(address).await {
+            let answered = tokio::time::timeout(ANSWER_WITHIN, answers(stream, address)).await;
+            if matches!(answered, Ok(Ok(true)))
+                && tokio::task::spawn_blocking(ours.clone()).await.unwrap_or(false)
+            {
+                return;
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn answers(mut stream: TcpStream, address: SocketAddr) -> std::io::Result<bool> {
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {address}\r\nUser-Agent: marmot-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut start = [0; 5];
+    stream.read_exact(&mut start).await?;
+    // Hanging up on the rest of an answer would put an error into the log of most programs.
+    let rest = async { tokio::io::copy(&mut stream.take(LONGEST_ANSWER), &mut tokio::io::sink()).await };
+    let _ = tokio::time::timeout(REST_WITHIN, rest).await;
+    Ok(&start == b"HTTP/")
+}

@@ -1,0 +1,163 @@
+//! Writes what a program prints: a timestamp before each line, bounded in length, rotated by size.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::layout::{LOG, OLD_LOG};
+
+/// What of a line is beyond this is left out.
+const LONGEST_LINE: usize = 8 << 10;
+/// A program that prints more than this in a second waits for the next one, as it would for a slow terminal.
+const BYTES_PER_SECOND: usize = 8 << 20;
+
+/// The log of a replica.
+pub(super) struct Log {
+    path: PathBuf,
+    file: Option<File>,
+    size: u64,
+    max_size: u64,
+    line: Vec<u8>,
+    /// Bytes of the present line that are left out.
+    cut: usize,
+    /// Lines that could not be written; said in the log as soon as it can be written again.
+    lost: u64,
+}
+
+impl Log {
+    /// The log in `dir`, at most `max_bytes` long with its rotated part.
+    pub(super) fn new(dir: &Path, max_bytes: u64) -> Self {
+        let path = dir.join(LOG);
+        Self {
+            size: fs::metadata(&path).map_or(0, |meta| meta.len()),
+            path,
+            file: None,
+            max_size: max_bytes / 2,
+            line: Vec::new(),
+            cut: 0,
+            lost: 0,
+        }
+    }
+
+    /// Copies everything from `pipe` until its end. Never stops reading because of what the disk does.
+    pub(super) fn copy(&mut self, mut pipe: impl Read) {
+        let mut buffer = vec![0; 64 << 10];
+        let (mut second, mut in_second) = (Instant::now(), 0);
+        loop {
+            match pipe.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => {
+                    self.add(&buffer[..length]);
+                    in_second += length;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+            if second.elapsed() >= Duration::from_secs(1) {
+                (second, in_second) = (Instant::now(), 0);
+            } else if in_second > BYTES_PER_SECOND {
+                thread::sleep(Duration::from_secs(1).saturating_sub(second.elapsed()));
+            }
+        }
+        if !self.line.is_empty() {
+            self.end_line();
+        }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let (text, ended) = match part.split_last() {
+                Some((b'\n', text)) => (text, true),
+                _ => (part, false),
+            };
+            let room = LONGEST_LINE - self.line.len();
+            self.line.extend_from_slice(&text[..text.len().min(room)]);
+            self.cut += text.len().saturating_sub(room);
+            if ended {
+                self.end_line();
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let now = jiff::Timestamp::now();
+        let mut record = Vec::with_capacity(self.line.len() + 64);
+        if self.lost > 0 {
+            record.extend_from_slice(
+                format!("{now:.3} ({} lines could not be written)\n", self.lost).as_bytes(),
+            );
+        }
+        record.extend_from_slice(format!("{now:.3} ").as_bytes());
+        record.append(&mut self.line);
+        if self.cut > 0 {
+            record.extend_from_slice(format!(" … ({} more bytes)", self.cut).as_bytes());
+            self.cut = 0;
+        }
+        record.push(b'\n');
+        match self.write(&record) {
+            Ok(()) => self.lost = 0,
+            Err(_) => {
+                self.lost += 1;
+                self.file = None;
+            }
+        }
+    }
+
+    fn write(&mut self, record: &[u8]) -> io::Result<()> {
+        if self.size + record.len() as u64 > self.max_size && self.size > 0 {
+            self.file = None;
+            fs::rename(&self.path, self.path.with_file_name(OLD_LOG))?;
+            self.size = 0;
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(OpenOptions::new().create(true).append(true).open(&self.path)?),
+        };
+        file.write_all(record)?;
+        self.size += record.len() as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(dir: &Path) -> String {
+        fs::read_to_string(dir.join(LOG)).unwrap()
+    }
+
+    #[test]
+    fn long_lines_are_cut_and_the_last_line_needs_no_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("short\n{}\nlast", "x".repeat(LONGEST_LINE + 5));
+        Log::new(dir.path(), 1 << 20).copy(text.as_bytes());
+        let log = written(dir.path());
+        let lines: Vec<&str> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+        assert_eq!(lines.len(), 3);
+        assert_eq!((lines[0], lines[2]), ("short", "last"));
+        assert!(lines[1].ends_with("x … (5 more bytes)"));
+    }
+
+    #[test]
+    fn never_grows_beyond_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        Log::new(dir.path(), 10_000).copy("a line of this flood\n".repeat(5_000).as_bytes());
+        let size = |name| fs::metadata(dir.path().join(name)).unwrap().len();
+        assert!(size(LOG) <= 5_000 && size(OLD_LOG) <= 5_000);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted_and_the_program_is_not_held_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = dir.path().join("gone");
+        let mut log = Log::new(&gone, 1 << 20);
+        log.copy("one\ntwo\n".as_bytes());
+        fs::create_dir(&gone).unwrap();
+        log.copy("three\n".as_bytes());
+        let text = written(&gone);
+        assert!(text.contains("(2 lines could not be written)") && text.ends_with(" three\n"), "{text}");
+    }
+}

@@ -1,0 +1,137 @@
+//! The files by which the server and a replica's supervisor know of each other, in the replica's directory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::ReplicaGroup;
+use crate::procfs::{self, RawPid};
+
+/// What to run, written by the server before the supervisor starts. Holds secrets: readable by its owner alone.
+pub(crate) const SPEC: &str = "spec.json";
+/// Which process the supervisor is, written by it before it runs anything.
+pub(crate) const SHIM: &str = "shim.json";
+/// How far the replica got, written by the server.
+pub(crate) const STATE: &str = "state.json";
+/// How the program ended, written by the supervisor.
+pub(crate) const EXIT: &str = "exit.json";
+
+/// A replica as it was started.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Spec {
+    /// The revision it runs.
+    pub(crate) revision: String,
+    /// The port it was told to listen on.
+    pub(crate) port: u16,
+    /// How many requests it works on at the same time.
+    pub(crate) per_replica: u32,
+    /// The memory it may use, in bytes.
+    pub(crate) memory_limit: u64,
+    /// The user id it was given, where it has one of its own.
+    pub(crate) user: Option<u32>,
+    /// Its control group.
+    pub(crate) group: ReplicaGroup,
+    /// What the supervisor runs.
+    pub(crate) launch: Launch,
+}
+
+/// What the supervisor runs.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Launch {
+    /// Program and arguments.
+    pub(crate) argv: Vec<String>,
+    /// The whole environment.
+    pub(crate) env: BTreeMap<String, String>,
+    /// Where it is started.
+    pub(crate) directory: PathBuf,
+    /// The sandbox around it: bubblewrap and its arguments.
+    pub(crate) sandbox: Option<Sandbox>,
+    /// Longest its log may become, in bytes, the rotated part included.
+    pub(crate) log_bytes: u64,
+}
+
+impl std::fmt::Debug for Launch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The environment holds secrets, and so may the arguments.
+        f.debug_struct("Launch").field("program", &self.argv.first()).finish_non_exhaustive()
+    }
+}
+
+/// bubblewrap and its arguments, without those that set the environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sandbox {
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<String>,
+}
+
+/// Which process the supervisor is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShimProcess {
+    pub(crate) pid: RawPid,
+    pub(crate) start_time: u64,
+    pub(crate) boot_id: String,
+}
+
+impl ShimProcess {
+    /// This process.
+    pub(crate) fn own() -> io::Result<Self> {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        let stat = procfs::stat(pid).ok_or_else(|| io::Error::other("/proc does not show this process"))?;
+        Ok(Self { pid, start_time: stat.start_time, boot_id: procfs::boot_id()? })
+    }
+
+    /// Whether it still runs: this very process, not another one that got its pid.
+    pub(crate) fn is_alive(&self) -> bool {
+        procfs::boot_id().is_ok_and(|boot| boot == self.boot_id)
+            && procfs::stat(self.pid).is_some_and(|stat| stat.start_time == self.start_time && !stat.zombie)
+    }
+}
+
+/// How far a replica got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// How long it took to become ready.
+    pub(crate) boot_millis: u64,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Exit {
+    pub(crate) end: End,
+    /// When.
+    pub(crate) at: jiff::Timestamp,
+    /// The kernel ended one of its processes because the memory limit was reached.
+    pub(crate) out_of_memory: bool,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum End {
+    Exited(i32),
+    Killed(i32),
+    NotStarted(String),
+}
+
+/// Writes a file whole or not at all, readable by its owner alone.
+pub(crate) fn write(dir: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
+    let draft = dir.join(format!("{name}.new"));
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(&serde_json::to_vec(value).map_err(io::Error::from)?)?;
+    drop(file);
+    fs::rename(draft, dir.join(name))
+}
+
+/// Reads such a file; `None` when there is none.
+pub(crate) fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> io::Result<Option<T>> {
+    match fs::read(dir.join(name)) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,366 @@
+//! An engine on a throw-away data directory, with apps whose code is written by the test.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses some of it")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use marmot_core::id::BuildId;
+use marmot_core::plan::Policy;
+use marmot_core::{AppName, Clock, Demand, Moment};
+use marmot_engine::build::{BuildContext, RunFile};
+use marmot_engine::layout::Layout;
+use marmot_engine::observed::{Event, Failure, Happening, ObservedApp, ObservedReplica, ReplicaStage};
+use marmot_engine::wanted::{Limits, Program, Revision, Variable, Wanted, WantedApp};
+use marmot_engine::{Confinement, Engine, EngineConfig, OnStop, ShimCommand};
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+
+/// Longest a test waits for anything.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// An HTTP server that answers with a number which grows, its pid, and what its environment says.
+pub const COUNTER: &str = r#"
+import http.server, json, os, sys
+count = 0
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        global count
+        if "probe" not in self.headers.get("User-Agent", ""):
+            count += 1
+        body = json.dumps({"count": count, "pid": os.getpid(), "env": dict(os.environ), "cwd": os.getcwd()}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args): pass
+print("listening", flush=True)
+http.server.ThreadingHTTPServer((os.environ["RENKU_SESSION_IP"], int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+/// A machine with one engine.
+pub struct Machine {
+    pub data: Data,
+    pub engine: Engine,
+    pub wanted: watch::Sender<Arc<Wanted>>,
+    pub demand: Arc<Demand>,
+    pub clock: Clock,
+    pub events: mpsc::UnboundedReceiver<Event>,
+    pub confinement: Confinement,
+}
+
+pub fn app() -> AppName {
+    "iris".parse().unwrap()
+}
+
+pub fn clock() -> Clock {
+    let start = Instant::now();
+    Clock::new(move || Moment::from_millis(u64::try_from(start.elapsed().as_millis()).unwrap()))
+}
+
+/// A policy under which nothing happens by time alone within a test.
+pub fn policy() -> Policy {
+    Policy { idle_after: Duration::from_secs(600), ..Policy::default() }
+}
+
+pub fn config(data: &Data, confinement: Confinement) -> EngineConfig {
+    let shim =
+        ShimCommand { program: env!("CARGO_BIN_EXE_marmot-engine-test-shim").into(), args: Vec::new() };
+    let none = PathBuf::from("/nonexistent");
+    let build = BuildContext::new(none.clone(), none.clone(), none, data.path().join("cache"));
+    EngineConfig { confinement, ..EngineConfig::new(data.path(), shim, Arc::new(build)) }
+}
+
+impl Machine {
+    pub async fn new() -> Self {
+        Self::with(Confinement::None).await
+    }
+
+    pub async fn with(confinement: Confinement) -> Self {
+        Self::on(Data::new(), Arc::new(Wanted::default()), confinement).await
+    }
+
+    /// Its engine ends replicas when it stops.
+    pub async fn stopping() -> Self {
+        let data = Data::new();
+        let config = EngineConfig { replicas_on_stop: OnStop::Stop, ..config(&data, Confinement::None) };
+        Self::start(data, Arc::new(Wanted::default()), config).await
+    }
+
+    async fn on(data: Data, wanted: Arc<Wanted>, confinement: Confinement) -> Self {
+        let config = config(&data, confinement);
+        Self::start(data, wanted, config).await
+    }
+
+    async fn start(data: Data, wanted: Arc<Wanted>, config: EngineConfig) -> Self {
+        let demand = wanted.apps.get(&app()).map_or_else(<_>::default, |app| Arc::clone(&app.demand));
+        let (wanted, receiver) = watch::channel(wanted);
+        let (clock, confinement) = (clock(), config.confinement);
+        let engine = Engine::start(config, receiver, clock.clone()).await.unwrap();
+        let events = engine.take_events();
+        Self { data, engine, wanted, demand, clock, events, confinement }
+    }
+
+    /// The engine is gone without a word, as after `kill -9`, and another one starts on the same data directory.
+    pub async fn crash(self) -> Self {
+        self.crash_and(async || {}).await
+    }
+
+    /// As [`Machine::crash`]; something happens before the other engine starts.
+    pub async fn crash_and(self, meanwhile: impl AsyncFnOnce()) -> Self {
+        let last = self.wanted.borrow().clone();
+        self.replaced(last, meanwhile).await
+    }
+
+    /// As [`Machine::crash`]; the next engine is not asked for the app any more.
+    pub async fn crash_and_want_nothing(self) -> Self {
+        self.replaced(Arc::new(Wanted::default()), async || {}).await
+    }
+
+    async fn replaced(self, wanted: Arc<Wanted>, meanwhile: impl AsyncFnOnce()) -> Self {
+        let Self { data, engine, confinement, .. } = self;
+        let mut observed = engine.observed();
+        drop(engine);
+        while observed.changed().await.is_ok() {}
+        meanwhile().await;
+        Self::on(data, wanted, confinement).await
+    }
+
+    pub fn layout(&self) -> Layout {
+        Layout::new(self.data.path())
+    }
+
+    /// Writes what a build would leave.
+    pub fn artefact(&self, build: BuildId, files: &[(&str, &str)], command: Option<&[&str]>) {
+        let artefact = self.layout().artefact(build);
+        fs::create_dir_all(artefact.join("code")).unwrap();
+        for (name, text) in files {
+            fs::write(artefact.join("code").join(name), text).unwrap();
+        }
+        let run = RunFile {
+            command: command.map(|words| words.iter().map(|&word| word.to_owned()).collect()),
+            working_directory: "code".into(),
+            ..RunFile::default()
+        };
+        run.write(&artefact).unwrap();
+    }
+
+    /// Wants the app to run this program.
+    pub fn activate(&self, build: u128, command: &[&str], policy: Policy) {
+        let build = BuildId::from(build);
+        if !self.layout().artefact(build).exists() {
+            self.artefact(build, &[("app.py", COUNTER)], None);
+        }
+        let revision = Revision {
+            id: u128::from_be_bytes(*b"revision-of-iris")
+                .wrapping_add(u128::from(build_number(build)))
+                .into(),
+            app: app(),
+            url: "http://iris.localhost:8080".to_owned(),
+            program: Program::Built {
+                build,
+                command: Some(command.iter().map(|&word| word.to_owned()).collect()),
+                port: None,
+            },
+            variables: vec![Variable { name: "GREETING".to_owned(), value: "hello world".to_owned() }],
+            limits: Limits { memory_bytes: 512 << 20, cpu_millis: 1000 },
+        };
+        self.want(|wanted| {
+            let app = WantedApp {
+                revision: Arc::new(revision.clone()),
+                proven: false,
+                retry: 0,
+                policy: policy.clone(),
+                demand: Arc::clone(&self.demand),
+            };
+            wanted.apps.insert(revision.app.clone(), app);
+            wanted.kept_builds.insert(build);
+        });
+    }
+
+    pub fn want(&self, change: impl FnOnce(&mut Wanted)) {
+        self.wanted.send_modify(|wanted| change(Arc::make_mut(wanted)));
+    }
+
+    pub fn shut_down(&self) {
+        self.want(|wanted| wanted.apps.clear());
+    }
+
+    /// Waits until what is seen of the app satisfies `enough`.
+    pub async fn until(&self, what: &str, enough: impl Fn(&ObservedApp) -> bool) -> ObservedApp {
+        let mut observed = self.engine.observed();
+        let seen = tokio::time::timeout(
+            LIMIT,
+            observed.wait_for(|observed| observed.apps.get(&app()).is_some_and(&enough)),
+        )
+        .await
+        .map(|seen| seen.map(|seen| seen.apps[&app()].clone()));
+        match seen {
+            Ok(seen) => seen.expect("the engine runs"),
+            Err(_) => panic!("not {what} within {LIMIT:?}: {:#?}", self.engine.observed().borrow().apps),
+        }
+    }
+
+    /// Waits until nothing of the app exists any more.
+    pub async fn until_gone(&self) {
+        let mut observed = self.engine.observed();
+        let gone = observed.wait_for(|observed| !observed.apps.contains_key(&app()));
+        tokio::time::timeout(LIMIT, gone).await.expect("gone in time").expect("the engine runs");
+    }
+
+    pub async fn until_running(&self) -> ObservedReplica {
+        let seen = self.until("running", |app| app.replicas.iter().any(is_running)).await;
+        seen.replicas.into_iter().find(is_running).unwrap()
+    }
+
+    pub async fn until_hibernated(&self) -> ObservedReplica {
+        let hibernated = |replica: &ObservedReplica| matches!(replica.stage, ReplicaStage::Hibernated { .. });
+        let seen = self.until("hibernated", |app| app.replicas.iter().any(hibernated)).await;
+        seen.replicas.into_iter().find(hibernated).unwrap()
+    }
+
+    pub async fn until_failed(&self) -> Arc<Failure> {
+        self.until("failed", |app| app.failure.is_some()).await.failure.unwrap()
+    }
+
+    /// Waits for an event.
+    pub async fn until_event(&mut self, matches: impl Fn(&Happening) -> bool) -> Happening {
+        let waiting = async {
+            loop {
+                let event = self.events.recv().await.expect("the engine runs");
+                if matches(&event.what) {
+                    return event.what;
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, waiting).await.expect("an event in time")
+    }
+
+    /// Everything the app's replicas left in the data directory that is not a log, and every process whose home was
+    /// there.
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for replica in fs::read_dir(self.layout().replicas(&app())).into_iter().flatten().flatten() {
+            for entry in fs::read_dir(replica.path()).unwrap().flatten() {
+                let name = entry.file_name().into_string().unwrap();
+                if !["log", "log.1", "exit.json"].contains(&name.as_str()) {
+                    left.push(entry.path().display().to_string());
+                }
+            }
+        }
+        left.extend(self.data.processes().into_iter().map(|pid| format!("process {pid}")));
+        left
+    }
+}
+
+fn build_number(build: BuildId) -> u8 {
+    build.to_string().bytes().last().unwrap()
+}
+
+pub fn is_running(replica: &ObservedReplica) -> bool {
+    matches!(replica.stage, ReplicaStage::Running { .. })
+}
+
+/// What the counter program answers.
+#[derive(Debug)]
+pub struct Answer {
+    pub count: u64,
+    pub pid: u64,
+    pub env: BTreeMap<String, String>,
+    pub cwd: String,
+}
+
+/// Asks a replica, as the gateway would.
+pub async fn ask(replica: &ObservedReplica) -> Answer {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (ReplicaStage::Running { address } | ReplicaStage::Hibernated { address }) = replica.stage else {
+        panic!("it has no address: {replica:?}")
+    };
+    let asking = async {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    };
+    let text = tokio::time::timeout(LIMIT, asking).await.expect("an answer in time");
+    let body: serde_json::Value = serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let env = body["env"].as_object().unwrap();
+    Answer {
+        count: body["count"].as_u64().unwrap(),
+        pid: body["pid"].as_u64().unwrap(),
+        env: env.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect(),
+        cwd: body["cwd"].as_str().unwrap().to_owned(),
+    }
+}
+
+/// Whether a machine-wide process id is in use.
+pub fn is_alive(pid: u64) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Waits until something outside of the engine is so.
+pub async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waiting).await.expect("so in time");
+}
+
+/// A throw-away data directory. What still runs there when a test ends, is ended.
+pub struct Data(TempDir);
+
+impl Data {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The processes that have something of this data directory in their command line, environment or directory.
+    pub fn processes(&self) -> Vec<i32> {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let needle = self.path().to_str().unwrap().to_owned();
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter(|&pid| pid != own)
+            .filter(|pid| {
+                let text = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+                let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+                [text("cmdline"), text("environ"), cwd.into_os_string().into_encoded_bytes()]
+                    .iter()
+                    .any(|bytes| String::from_utf8_lossy(bytes).contains(&needle))
+            })
+            .collect()
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        let mut left = self.processes();
+        while !left.is_empty() {
+            for pid in left.iter().filter_map(|&pid| rustix::process::Pid::from_raw(pid)) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            left = self.processes();
+        }
+        let replicas =
+            fs::read_dir(Layout::new(self.path()).replicas(&app())).into_iter().flatten().flatten();
+        for replica in replicas {
+            let Ok(text) = fs::read_to_string(replica.path().join("spec.json")) else { continue };
+            let spec: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let legacy = spec["group"]["legacy"].as_array().into_iter().flatten();
+            for group in legacy.chain([&spec["group"]["unified"]]).filter_map(|group| group.as_str()) {
+                let _ = fs::remove_dir(group);
+                let _ = fs::remove_dir(Path::new(group).parent().unwrap());
+            }
+        }
+    }
+}
