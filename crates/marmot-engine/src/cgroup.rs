@@ -102,6 +102,8 @@ impl Groups {
             unified: self.unified.as_ref().map(|parent| parent.join(&name)),
             legacy: self.legacy.iter().map(|parent| parent.join(&name)).collect(),
         };
+        // The parents as well: whoever tidies up may have taken them away while they were empty.
+        self.unified.iter().chain(&self.legacy).try_for_each(|parent| make(parent))?;
         group.all().try_for_each(make)?;
         if self.limits_in_unified
             && let Some(dir) = &group.unified

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use marmot_core::Clock;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
-use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -75,7 +74,7 @@ impl Engine {
     ) -> Result<Self, StartError> {
         let lock = lock(&config.data_dir)?;
         let layout = Layout::new(&config.data_dir);
-        let groups = Groups::detect(&tag(&config.data_dir));
+        let groups = Groups::detect(&layout.tag());
         let capabilities = Capabilities::detect(&groups);
         for sentence in &capabilities.sentences {
             tracing::info!("{sentence}");
@@ -187,13 +186,6 @@ fn lock(data_dir: &Path) -> Result<File, StartError> {
         Err(Errno::WOULDBLOCK) => Err(StartError::InUse { path: data_dir.to_owned() }),
         Err(error) => Err(unusable(error.into())),
     }
-}
-
-/// A name for what this data directory's engine makes outside of it.
-fn tag(data_dir: &Path) -> String {
-    let path = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-    let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
-    format!("marmot-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
 }
 
 fn cores() -> usize {

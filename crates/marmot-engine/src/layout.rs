@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use marmot_core::AppName;
 use marmot_core::id::{BuildId, ReplicaId};
+use sha2::{Digest, Sha256};
 
 /// The paths in a data directory.
 ///
@@ -25,6 +26,13 @@ impl Layout {
     /// The data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// A name for what the engine of this data directory makes outside of it: its control groups.
+    pub fn tag(&self) -> String {
+        let path = std::fs::canonicalize(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
+        let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+        format!("marmot-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
     }
 
     /// The parent of all apps' directories.
