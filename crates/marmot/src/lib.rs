@@ -1,5 +1,6 @@
 //! Marmot: the platform. What touches the world is here: configuration, database, API, pages, command line.
 
+pub mod api;
 pub mod config;
 pub mod cookie;
 pub mod db;

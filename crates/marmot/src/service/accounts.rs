@@ -116,6 +116,15 @@ impl Service {
     /// # Errors
     /// [`Error::WrongCredentials`], whatever of the two is wrong; [`Error::TooManyTries`].
     pub async fn sign_in(&self, username: &str, password: &Secret, address: &str) -> Result<SignedIn> {
+        let user = self.check_password(username, password, address).await?;
+        self.start_session(user).await
+    }
+
+    /// Whose name and password these are.
+    ///
+    /// # Errors
+    /// As [`Self::sign_in`].
+    pub async fn check_password(&self, username: &str, password: &Secret, address: &str) -> Result<User> {
         let account: String = username.chars().take(80).collect();
         let admitted = self.inner.tries.admit(&account, address, now());
         admitted.map_err(|retry_after| Error::TooManyTries { retry_after })?;
@@ -128,7 +137,7 @@ impl Service {
         let right = self.inner.passwords.check(password, hash).await?;
         let user = user.filter(|_| right).ok_or(Error::WrongCredentials)?;
         self.inner.tries.forgive(&account, address);
-        self.start_session(user).await
+        Ok(user)
     }
 
     /// Starts a session for somebody whose identity was shown in another way.

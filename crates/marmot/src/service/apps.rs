@@ -412,5 +412,5 @@ async fn note(
 ) -> Result<()> {
     let by = who.user().map(|user| user.username.clone());
     let event = AppEvent { at: now(), kind: kind.to_owned(), message: message.to_owned(), by };
-    Ok(events::insert(db, &ulid::Ulid::generate().to_string(), launcher, &event).await?)
+    Ok(events::insert(db, &super::fresh_ulid().to_string(), launcher, &event).await?)
 }

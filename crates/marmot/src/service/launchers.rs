@@ -5,7 +5,7 @@ use marmot_core::id::{EnvironmentId, LauncherId, ProjectId};
 use marmot_core::name::{MAX_LENGTH, slugify};
 
 use super::error::{Error, Result};
-use super::permission::{Action, Identity, enforce};
+use super::permission::{Action, Decision, Identity, decide, enforce};
 use super::projects::{allowed_project, description, role_of, title};
 use super::{Service, fresh, now};
 use crate::db::{Connection, DbError, launchers, projects};
@@ -141,17 +141,20 @@ impl Service {
         Ok(Paged { items, page, total })
     }
 
-    /// The launcher with this id. Values of variables are left out for those who may not change it.
+    /// The launcher with this id, and whether the values of its variables are shown: they are left out for those who
+    /// may not change it.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn launcher(&self, who: &Identity, id: LauncherId) -> Result<Launcher> {
+    pub async fn launcher(&self, who: &Identity, id: LauncherId) -> Result<(Launcher, bool)> {
         let mut db = self.db().read().await?;
         let (mut launcher, project) = allowed_launcher(&mut db, who, id, Action::See).await?;
-        if super::projects::allow(&mut db, who, &project, Action::Change, "launcher", id).await.is_err() {
+        let role = role_of(&mut db, who, project.id).await?;
+        let shown = decide(who, role, project.visibility, Action::Change) == Decision::Allow;
+        if !shown {
             without_values(&mut launcher);
         }
-        Ok(launcher)
+        Ok((launcher, shown))
     }
 
     /// Changes a launcher. An active app goes on as it is: activate it again, or build, to bring the change to it.

@@ -177,7 +177,7 @@ impl Service {
             ),
             _ => event("build_cancelled", "its build was cancelled".to_owned()),
         };
-        Ok(events::insert(db, &ulid::Ulid::generate().to_string(), launcher.id, &event).await?)
+        Ok(events::insert(db, &super::fresh_ulid().to_string(), launcher.id, &event).await?)
     }
 
     /// Notes that a replica of this revision was ready: from now on it is known to boot. `false` when that was known.
@@ -199,7 +199,7 @@ impl Service {
     pub async fn note_event(&self, app: &AppName, event: AppEvent) -> Result<()> {
         let mut db = self.db().write().await?;
         let Some(launcher) = launchers::by_app_name(&mut db, app).await? else { return Ok(()) };
-        match events::insert(&mut db, &ulid::Ulid::generate().to_string(), launcher.id, &event).await {
+        match events::insert(&mut db, &super::fresh_ulid().to_string(), launcher.id, &event).await {
             Ok(()) => Ok(db.commit().await.map_err(DbError::from)?),
             Err(DbError::Dangling(_)) => Ok(()),
             Err(other) => Err(Error::from(other)),

@@ -24,6 +24,7 @@ use marmot_core::{AppName, Clock, Demand};
 use marmot_engine::Observed;
 use marmot_engine::logs::Logs;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 pub use accounts::{NewUser, SignedIn};
 pub use app_view::{AppState, AppView, BuildView, Can, Failure, LauncherView, ReplicaView};
@@ -108,6 +109,7 @@ struct Inner {
     written: watch::Sender<u64>,
     passwords: passwords::Passwords,
     tries: tries::Tries,
+    stopping: CancellationToken,
 }
 
 impl Service {
@@ -120,6 +122,7 @@ impl Service {
             written: watch::Sender::new(0),
             passwords: passwords::Passwords::new(),
             tries: tries::Tries::default(),
+            stopping: CancellationToken::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -152,6 +155,11 @@ impl Service {
         Ok(self.inner.db.ping().await?)
     }
 
+    /// To be cancelled when the server begins to stop: ends the streams that pages and clients have open.
+    pub fn stopping(&self) -> CancellationToken {
+        self.inner.stopping.clone()
+    }
+
     fn db(&self) -> &Db {
         &self.inner.db
     }
@@ -167,7 +175,14 @@ fn now() -> Timestamp {
     Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap_or_default()
 }
 
-/// A fresh id.
+/// A fresh id, later in order than all before it in this process: lists by id are lists by age.
 fn fresh<Id: From<u128>>() -> Id {
-    Id::from(ulid::Ulid::generate().into())
+    Id::from(fresh_ulid().into())
+}
+
+fn fresh_ulid() -> ulid::Ulid {
+    static GENERATOR: Mutex<Option<ulid::Generator>> = Mutex::new(None);
+    let mut generator = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    // Only 2^80 ids within one millisecond exhaust it; a random one is as good then.
+    generator.get_or_insert_with(ulid::Generator::new).generate().unwrap_or_else(|_| ulid::Ulid::generate())
 }

@@ -1,0 +1,113 @@
+//! The REST API: translates between the wire and the service, and nothing else.
+//!
+//! Wire types are their own structs, next to the handlers that use them: what is on the wire changes only on purpose
+//! (`openapi.json` is compared in a test).
+
+mod apps;
+mod builds;
+mod error;
+mod extract;
+mod health;
+mod launchers;
+mod projects;
+mod user;
+
+use axum::Router;
+use axum::response::IntoResponse as _;
+use axum::routing::get;
+use http::header::{self, HeaderValue};
+use utoipa::OpenApi;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::{ContentBuilder, Ref};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::service::Service;
+
+/// Where the API is.
+const BASE: &str = "/api/data";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Marmot", description = "Hosts the web apps of research projects: ready on demand, free while asleep."),
+    servers((url = "/api/data")),
+    components(schemas(error::ErrorBody)),
+)]
+struct Document;
+
+/// Everything below `/api/data`, and `/healthz`, `/readyz`, `/metrics`. Has no fallback of its own outside of
+/// `/api/data`, so that it can be merged with the pages.
+pub fn router(service: Service) -> Router {
+    let (data, document) = data();
+    let document = serde_json::to_string(&document).unwrap_or_default();
+    let spec =
+        move || async move { ([(header::CONTENT_TYPE, "application/json")], document).into_response() };
+    let data = data
+        .route("/spec.json", get(spec))
+        .method_not_allowed_fallback(extract::wrong_method)
+        .fallback(extract::nothing_here)
+        .layer(axum::middleware::map_response(harden));
+    Router::new().nest(BASE, data).merge(health::router()).with_state(service)
+}
+
+/// The API's own description, as it is served at `spec.json`.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    data().1
+}
+
+fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(projects::list, projects::create))
+        .routes(routes!(projects::get, projects::update, projects::delete))
+        .routes(routes!(projects::by_path))
+        .routes(routes!(projects::members, projects::change_members))
+        .routes(routes!(launchers::of_project))
+        .routes(routes!(launchers::list, launchers::create))
+        .routes(routes!(launchers::get, launchers::update, launchers::delete))
+        .routes(routes!(builds::list, builds::start))
+        .routes(routes!(builds::get, builds::update))
+        .routes(routes!(builds::logs))
+        .routes(routes!(apps::list, apps::activate))
+        .routes(routes!(apps::get, apps::update, apps::shut_down))
+        .routes(routes!(apps::logs))
+        .routes(routes!(apps::events))
+        .routes(routes!(apps::revisions))
+        .routes(routes!(apps::roll_back))
+        .routes(routes!(user::get))
+        .routes(routes!(user::tokens, user::create_token))
+        .routes(routes!(user::revoke_token))
+        .routes(routes!(user::resource_classes))
+        .split_for_parts();
+    let refusal = ResponseBuilder::new()
+        .description("A refusal.")
+        .content(
+            "application/json",
+            ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build(),
+        )
+        .build();
+    for item in document.paths.paths.values_mut() {
+        let operations: [&mut Option<Operation>; 4] =
+            [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            operation.responses.responses.insert("default".to_owned(), RefOr::T(refusal.clone()));
+        }
+    }
+    (router, document)
+}
+
+/// Answers are for the one who asked, are what they say they are, and are no page.
+async fn harden(mut response: axum::response::Response) -> axum::response::Response {
+    let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    );
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! Builds and apps: from activation to shut down, as the engine's picture changes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use marmot_core::Gate;
+use marmot_core::id::{BuildId, RevisionId};
+use marmot_engine::observed::{
+    BuildState, Failure, FailureReason, Memory, ObservedApp, ObservedReplica, ReplicaStage, StartStep,
+};
+
+use super::*;
+use crate::model::BuildResult;
+use crate::service::BuildEnd;
+
+impl Platform {
+    /// Paints the engine's picture of the app `iris`.
+    fn sees(&self, app: ObservedApp) {
+        self.observed.send_modify(|observed| {
+            let mut picture = Observed::clone(observed);
+            picture.apps.insert("iris".parse().unwrap(), app);
+            *observed = Arc::new(picture);
+        });
+    }
+
+    /// The one build that should be done.
+    async fn pending_build(&self) -> BuildId {
+        self.service.picture().await.unwrap().builds[0].id
+    }
+
+    async fn build_succeeds(&self) {
+        let result = BuildResult { commit: Some("c0ffee".repeat(6)), ..BuildResult::default() };
+        let build = self.pending_build().await;
+        assert!(self.service.build_ended(build, BuildEnd::Succeeded(result)).await.unwrap());
+    }
+
+    /// The revision that the one app should run.
+    async fn wanted(&self) -> RevisionId {
+        self.service.picture().await.unwrap().apps[0].app.wanted.unwrap()
+    }
+
+    /// An owner's token and the launcher `iris`.
+    async fn with_iris() -> (Self, String, Value) {
+        let platform = Self::new().await;
+        let ada = platform.user("ada").await;
+        let project = platform.project(&ada, "Iris", "public").await;
+        let launcher = platform.launcher(&ada, &project, "Iris").await;
+        (platform, ada, launcher)
+    }
+
+    async fn phase(&self) -> (String, String) {
+        let app = self.get("/apps/iris", "").await.is(StatusCode::OK);
+        (app.text("phase"), app.text("status"))
+    }
+}
+
+fn replica(revision: RevisionId, stage: ReplicaStage) -> ObservedReplica {
+    ObservedReplica {
+        id: 7.into(),
+        revision,
+        stage,
+        since: Moment::START,
+        gate: Arc::new(Gate::new(1)),
+        memory: Memory { resident: 1 << 20, swapped: 0 },
+    }
+}
+
+fn address() -> SocketAddr {
+    "127.0.0.1:1".parse().unwrap()
+}
+
+fn with(replica: ObservedReplica) -> ObservedApp {
+    ObservedApp { replicas: vec![replica], ..ObservedApp::default() }
+}
+
+fn phase(phase: &str, status: &str) -> (String, String) {
+    (phase.to_owned(), status.to_owned())
+}
+
+#[tokio::test]
+async fn an_activated_launcher_is_built_started_put_to_sleep_and_shut_down() {
+    let (platform, ada, launcher) = Platform::with_iris().await;
+    let activate = || platform.post("/apps", &ada, json!({"launcher_id": launcher["id"]}));
+    let app = activate().await.is(StatusCode::CREATED);
+    assert_json!(app.body, @r#"
+        {
+          "build": {
+            "created_at": "[TIME]",
+            "environment_id": "[ID]",
+            "id": "[ID]",
+            "status": "in_progress",
+            "step": "Waiting for its turn"
+          },
+          "image": null,
+          "launcher_id": "[ID]",
+          "name": "iris",
+          "phase": "building",
+          "project_id": "[ID]",
+          "replicas": [],
+          "requests": 0,
+          "sessions": 0,
+          "started": "[TIME]",
+          "status": "pending",
+          "step": "Waiting for its turn",
+          "title": "Iris",
+          "url": "http://iris.localhost:8080/"
+        }
+        "#);
+    let again = activate().await.is(StatusCode::CONFLICT);
+    assert_eq!(again.message(), "the launcher's app `iris` is active already");
+
+    platform.build_succeeds().await;
+    assert_eq!(platform.phase().await, phase("starting", "pending"));
+    let revision = platform.wanted().await;
+    platform.sees(with(replica(revision, ReplicaStage::Starting(StartStep::WaitingForPort))));
+    assert_eq!(platform.get("/apps/iris", "").await.text("step"), "Waiting for its port");
+    platform.sees(with(replica(revision, ReplicaStage::Running { address: address() })));
+    assert!(platform.service.revision_ready(revision).await.unwrap());
+    let running = platform.get("/apps/iris", "").await.is(StatusCode::OK);
+    assert_json!(running.body, @r#"
+        {
+          "build": {
+            "created_at": "[TIME]",
+            "ended_at": "[TIME]",
+            "environment_id": "[ID]",
+            "id": "[ID]",
+            "result": {
+              "command": null,
+              "completed_at": "[TIME]",
+              "repository_git_commit_sha": "c0ffeec0ffeec0ffeec0ffeec0ffeec0ffee",
+              "repository_url": "https://example.org/iris.git",
+              "summary": null
+            },
+            "status": "succeeded"
+          },
+          "image": "c0ffeec0ffeec0ffeec0ffeec0ffeec0ffee",
+          "launcher_id": "[ID]",
+          "name": "iris",
+          "phase": "running",
+          "project_id": "[ID]",
+          "replicas": [
+            {
+              "id": "[ID]",
+              "memory_bytes": 1048576,
+              "revision_id": "[ID]",
+              "state": "running",
+              "swapped_bytes": 0
+            }
+          ],
+          "requests": 0,
+          "revision": 1,
+          "sessions": 0,
+          "started": "[TIME]",
+          "status": "ready",
+          "title": "Iris",
+          "url": "http://iris.localhost:8080/"
+        }
+        "#);
+    platform.sees(with(replica(revision, ReplicaStage::Hibernated { address: address() })));
+    let asleep = platform.get("/apps/iris", "").await;
+    assert_eq!((asleep.text("phase"), asleep.text("asleep_depth")), phase("asleep", "hibernated"));
+    platform.sees(ObservedApp::default());
+    let asleep = platform.get("/apps/iris", "").await;
+    assert_eq!((asleep.text("phase"), asleep.text("asleep_depth")), phase("asleep", "stopped"));
+
+    platform.delete("/apps/iris", "").await.is(StatusCode::UNAUTHORIZED);
+    platform.delete("/apps/iris", &ada).await.is(StatusCode::NO_CONTENT);
+    platform.get("/apps/iris", &ada).await.is(StatusCode::NOT_FOUND);
+    platform.delete("/apps/iris", &ada).await.is(StatusCode::NOT_FOUND);
+    let events = platform.get("/apps/iris/events", &ada).await.is(StatusCode::OK);
+    let kinds: Vec<_> = events.body.as_array().unwrap().iter().map(|event| event["kind"].clone()).collect();
+    assert_eq!(kinds, ["shut_down", "built", "activated"]);
+
+    activate().await.is(StatusCode::CREATED);
+    assert_eq!(platform.phase().await, phase("starting", "pending"));
+    assert_eq!(platform.get("/apps/iris", "").await.body["revision"], 2);
+}
+
+#[tokio::test]
+async fn fifty_people_activate_at_the_same_time_and_one_of_them_does() {
+    let (platform, ada, launcher) = Platform::with_iris().await;
+    let activate = |_| platform.post("/apps", &ada, json!({"launcher_id": launcher["id"]}));
+    let answers = futures_util::future::join_all((0..50).map(activate)).await;
+    let count = |status| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((count(StatusCode::CREATED), count(StatusCode::CONFLICT)), (1, 49));
+    assert_eq!(platform.service.picture().await.unwrap().builds.len(), 1);
+}
+
+#[tokio::test]
+async fn a_build_that_fails_makes_the_app_fail_with_the_reason_until_it_is_tried_again() {
+    let (platform, ada, launcher) = Platform::with_iris().await;
+    platform.post("/apps", &ada, json!({"launcher_id": launcher["id"]})).await.is(StatusCode::CREATED);
+    let result = BuildResult {
+        failed_step: Some("Installing packages".to_owned()),
+        reason: Some("there is no package `pandsa`".to_owned()),
+        last_lines: vec!["error: pandsa not found".to_owned()],
+        ..BuildResult::default()
+    };
+    let build = platform.pending_build().await;
+    assert!(platform.service.build_ended(build, BuildEnd::Failed(result.clone())).await.unwrap());
+    assert!(!platform.service.build_ended(build, BuildEnd::Failed(result)).await.unwrap(), "ended once");
+    let app = platform.get("/apps/iris", &ada).await;
+    assert_eq!(app.text("phase"), "failed");
+    assert_eq!(app.text("reason"), "the build failed: Installing packages: there is no package `pandsa`");
+    assert_eq!(app.body["last_lines"], json!(["error: pandsa not found"]));
+    assert_eq!(platform.get("/apps/iris", "").await.body["last_lines"], Value::Null);
+    let tried = platform.patch("/apps/iris", &ada, json!({"state": "running"})).await.is(StatusCode::OK);
+    assert_eq!(tried.text("phase"), "building");
+    platform.build_succeeds().await;
+    assert_eq!(platform.phase().await, phase("starting", "pending"));
+}
+
+#[tokio::test]
+async fn an_app_that_cannot_start_is_failed_and_says_why() {
+    let (platform, ada, launcher) = Platform::with_iris().await;
+    platform.post("/apps", &ada, json!({"launcher_id": launcher["id"]})).await.is(StatusCode::CREATED);
+    platform.build_succeeds().await;
+    let revision = platform.wanted().await;
+    let reason =
+        FailureReason::NeverListened { expected: 20001, found: vec![8501], after: Duration::from_secs(60) };
+    let failure =
+        Failure { revision, at: jiff::Timestamp::UNIX_EPOCH, reason, last_lines: vec!["hi".to_owned()] };
+    platform.sees(ObservedApp {
+        failure: Some(Arc::new(failure)),
+        gave_up: Some(revision),
+        ..ObservedApp::default()
+    });
+    let app = platform.get("/apps/iris", &ada).await;
+    assert_eq!(app.text("status"), "failed");
+    assert!(
+        app.text("reason")
+            .starts_with("the app did not listen on port 20001 within 60 s; it listens on 8501")
+    );
+    let tried = platform.patch("/apps/iris", &ada, json!({"state": "running"})).await.is(StatusCode::OK);
+    assert_eq!(tried.text("phase"), "starting");
+    assert_ne!(platform.wanted().await, revision, "a new revision has a clean record");
+}
+
+#[tokio::test]
+async fn a_new_build_of_an_active_app_updates_it_and_the_one_before_can_be_rolled_back_to() {
+    let (platform, ada, launcher) = Platform::with_iris().await;
+    platform.post("/apps", &ada, json!({"launcher_id": launcher["id"]})).await.is(StatusCode::CREATED);
+    platform.build_succeeds().await;
+    let first = platform.wanted().await;
+    platform.service.revision_ready(first).await.unwrap();
+    platform.sees(with(replica(first, ReplicaStage::Running { address: address() })));
+    let builds = format!("/environments/{}/builds", launcher["environment"]["id"].as_str().unwrap());
+    let build = platform.post(&builds, &ada, json!({})).await.is(StatusCode::CREATED);
+    platform.post(&builds, &ada, json!({})).await.is(StatusCode::CONFLICT);
+    assert_eq!(platform.phase().await, phase("updating", "ready"));
+    platform.build_succeeds().await;
+    assert_eq!(platform.phase().await, phase("updating", "ready"));
+    assert_eq!(platform.get(&format!("/builds/{}", build.text("id")), "").await.text("status"), "succeeded");
+    let list = platform.get(&builds, "").await.is(StatusCode::OK);
+    assert_eq!((list.header("total"), &list.body[0]["id"]), ("2", &build.body["id"]));
+    platform.service.revision_ready(platform.wanted().await).await.unwrap();
+    let back = format!("/apps/iris/revisions/{first}/activate");
+    let rolled = platform.send(platform.request(Method::POST, &back, &ada, None)).await.is(StatusCode::OK);
+    assert_eq!((rolled.body["revision"].as_i64(), rolled.text("phase")), (Some(1), "running".to_owned()));
+    let revisions = platform.get("/apps/iris/revisions", "").await.is(StatusCode::OK);
+    assert_eq!(revisions.body.as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn a_build_can_be_followed_and_cancelled() {
+    let (platform, ada, launcher) = Platform::with_iris().await;
+    let builds = format!("/environments/{}/builds", launcher["environment"]["id"].as_str().unwrap());
+    let build = platform.post(&builds, &ada, json!({})).await.is(StatusCode::CREATED);
+    let path = format!("/builds/{}", build.text("id"));
+    assert_eq!(build.text("step"), "Waiting for its turn");
+    platform.observed.send_modify(|observed| {
+        let mut picture = Observed::clone(observed);
+        let state = BuildState::InProgress { step: "Cloning".to_owned() };
+        picture.builds.insert(build.text("id").parse().unwrap(), state);
+        *observed = Arc::new(picture);
+    });
+    assert_eq!(platform.get(&path, "").await.text("step"), "Cloning");
+    platform.patch(&path, &ada, json!({"status": "succeeded"})).await.is(StatusCode::UNPROCESSABLE_ENTITY);
+    platform.patch(&path, "", json!({"status": "cancelled"})).await.is(StatusCode::UNAUTHORIZED);
+    let cancelled = platform.patch(&path, &ada, json!({"status": "cancelled"})).await.is(StatusCode::OK);
+    assert_eq!(cancelled.text("status"), "cancelled");
+    assert!(platform.service.picture().await.unwrap().builds.is_empty(), "nobody works on it any more");
+    platform.get(&format!("{path}/logs"), "").await.is(StatusCode::UNAUTHORIZED);
+    platform.get(&format!("{path}/logs"), &ada).await.is(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn writes_and_the_engines_picture_wake_those_who_wait_for_changes() {
+    let (platform, ada, launcher) = Platform::with_iris().await;
+    let (mut changes, mut written) = (platform.service.changes(), platform.service.written());
+    platform.post("/apps", &ada, json!({"launcher_id": launcher["id"]})).await.is(StatusCode::CREATED);
+    assert!(changes.changed().await);
+    assert!(written.has_changed().unwrap());
+    written.mark_unchanged();
+    platform.sees(ObservedApp::default());
+    assert!(changes.changed().await);
+    assert!(!written.has_changed().unwrap(), "the lifecycle is not woken by what it paints itself");
+}
+
+#[tokio::test]
+async fn logs_follow_as_events_until_the_server_stops() {
+    let (platform, ada, launcher) = Platform::with_iris().await;
+    platform.post("/apps", &ada, json!({"launcher_id": launcher["id"]})).await.is(StatusCode::CREATED);
+    assert_eq!(platform.get("/apps/iris/logs", &ada).await.is(StatusCode::OK).body, json!({}));
+    let stopping = platform.service.stopping();
+    let follow = platform.get("/apps/iris/logs?follow=true", &ada);
+    let (answer, ()) = tokio::join!(follow, async { stopping.cancel() });
+    assert_eq!(answer.is(StatusCode::OK).header("content-type"), "text/event-stream");
+}
+
+#[tokio::test]
+async fn the_picture_says_who_may_open_what() {
+    let (platform, ada, _) = Platform::with_iris().await;
+    let secret = platform.project(&ada, "Secret", "private").await;
+    platform.launcher(&ada, &secret, "Hidden").await;
+    let picture = platform.service.picture().await.unwrap();
+    let people = |name: &str| {
+        let address = picture.addresses.iter().find(|address| address.app.as_str() == name).unwrap();
+        assert!(!address.on);
+        address.people.as_ref().map(|people| people.len())
+    };
+    assert_eq!((people("iris"), people("hidden")), (None, Some(1)));
+}
