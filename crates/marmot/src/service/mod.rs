@@ -181,8 +181,8 @@ fn fresh<Id: From<u128>>() -> Id {
 }
 
 fn fresh_ulid() -> ulid::Ulid {
-    static GENERATOR: Mutex<Option<ulid::Generator>> = Mutex::new(None);
+    static GENERATOR: Mutex<ulid::Generator> = Mutex::new(ulid::Generator::new());
     let mut generator = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     // Only 2^80 ids within one millisecond exhaust it; a random one is as good then.
-    generator.get_or_insert_with(ulid::Generator::new).generate().unwrap_or_else(|_| ulid::Ulid::generate())
+    generator.generate().unwrap_or_else(|_| ulid::Ulid::generate())
 }
