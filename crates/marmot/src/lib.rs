@@ -8,3 +8,6 @@ pub mod lifecycle;
 pub mod model;
 pub mod service;
 pub mod web;
+
+#[cfg(test)]
+mod testing;

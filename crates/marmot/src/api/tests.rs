@@ -6,29 +6,21 @@ mod apps;
 mod bad_input;
 mod projects;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode};
-use marmot_core::{Clock, Moment};
-use marmot_engine::Observed;
-use marmot_engine::logs::Logs;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use crate::db::Db;
-use crate::model::{ResourceClass, Secret};
-use crate::service::{Demands, Identity, Live, NewUser, Options, Service};
+use crate::model::Secret;
+use crate::service::{Identity, Service};
+use crate::testing::Bench;
 
 /// The platform, without an engine: the test says what is observed.
 struct Platform {
     router: Router,
     service: Service,
-    observed: watch::Sender<Arc<Observed>>,
-    dir: TempDir,
+    bench: Bench,
 }
 
 /// An answer of the API.
@@ -40,39 +32,14 @@ struct Answer {
 
 impl Platform {
     async fn new() -> Self {
-        let dir = TempDir::new().unwrap();
-        let db = Db::open(None, dir.path()).await.unwrap();
-        let (observed, receiver) = watch::channel(Arc::new(Observed::default()));
-        let live = Live {
-            observed: receiver,
-            demands: Demands::default(),
-            clock: Clock::new(|| Moment::START),
-            logs: Logs::new(dir.path()),
-        };
-        let options = Options {
-            public_url: "http://localhost:8080".to_owned(),
-            apps_scheme: "http".to_owned(),
-            apps_authority: "localhost:8080".to_owned(),
-            allow_local_repositories: false,
-            containers: true,
-            resource_classes: ResourceClass::standard(),
-        };
-        let service = Service::new(db, live, options);
-        Self { router: super::router(service.clone()), service, observed, dir }
+        let bench = Bench::new().await;
+        Self { router: super::router(bench.service.clone()), service: bench.service.clone(), bench }
     }
 
     /// A person with a password, and the token of a client of that person.
     async fn user(&self, name: &str) -> String {
-        let user = NewUser {
-            username: name.parse().unwrap(),
-            password: Some(Secret::new("correct horse")),
-            is_admin: name == "root",
-            email: None,
-            first_name: None,
-            last_name: None,
-        };
-        let user = self.service.create_user(user).await.unwrap();
-        let (_, text) = self.service.create_token(&Identity::User(user), "test", None).await.unwrap();
+        let who = Identity::User(self.bench.user(name).await);
+        let (_, text) = self.service.create_token(&who, "test", None).await.unwrap();
         text.reveal().to_owned()
     }
 

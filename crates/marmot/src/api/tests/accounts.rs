@@ -24,8 +24,8 @@ async fn a_token_is_shown_once_and_dead_when_revoked() {
     platform.delete(&format!("/user/tokens/{id}"), &ada).await.is(StatusCode::NO_CONTENT);
     let dead = platform.get("/user", &text).await.is(StatusCode::UNAUTHORIZED);
     assert_eq!(dead.header("www-authenticate"), "Bearer");
-    let file = std::fs::read(platform.dir.path().join("marmot.db")).unwrap();
-    let wal = std::fs::read(platform.dir.path().join("marmot.db-wal")).unwrap_or_default();
+    let file = std::fs::read(platform.bench.dir.path().join("marmot.db")).unwrap();
+    let wal = std::fs::read(platform.bench.dir.path().join("marmot.db-wal")).unwrap_or_default();
     for secret in [text.as_bytes(), ada.as_bytes(), b"correct horse"] {
         let stored =
             [&file, &wal].iter().any(|bytes| bytes.windows(secret.len()).any(|window| window == secret));

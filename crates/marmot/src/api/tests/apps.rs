@@ -1,10 +1,12 @@
 //! Builds and apps: from activation to shut down, as the engine's picture changes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use marmot_core::Gate;
 use marmot_core::id::{BuildId, RevisionId};
+use marmot_core::{Gate, Moment};
+use marmot_engine::Observed;
 use marmot_engine::observed::{
     BuildState, Failure, FailureReason, Memory, ObservedApp, ObservedReplica, ReplicaStage, StartStep,
 };
@@ -16,7 +18,7 @@ use crate::service::BuildEnd;
 impl Platform {
     /// Paints the engine's picture of the app `iris`.
     fn sees(&self, app: ObservedApp) {
-        self.observed.send_modify(|observed| {
+        self.bench.observed.send_modify(|observed| {
             let mut picture = Observed::clone(observed);
             picture.apps.insert("iris".parse().unwrap(), app);
             *observed = Arc::new(picture);
@@ -268,7 +270,7 @@ async fn a_build_can_be_followed_and_cancelled() {
     let build = platform.post(&builds, &ada, json!({})).await.is(StatusCode::CREATED);
     let path = format!("/builds/{}", build.text("id"));
     assert_eq!(build.text("step"), "Waiting for its turn");
-    platform.observed.send_modify(|observed| {
+    platform.bench.observed.send_modify(|observed| {
         let mut picture = Observed::clone(observed);
         let state = BuildState::InProgress { step: "Cloning".to_owned() };
         picture.builds.insert(build.text("id").parse().unwrap(), state);

@@ -1,0 +1,57 @@
+//! For tests: the service over a real database file, with an engine whose picture the test paints.
+
+use std::sync::Arc;
+
+use marmot_core::{Clock, Moment};
+use marmot_engine::Observed;
+use marmot_engine::logs::Logs;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::db::Db;
+use crate::model::{ResourceClass, Secret, User};
+use crate::service::{Demands, Live, NewUser, Options, Service};
+
+/// The service, and what a test holds in the place of the engine.
+pub(crate) struct Bench {
+    pub(crate) service: Service,
+    pub(crate) observed: watch::Sender<Arc<Observed>>,
+    /// The data directory.
+    pub(crate) dir: TempDir,
+}
+
+impl Bench {
+    pub(crate) async fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let db = Db::open(None, dir.path()).await.unwrap();
+        let (observed, receiver) = watch::channel(Arc::new(Observed::default()));
+        let live = Live {
+            observed: receiver,
+            demands: Demands::default(),
+            clock: Clock::new(|| Moment::START),
+            logs: Logs::new(dir.path()),
+        };
+        let options = Options {
+            public_url: "http://localhost:8080".to_owned(),
+            apps_scheme: "http".to_owned(),
+            apps_authority: "localhost:8080".to_owned(),
+            allow_local_repositories: false,
+            containers: true,
+            resource_classes: ResourceClass::standard(),
+        };
+        Self { service: Service::new(db, live, options), observed, dir }
+    }
+
+    /// A person whose password is `correct horse`; `root` is an administrator.
+    pub(crate) async fn user(&self, name: &str) -> User {
+        let user = NewUser {
+            username: name.parse().unwrap(),
+            password: Some(Secret::new("correct horse")),
+            is_admin: name == "root",
+            email: None,
+            first_name: None,
+            last_name: None,
+        };
+        self.service.create_user(user).await.unwrap()
+    }
+}
