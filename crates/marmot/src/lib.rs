@@ -6,6 +6,7 @@ pub mod cookie;
 pub mod db;
 pub mod lifecycle;
 pub mod model;
+pub mod server;
 pub mod service;
 pub mod web;
 

@@ -1,0 +1,264 @@
+//! Composes a server: database, service, lifecycle, engine, gateway, API and pages; starts and stops them in order.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use marmot_core::plan::Policy;
+use marmot_core::{Clock, Moment};
+use marmot_engine::build::{BuildContext, operators_environment};
+use marmot_engine::capabilities::Freezing;
+use marmot_engine::{Engine, EngineConfig, Logs, Observed, ShimCommand};
+use marmot_gateway::{Gateway, GatewayConfig, Scheme, Tickets};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{self, Settings};
+use crate::db::Db;
+use crate::db::lock::{self, DataDirLock};
+use crate::lifecycle::{self, Lifecycle};
+use crate::service::{Demands, Live, Service};
+use crate::{api, web};
+
+/// The hidden sub-command that supervises a replica: [`marmot_engine::shim::main`].
+pub const SHIM: &str = "replica-shim";
+
+/// How much longer than an app may take to start a request waits for it, so that the reason of a start that failed
+/// reaches those who wait.
+const BEYOND_START: Duration = Duration::from_secs(10);
+
+/// A server that has started; it serves once it is [run](Server::run).
+#[derive(Debug)]
+pub struct Server {
+    service: Service,
+    engine: Engine,
+    gateway: Gateway,
+    platform: axum::Router,
+    listener: TcpListener,
+    stop: CancellationToken,
+    db: Db,
+    /// Owns what runs beside the gateway.
+    tasks: TaskTracker,
+    /// Stops what runs beside the gateway, once the gateway is done.
+    stop_tasks: CancellationToken,
+    _lock: DataDirLock,
+}
+
+impl Server {
+    /// Opens the data directory, finds again what an earlier server left running, and gets ready to serve on
+    /// `listener`, until `stop`. `demo`: the link that signs a visitor in, where this is a demo.
+    ///
+    /// # Errors
+    /// In words for the operator: what cannot be used, and why.
+    pub async fn start(
+        settings: &Settings,
+        listener: TcpListener,
+        demo: Option<web::Demo>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let data_dir = settings.data_dir()?;
+        let lock = lock::take(&data_dir)?;
+        let listen = listener.local_addr().context("cannot tell where the server listens")?;
+        let url = settings.database_url.as_ref().map(|url| url.reveal());
+        let db = Db::open(url, &data_dir).await?;
+        let clock = clock();
+
+        // The service looks at what the engine sees; the engine starts when the service can say what should run.
+        let (observed, seen) = watch::channel(Arc::new(Observed::default()));
+        let live = Live {
+            observed: seen,
+            demands: Demands::default(),
+            clock: clock.clone(),
+            logs: Logs::new(data_dir.clone()),
+        };
+        let service = Service::new(db.clone(), live, settings.options(listen));
+        let tickets = Arc::new(Tickets::new(signing_key(&data_dir)?));
+
+        let engine_config = engine_config(settings, &data_dir)?;
+        let lifecycle = Lifecycle::new(service.clone(), policy(settings), clock.clone())
+            .await
+            .context("cannot read the database")?;
+        let engine = Engine::start(engine_config, lifecycle.wanted(), clock.clone()).await?;
+        let capabilities = engine.capabilities();
+        capabilities.sentences.iter().for_each(|sentence| tracing::info!("{sentence}"));
+        if capabilities.freezing == Freezing::Signals {
+            tracing::warn!(
+                "apps are put to sleep by signals, which they can notice: a control group of version 2 would do it unseen"
+            );
+        }
+
+        let nudge = engine.nudge();
+        let gateway = Gateway::new(
+            gateway_config(settings, listen),
+            lifecycle.routes(),
+            clock,
+            move |app| nudge.app(app),
+            Arc::clone(&tickets),
+        );
+        let pages = web::router(service.clone(), web::Options { demo, stop: stop.clone() });
+        let platform =
+            api::router(service.clone()).merge(pages).layer(axum::middleware::map_request(tell_peer));
+
+        let (tasks, stop_tasks) = (TaskTracker::new(), CancellationToken::new());
+        tasks.spawn(lifecycle.run(engine.observed(), stop_tasks.clone()));
+        tasks.spawn(lifecycle::keep_record(service.clone(), engine.take_events()));
+        tasks.spawn(relay(engine.observed(), observed, stop_tasks.clone()));
+        Ok(Self { service, engine, gateway, platform, listener, stop, db, tasks, stop_tasks, _lock: lock })
+    }
+
+    /// What the product can do, for those who compose more around it.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Serves until it is to stop: then it accepts nothing new, finishes what is in flight, and winds down.
+    ///
+    /// # Errors
+    /// When the gateway fails.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let served = self.gateway.serve(self.listener, self.platform, self.stop).await;
+        // The engine goes first, so that the last it sees is still written down.
+        self.engine.stop().await;
+        self.stop_tasks.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.db.close().await;
+        served.context("the gateway failed")
+    }
+}
+
+/// Tells handlers where a request comes from, in the way axum's extractors look for it.
+async fn tell_peer(mut request: axum::extract::Request) -> axum::extract::Request {
+    if let Some(peer) = request.extensions().get::<marmot_gateway::Peer>().copied() {
+        request.extensions_mut().insert(axum::extract::ConnectInfo(peer.0));
+    }
+    request
+}
+
+/// Hands on what the engine sees.
+async fn relay(
+    mut from: watch::Receiver<Arc<Observed>>,
+    to: watch::Sender<Arc<Observed>>,
+    stop: CancellationToken,
+) {
+    loop {
+        to.send_replace(Arc::clone(&from.borrow_and_update()));
+        tokio::select! {
+            changed = from.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Tells the time since the server's start.
+fn clock() -> Clock {
+    let start = Instant::now();
+    Clock::new(move || Moment::START + start.elapsed())
+}
+
+fn policy(settings: &Settings) -> Policy {
+    Policy {
+        idle_after: settings.idle_after,
+        stop_after: settings.stop_after,
+        start_timeout: settings.start_timeout,
+        drain_timeout: settings.drain_timeout,
+        ..Policy::default()
+    }
+}
+
+fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineConfig> {
+    let marmot = std::env::current_exe().context("cannot find the program that is running")?;
+    let uv = settings.uv.clone().or_else(|| find("uv")).unwrap_or_else(|| {
+        tracing::warn!(
+            "`uv` is not installed: apps in Python cannot be built (install it, or name it by `uv`)"
+        );
+        PathBuf::from("uv")
+    });
+    let git = find("git").unwrap_or_else(|| {
+        tracing::warn!("`git` is not installed: apps cannot be built from code");
+        PathBuf::from("git")
+    });
+    let mut build = BuildContext::new(uv, git, marmot.clone(), data_dir.join("cache"));
+    build.allow_local_repositories = settings.allow_local_repositories;
+    build.allow_private_networks = settings.allow_private_networks;
+    build.environment = operators_environment(std::env::vars());
+    let shim = ShimCommand { program: marmot, args: vec![SHIM.to_owned()] };
+    Ok(EngineConfig {
+        builds_at_once: settings.builds_at_once.map(|builds| builds as usize),
+        replicas_on_stop: match settings.replicas_on_stop {
+            config::OnStop::Keep => marmot_engine::OnStop::Keep,
+            config::OnStop::Stop => marmot_engine::OnStop::Stop,
+        },
+        memory_budget: settings.memory_budget.map(|bytes| bytes.0),
+        confinement: match settings.confinement {
+            config::Confinement::Auto => marmot_engine::Confinement::Auto,
+            config::Confinement::None => marmot_engine::Confinement::None,
+        },
+        ..EngineConfig::new(data_dir, shim, Arc::new(build))
+    })
+}
+
+fn gateway_config(settings: &Settings, listen: SocketAddr) -> GatewayConfig {
+    let public = settings.public_url(listen);
+    let mut platform_hosts = vec![settings.domain.to_string(), public.host().to_owned()];
+    // Whoever can reach the port by its address, reaches the platform; apps have no such address.
+    match listen.ip() {
+        ip if ip.is_unspecified() => platform_hosts.extend(["127.0.0.1".to_owned(), "[::1]".to_owned()]),
+        IpAddr::V4(ip) => platform_hosts.push(ip.to_string()),
+        IpAddr::V6(ip) => platform_hosts.push(format!("[{ip}]")),
+    }
+    platform_hosts.sort();
+    platform_hosts.dedup();
+    let mut limits = marmot_gateway::Limits { stop_grace: settings.stop_timeout, ..Default::default() };
+    limits.wake_timeout = limits.wake_timeout.max(settings.start_timeout + BEYOND_START);
+    GatewayConfig {
+        platform_hosts,
+        apps_domain: settings.apps_domain().to_string(),
+        platform_url: public.to_string(),
+        scheme: if public.scheme == "https" { Scheme::Https } else { Scheme::Http },
+        limits,
+    }
+}
+
+/// Finds a program on the `PATH`.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+/// The key that signs visitors' tickets, made at the first start. Without it, everybody would have to sign in again
+/// after each restart.
+fn signing_key(data_dir: &Path) -> anyhow::Result<[u8; 32]> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = data_dir.join("signing.key");
+    match std::fs::read(&path) {
+        Ok(key) => key.try_into().map_err(|_| {
+            anyhow::anyhow!(
+                "`{}` is damaged: remove it, and everybody signs in to apps again",
+                path.display()
+            )
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key: [u8; 32] = rand::random();
+            // Written whole under another name first: a crash in between leaves no half key.
+            let draft = data_dir.join("signing.key.new");
+            let mut options = std::fs::OpenOptions::new();
+            let options = options.write(true).create(true).truncate(true).mode(0o600);
+            let written = options.open(&draft).and_then(|mut file| {
+                file.write_all(&key)?;
+                file.sync_all()
+            });
+            written
+                .and_then(|()| std::fs::rename(&draft, &path))
+                .with_context(|| format!("cannot write `{}`", path.display()))?;
+            Ok(key)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+    }
+}
