@@ -71,7 +71,11 @@ pub fn config(data: &Data, confinement: Confinement) -> EngineConfig {
         ShimCommand { program: env!("CARGO_BIN_EXE_marmot-engine-test-shim").into(), args: Vec::new() };
     let none = PathBuf::from("/nonexistent");
     let build = BuildContext::new(none.clone(), none.clone(), none, data.path().join("cache"));
-    EngineConfig { confinement, ..EngineConfig::new(data.path(), shim, Arc::new(build)) }
+    EngineConfig {
+        confinement,
+        stop_grace: Duration::from_secs(1),
+        ..EngineConfig::new(data.path(), shim, Arc::new(build))
+    }
 }
 
 impl Machine {
@@ -351,16 +355,20 @@ impl Drop for Data {
             }
             left = self.processes();
         }
-        let replicas =
-            fs::read_dir(Layout::new(self.path()).replicas(&app())).into_iter().flatten().flatten();
-        for replica in replicas {
-            let Ok(text) = fs::read_to_string(replica.path().join("spec.json")) else { continue };
-            let spec: serde_json::Value = serde_json::from_str(&text).unwrap();
-            let legacy = spec["group"]["legacy"].as_array().into_iter().flatten();
-            for group in legacy.chain([&spec["group"]["unified"]]).filter_map(|group| group.as_str()) {
+        remove_groups(Path::new("/sys/fs/cgroup"), &Layout::new(self.path()).tag(), 4);
+    }
+}
+
+/// Removes the control groups of this name, and those below them.
+fn remove_groups(dir: &Path, name: &str, depth: u32) {
+    let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    for dir in below(dir).filter(|dir| dir.is_dir() && !dir.is_symlink()) {
+        if dir.ends_with(name) {
+            below(&dir).filter(|dir| dir.is_dir()).chain([dir.clone()]).for_each(|group| {
                 let _ = fs::remove_dir(group);
-                let _ = fs::remove_dir(Path::new(group).parent().unwrap());
-            }
+            });
+        } else if depth > 0 {
+            remove_groups(&dir, name, depth - 1);
         }
     }
 }
