@@ -71,8 +71,10 @@ impl TestApp {
                 };
                 let (handler, counter, stopped) = (handler.clone(), Arc::clone(&counter), stopped.clone());
                 tokio::spawn(async move {
-                    let service = hyper::service::service_fn(move |request| {
+                    let stop = stopped.clone();
+                    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
                         counter.fetch_add(1, Ordering::SeqCst);
+                        request.extensions_mut().insert(stop.clone());
                         let answer = handler(request);
                         async move { Ok::<_, Infallible>(answer.await) }
                     });
@@ -122,8 +124,9 @@ pub fn accept_websocket(request: &mut Request<Incoming>) -> Response<AppBody> {
     use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
     use tokio_tungstenite::tungstenite::protocol::{Message, Role};
     let key = derive_accept_key(request.headers()["sec-websocket-key"].as_bytes());
-    let upgrade = hyper::upgrade::on(request);
-    tokio::spawn(async move {
+    let upgrade = hyper::upgrade::on(&mut *request);
+    let killed = request.extensions().get::<CancellationToken>().unwrap().clone();
+    tokio::spawn(killed.run_until_cancelled_owned(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
         while let Some(Ok(message)) = socket.next().await {
@@ -139,7 +142,7 @@ pub fn accept_websocket(request: &mut Request<Incoming>) -> Response<AppBody> {
                 return;
             }
         }
-    });
+    }));
     Response::builder()
         .status(101)
         .header(header::CONNECTION, "Upgrade")
