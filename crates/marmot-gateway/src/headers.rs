@@ -8,11 +8,11 @@ use http::{Method, Request, Uri, Version, request};
 use crate::check::tokens;
 use crate::config::Scheme;
 
-/// Cookies that start so (also behind `__Host-` and `__Secure-`) are the platform's and the gateway's own. No app
-/// ever sees one, nor can it set one.
-pub const PRIVATE_COOKIE_PREFIX: &str = "marmot_";
+/// Cookies that are called so, or so and on with an underscore (both also behind `__Host-` and `__Secure-`), are the
+/// platform's and the gateway's own. No app ever sees one, nor can it set one.
+pub const PRIVATE_COOKIE: &str = "marmot";
 /// API tokens that start so are the platform's own. No app ever sees one.
-pub const PRIVATE_TOKEN_PREFIX: &str = "marmot_";
+pub const PRIVATE_TOKEN_PREFIX: &str = "mmt_";
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -143,10 +143,16 @@ pub(crate) fn remove_claims(headers: &mut HeaderMap) {
 /// Whether a cookie of this name is the platform's own.
 pub(crate) fn is_private_cookie(name: &str) -> bool {
     let name = name.trim();
-    let name = name.strip_prefix("__Host-").or_else(|| name.strip_prefix("__Secure-")).unwrap_or(name);
     // Browsers compare these prefixes without regard to case.
-    name.get(..PRIVATE_COOKIE_PREFIX.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(PRIVATE_COOKIE_PREFIX))
+    let without = |prefix: &str| {
+        name.split_at_checked(prefix.len())
+            .filter(|(start, _)| start.eq_ignore_ascii_case(prefix))
+            .map(|(_, rest)| rest)
+    };
+    let name = without("__Host-").or_else(|| without("__Secure-")).unwrap_or(name);
+    name.split_at_checked(PRIVATE_COOKIE.len()).is_some_and(|(start, rest)| {
+        start.eq_ignore_ascii_case(PRIVATE_COOKIE) && (rest.is_empty() || rest.starts_with('_'))
+    })
 }
 
 /// Removes the platform's cookies and tokens; joins what HTTP/2 clients send as several `Cookie` fields.
@@ -241,4 +247,49 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
         HeaderValue::try_from(format!("{:032x}", rand::random::<u128>()))
             .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_the_platforms_cookies_in_every_disguise() {
+        for name in
+            ["marmot", " marmot ", "__Host-marmot", "__host-marmot_ticket", "__Secure-MARMOT", "marmot_x"]
+        {
+            assert!(is_private_cookie(name), "{name}");
+        }
+        for name in ["marmots", "mar", "_marmot", "__Host-", "__Host-marmots", "x_marmot", "", "märmot"] {
+            assert!(!is_private_cookie(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn keeps_of_a_cookie_header_what_is_the_apps() {
+        for (given, kept) in [
+            ("theme=dark", Some("theme=dark")),
+            ("marmot=s3cret", None),
+            ("a=1; marmot=s3cret; b=2", Some("a=1; b=2")),
+            ("a=1;__Host-marmot_ticket=s3cret ;b=x=y", Some("a=1; b=x=y")),
+            ("marmot", None),
+            ("a=marmot", Some("a=marmot")),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::COOKIE, HeaderValue::from_static(given));
+            hide_credentials(&mut headers);
+            assert_eq!(headers.get(header::COOKIE).map(|value| value.to_str().unwrap()), kept, "{given}");
+        }
+    }
+
+    #[test]
+    fn an_app_cannot_set_the_platforms_cookies() {
+        let mut headers = HeaderMap::new();
+        for cookie in ["a=1; Path=/", "marmot=evil; Domain=localhost", "b=2", "marmot_ticket=evil"] {
+            headers.append(header::SET_COOKIE, HeaderValue::from_static(cookie));
+        }
+        rewrite_response(&mut headers);
+        let kept: Vec<_> = headers.get_all(header::SET_COOKIE).iter().collect();
+        assert_eq!(kept, ["a=1; Path=/", "b=2"]);
+    }
 }

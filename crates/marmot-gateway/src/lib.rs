@@ -25,7 +25,7 @@ pub mod server;
 
 pub use access::{Person, Tickets};
 pub use config::{GatewayConfig, Limits, Scheme};
-pub use headers::{PRIVATE_COOKIE_PREFIX, PRIVATE_TOKEN_PREFIX};
+pub use headers::{PRIVATE_COOKIE, PRIVATE_TOKEN_PREFIX};
 pub use routes::Routes;
 pub use server::Gateway;
 pub use service::Peer;
