@@ -14,6 +14,7 @@ use crate::hold::{Session, Slot};
 use crate::lobby::Events;
 use crate::pool::Connection;
 use crate::shared::Shared;
+use crate::wire::Busy;
 
 /// Why a body ended before its end.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -170,6 +171,32 @@ impl Body for AnswerBody {
             Self::Platform(body) => body.size_hint(),
             Self::Events(_) => SizeHint::default(),
         }
+    }
+}
+
+/// An answer, while which its connection is busy.
+pub(crate) struct Watched {
+    pub(crate) body: AnswerBody,
+    pub(crate) _busy: Busy,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -25,7 +25,9 @@ pub(crate) enum Malformed {
     BadTarget,
     #[error("the method is not served here")]
     Method,
-    #[error("Transfer-Encoding must be `chunked`, once, and without a Content-Length")]
+    #[error(
+        "the length of the body must be given once: by one Content-Length, or by `Transfer-Encoding: chunked`"
+    )]
     Framing,
     #[error("the Connection header names a header that is not about the connection")]
     Connection,

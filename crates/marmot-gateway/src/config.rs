@@ -71,6 +71,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long a client's connection may stay open between two requests.
     pub idle_timeout: Duration,
+    /// How long a client may neither send more of a body that it announced, nor take more of an answer.
+    pub stall_timeout: Duration,
     /// Bytes of a request's head. More: 431.
     pub header_bytes: usize,
     /// Bytes of a request's target. More: 414.
@@ -94,6 +96,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             // Above the 60 s for which most clients keep a connection, so that they are the ones who close it.
             idle_timeout: Duration::from_secs(75),
+            stall_timeout: Duration::from_secs(60),
             header_bytes: 64 * 1024,
             uri_bytes: 16 * 1024,
             stop_grace: Duration::from_secs(30),

@@ -16,6 +16,7 @@ mod pool;
 mod service;
 mod shared;
 mod websocket;
+mod wire;
 
 pub mod access;
 pub mod config;

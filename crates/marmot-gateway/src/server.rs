@@ -2,19 +2,17 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use marmot_core::{AppName, Clock};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,20 +20,19 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::access::Tickets;
-use crate::body::BoxError;
+use crate::body::{BoxError, Watched};
 use crate::config::GatewayConfig;
 use crate::hold::Rooms;
 use crate::pool::Pool;
 use crate::routes::Routes;
 use crate::service::handle;
 use crate::shared::Shared;
+use crate::wire::Wire;
 
 /// How long to wait before accepting again when there are no descriptors left: only time brings them back.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// What was cut has this long to notice.
 const CUT: Duration = Duration::from_secs(2);
-/// No method of HTTP/1 starts so; every connection of HTTP/2 does.
-const HTTP2_PREFACE: &[u8; 4] = b"PRI ";
 /// Requests of one HTTP/2 connection at the same time.
 const HTTP2_STREAMS: u32 = 200;
 
@@ -159,16 +156,25 @@ where
     let _ = stream.set_nodelay(true);
     let limits = &shared.config.limits;
     let opened = tokio::select! {
-        opened = tokio::time::timeout(limits.header_timeout, Opened::read(stream)) => opened,
+        opened = tokio::time::timeout(limits.header_timeout, Wire::open(stream, limits)) => opened,
         () = shared.soft_stop.cancelled() => return,
     };
-    let Ok(Ok(opened)) = opened else { return };
-    let is_http2 = opened.start == *HTTP2_PREFACE;
+    let Ok(Ok(wire)) = opened else { return };
+    let (is_http2, line) = (wire.is_http2(), wire.line());
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = handle(Arc::clone(&shared), platform.clone(), peer, request);
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+        let (clear, busy) = line.begin();
+        let clear = clear || is_http2;
+        let line = Arc::clone(&line);
+        let answer = handle(Arc::clone(&shared), platform.clone(), peer, clear, request);
+        async move {
+            let response = answer.await;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                line.switch();
+            }
+            Ok::<_, std::convert::Infallible>(response.map(|body| Watched { body, _busy: busy }))
+        }
     });
-    let io = TokioIo::new(opened);
+    let io = TokioIo::new(wire);
     // Errors are the client's doing: it left, or sent what is no HTTP and has been told.
     if is_http2 {
         let serving = http2::Builder::new(TokioExecutor::new())
@@ -188,8 +194,8 @@ where
         }
     } else {
         let serving = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.header_timeout)
+            // Kept by the wire, which tells a slow head from an idle connection.
+            .header_read_timeout(None)
             .max_header_size(limits.header_bytes)
             .serve_connection(io, service)
             .with_upgrades();
@@ -202,70 +208,5 @@ where
             _ = serving.as_mut() => {}
             () = shared.hard_stop.cancelled() => {}
         }
-    }
-}
-
-/// A connection of which the first bytes have been read, to tell the protocol.
-struct Opened {
-    stream: TcpStream,
-    start: [u8; 4],
-    /// Those of the first bytes that are still to be handed on.
-    left: std::ops::Range<usize>,
-}
-
-impl Opened {
-    async fn read(mut stream: TcpStream) -> io::Result<Self> {
-        let mut start = [0; 4];
-        let mut seen = 0;
-        while seen < start.len() && start[..seen] == HTTP2_PREFACE[..seen] {
-            match stream.read(&mut start[seen..]).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                more => seen += more,
-            }
-        }
-        Ok(Self { stream, start, left: 0..seen })
-    }
-}
-
-impl AsyncRead for Opened {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.left.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let here = self.left.len().min(buffer.remaining());
-        let from = self.left.start;
-        buffer.put_slice(&self.start[from..from + here]);
-        self.left.start += here;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Opened {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

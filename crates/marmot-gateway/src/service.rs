@@ -11,7 +11,7 @@ use tower::{Service, ServiceExt as _};
 
 use crate::answers::{Problem, Reader, reader};
 use crate::body::{AnswerBody, BoxError};
-use crate::check::check;
+use crate::check::{Malformed, check};
 use crate::doorkeeper::{self, Entry};
 use crate::forward::{Failure, Outgoing, forward};
 use crate::headers::{self, Visitor};
@@ -28,11 +28,12 @@ pub(crate) const RESERVED: &str = "/.marmot/";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// Answers one request.
+/// Answers one request. `clear`: its framing can be read in one way only.
 pub(crate) async fn handle<P, B>(
     shared: Arc<Shared>,
     platform: P,
     peer: SocketAddr,
+    clear: bool,
     mut request: Request<Incoming>,
 ) -> Response<AnswerBody>
 where
@@ -41,7 +42,8 @@ where
     B: HttpBody<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let host = match check(&request, &shared.config.limits) {
+    let checked = if clear { check(&request, &shared.config.limits) } else { Err(Malformed::Framing) };
+    let host = match checked {
         // Kept apart from the request, which is rewritten on its way.
         Ok(host) => host.to_owned(),
         Err(malformed) => {
