@@ -329,7 +329,12 @@ impl<'a> Git<'a> {
             "--",
             &self.address.text,
         ]);
-        self.expect(&fetch.args(refs.iter().copied())).await.map(drop)
+        let packs = UnfinishedPacks(git_dir.join("objects/pack"));
+        let said = self.job.ask(&fetch.args(refs.iter().copied()), 64 << 10).await?;
+        if !said.ok() && packs.largest() + 4096 >= self.context.limits.code_bytes {
+            return Err(FetchError::TooLarge(self.context.limits.code_bytes));
+        }
+        if said.ok() { Ok(()) } else { Err(self.failure(&said)) }
     }
 
     /// The branches and tags of the repository.
@@ -372,8 +377,6 @@ impl<'a> Git<'a> {
         let has = |needles: &[&str]| needles.iter().any(|needle| text.contains(needle));
         if has(&["no space left on device"]) {
             FetchError::DiskFull
-        } else if has(&["died of signal 25", "file too large", "file size limit"]) {
-            FetchError::TooLarge(self.context.limits.code_bytes)
         } else if has(&["could not resolve host", "name or service not known"]) {
             FetchError::UnknownHost(repository)
         } else if has(&["returned error: 30"]) {
@@ -406,6 +409,30 @@ impl<'a> Git<'a> {
             repository: self.address.text.clone(),
             revision: revision.to_owned(),
             existing: refs.some(),
+        }
+    }
+}
+
+/// What git writes while it fetches, which goes when it is done: a git that was ended leaves it behind.
+struct UnfinishedPacks(PathBuf);
+
+impl UnfinishedPacks {
+    fn all(&self) -> impl Iterator<Item = std::fs::DirEntry> {
+        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"tmp_"))
+    }
+
+    /// The size of the largest, in bytes.
+    fn largest(&self) -> u64 {
+        self.all().filter_map(|entry| Some(entry.metadata().ok()?.len())).max().unwrap_or(0)
+    }
+}
+
+impl Drop for UnfinishedPacks {
+    fn drop(&mut self) {
+        for entry in self.all() {
+            // One that stays is found again by the next fetch.
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A place to build in: real git repositories, real uv, packages of our own making, and no network.
 
+#![allow(dead_code, reason = "each file of tests uses its part")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -210,6 +212,11 @@ fn python(script: &str, args: &[&str]) {
 fn uv() -> PathBuf {
     if let Some(path) = std::env::var_os("MARMOT_UV") {
         return path.into();
+    }
+    // Where `cargo xtask setup` puts it.
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin/uv");
+    if tools.is_file() {
+        return tools;
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join("uv")).find(|uv| uv.is_file());
