@@ -1,6 +1,5 @@
 //! Fetches one commit of a repository into a bare copy that is kept between builds. Nothing is checked out here.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::contract::BuildContext;
 use super::process::{Interrupted, Job, Program, Said};
+use super::refs::{Missing, Refs, Wanted};
 use super::source::{Address, CheckedSource, Transport, is_public};
 
 /// More than this of branches and tags is not read.
@@ -85,6 +85,12 @@ pub(super) enum FetchError {
     TooLarge(u64),
     #[error("the disk of this server is full")]
     DiskFull,
+    #[error("`{0}` could not be reached: its server does not answer")]
+    Unreachable(String),
+    #[error(
+        "`{0}` could not be trusted: its certificate is not valid here; the operator can add the authority that made it"
+    )]
+    Certificate(String),
     #[error("git could not fetch `{repository}`: {said}")]
     Git { repository: String, said: String },
 }
@@ -341,9 +347,12 @@ impl<'a> Git<'a> {
     async fn refs(&mut self) -> Result<Refs, FetchError> {
         match self.ls_remote().await {
             // GitLab and others answer without `.git` by leading there. Anything else that leads elsewhere is refused.
-            Err(FetchError::Moved(_)) if !self.address.text.ends_with(".git") => {
-                self.address.text = format!("{}.git", self.address.text.trim_end_matches('/'));
-                self.ls_remote().await
+            Err(FetchError::Moved(moved)) if !moved.ends_with(".git") => {
+                self.address.text = format!("{}.git", moved.trim_end_matches('/'));
+                self.ls_remote().await.map_err(|error| match error {
+                    FetchError::Interrupted(interrupted) => interrupted.into(),
+                    _ => FetchError::Moved(moved),
+                })
             }
             other => other,
         }
@@ -396,6 +405,16 @@ impl<'a> Git<'a> {
             "error: 404",
         ]) {
             FetchError::NotFound(repository)
+        } else if has(&[
+            "failed to connect",
+            "couldn't connect",
+            "connection refused",
+            "connection timed out",
+            "no route to host",
+        ]) {
+            FetchError::Unreachable(repository)
+        } else if has(&["certificate"]) {
+            FetchError::Certificate(repository)
         } else {
             let mut lines = said.stderr.lines().map(str::trim).filter(|line| !line.is_empty());
             let telling = lines.clone().find(|line| line.starts_with("error:") || line.starts_with("fatal:"));
@@ -444,124 +463,4 @@ fn config_path(cache_dir: &Path) -> PathBuf {
 /// A path for a command that a shell splits.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
-}
-
-/// What a repository offers.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Refs {
-    head: Option<String>,
-    /// By name, without `refs/heads/` and `refs/tags/`; tags are followed to what they point at.
-    branches: BTreeMap<String, String>,
-    tags: BTreeMap<String, String>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Wanted {
-    /// The tip of a branch, a tag or `HEAD`: this commit.
-    Tip(String),
-    /// A commit that begins so.
-    Commit(String),
-    Unknown(String),
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Missing {
-    Everything,
-    Head,
-    Ambiguous(String),
-}
-
-impl Refs {
-    fn parse(text: &str) -> Self {
-        let mut refs = Self::default();
-        for (object, name) in text.lines().filter_map(|line| line.split_once('\t')) {
-            if !is_hex(object) {
-                continue;
-            }
-            if name == "HEAD" {
-                refs.head = Some(object.to_owned());
-            } else if let Some(branch) = name.strip_prefix("refs/heads/") {
-                refs.branches.insert(branch.to_owned(), object.to_owned());
-            } else if let Some(tag) = name.strip_prefix("refs/tags/") {
-                // `v1^{}` follows `v1` and is the commit behind an annotated tag.
-                refs.tags.insert(tag.trim_end_matches("^{}").to_owned(), object.to_owned());
-            }
-        }
-        refs
-    }
-
-    fn find(&self, revision: Option<&str>) -> Result<Wanted, Missing> {
-        let Some(revision) = revision.filter(|&revision| revision != "HEAD") else {
-            return match &self.head {
-                Some(commit) => Ok(Wanted::Tip(commit.clone())),
-                None if self.branches.is_empty() => Err(Missing::Everything),
-                None => Err(Missing::Head),
-            };
-        };
-        let branch = revision.strip_prefix("refs/heads/").unwrap_or(revision);
-        let tag = revision.strip_prefix("refs/tags/").unwrap_or(revision);
-        if let Some(commit) = self.branches.get(branch).or_else(|| self.tags.get(tag)) {
-            return Ok(Wanted::Tip(commit.clone()));
-        }
-        if !is_hex(revision) || !(4..=64).contains(&revision.len()) {
-            return Ok(Wanted::Unknown(revision.to_owned()));
-        }
-        let prefix = revision.to_ascii_lowercase();
-        let mut tips: Vec<_> = self.branches.values().chain(self.tags.values()).collect();
-        tips.retain(|commit| commit.starts_with(&prefix));
-        tips.dedup();
-        tips.sort();
-        tips.dedup();
-        match tips.as_slice() {
-            [] => Ok(Wanted::Commit(prefix)),
-            [commit] => Ok(Wanted::Tip((*commit).clone())),
-            _ => Err(Missing::Ambiguous(prefix)),
-        }
-    }
-
-    /// A few of the names, for a message.
-    fn some(&self) -> String {
-        const SHOWN: usize = 8;
-        let total = self.branches.len() + self.tags.len();
-        if total == 0 {
-            return String::new();
-        }
-        // The latest tags are the likeliest, and usually the last in order.
-        let names = self.branches.keys().take(SHOWN).chain(self.tags.keys().rev());
-        let names: Vec<_> = names.take(SHOWN).map(|name| format!("`{name}`")).collect();
-        let more =
-            if total > names.len() { format!(" and {} more", total - names.len()) } else { String::new() };
-        format!("; it has {}{more}", names.join(", "))
-    }
-}
-
-fn is_hex(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LISTED: &str = "ref: refs/heads/main\tHEAD\n\
-        aaaa000000000000000000000000000000000000\tHEAD\n\
-        bbbb000000000000000000000000000000000000\trefs/heads/dev/x\n\
-        aaaa000000000000000000000000000000000000\trefs/heads/main\n\
-        cccc000000000000000000000000000000000000\trefs/tags/v1\n\
-        cccd000000000000000000000000000000000000\trefs/tags/v1^{}\n";
-
-    #[test]
-    fn revisions_are_branches_then_tags_then_commits() {
-        let refs = Refs::parse(LISTED);
-        let tip = |digits: &str| Ok(Wanted::Tip(format!("{digits}{}", "0".repeat(36))));
-        assert_eq!(refs.find(None), tip("aaaa"));
-        assert_eq!(refs.find(Some("dev/x")), tip("bbbb"));
-        assert_eq!(refs.find(Some("refs/heads/main")), tip("aaaa"));
-        assert_eq!(refs.find(Some("v1")), tip("cccd"));
-        assert_eq!(refs.find(Some("BBBB00")), tip("bbbb"));
-        assert_eq!(refs.find(Some("abcdef1")), Ok(Wanted::Commit("abcdef1".into())));
-        assert_eq!(refs.find(Some("nope")), Ok(Wanted::Unknown("nope".into())));
-        assert_eq!(refs.some(), "; it has `dev/x`, `main`, `v1`");
-        assert_eq!(Refs::parse("").find(None), Err(Missing::Everything));
-    }
 }

@@ -13,6 +13,7 @@ mod network;
 pub mod plan;
 mod process;
 mod python;
+mod refs;
 mod run;
 pub mod source;
 mod start;
