@@ -23,6 +23,7 @@ use marmot_engine::logs::Logs;
 use marmot_engine::observed::{
     BuildState, Failure, FailureReason, Memory, ObservedApp, ObservedReplica, ReplicaStage, StartStep,
 };
+use marmot_gateway::Tickets;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -50,9 +51,14 @@ async fn main() -> anyhow::Result<()> {
     let _using: Vec<_> = (0..4).map(|_| demands.of(&sessions).session()).collect();
 
     let demo = web::Demo { code: Secret::new("letmein"), username: "ada".parse()? };
-    let router = web::router(service, web::Options { demo: Some(demo), stop: CancellationToken::new() });
+    let options = web::Options {
+        demo: Some(demo),
+        tickets: Arc::new(Tickets::new([0; 32])),
+        stop: CancellationToken::new(),
+    };
+    let router = web::router(service, options);
     println!("http://localhost:{port}/demo/letmein");
-    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    axum::serve(listener, router).await?;
     Ok(())
 }
 

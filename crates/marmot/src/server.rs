@@ -100,7 +100,7 @@ impl Server {
             move |app| nudge.app(app),
             Arc::clone(&tickets),
         );
-        let pages = web::router(service.clone(), web::Options { demo, stop: stop.clone() });
+        let pages = web::router(service.clone(), web::Options { demo, tickets, stop: stop.clone() });
         let platform =
             api::router(service.clone()).merge(pages).layer(axum::middleware::map_request(tell_peer));
 

@@ -1,16 +1,19 @@
-//! Ways to an app from the platform: the share link.
+//! Ways to an app from the platform: the share link, and signing in for an app that is not for everyone.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use marmot_core::AppName;
+use marmot_core::phase::Phase;
+use marmot_gateway::Person;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Web;
 use super::launchers::{LauncherPath, find_launcher};
 use super::pages::{Link, MessagePage};
 use super::present::{Presenter, can_open};
 use super::respond::{Failed, Html};
-use super::session::Visitor;
-use marmot_core::phase::Phase;
+use super::session::{Visitor, Wish};
 
 /// Goes to an address that may be on another host.
 pub(super) fn found(address: &str) -> Response {
@@ -49,4 +52,21 @@ pub(super) async fn share_link(
     let page = MessagePage { frame: visitor.frame(), phase: Some(phase), title, text, links };
     let status = if view.phase == Phase::Failed { StatusCode::BAD_GATEWAY } else { StatusCode::NOT_FOUND };
     Ok((status, Html(page)).into_response())
+}
+
+/// Where an app's own host sends a browser that has not signed in there: back it goes, with a code that says who it is.
+pub(super) async fn enter(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(app): Path<String>,
+    Query(wish): Query<Wish>,
+) -> Result<Response, Failed> {
+    let app: AppName = app.parse().map_err(|_| Failed::NoSuchPage)?;
+    let user = visitor.who.signed_in()?;
+    web.service.app(&visitor.who, &app).await?;
+    let person = Person { id: user.id, username: user.username.to_string() };
+    let code = web.tickets.issue_code(&app, &person);
+    // Handed on as it came: the app's host checks where it leads, and that this browser began there.
+    let next = utf8_percent_encode(&wish.next, NON_ALPHANUMERIC);
+    Ok(found(&format!("{}/.marmot/enter?code={code}&next={next}", web.service.options().app_url(&app))))
 }

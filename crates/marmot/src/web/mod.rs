@@ -33,6 +33,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use marmot_core::name::Namespace;
+use marmot_gateway::Tickets;
 use tokio_util::sync::CancellationToken;
 
 use crate::cookie::SessionCookie;
@@ -45,6 +46,8 @@ use guard::Rules;
 pub struct Options {
     /// Lets whoever has its code in, without a password.
     pub demo: Option<Demo>,
+    /// Carry a sign-in over to the hosts of private apps. The same that the gateway has.
+    pub tickets: Arc<Tickets>,
     /// Ends the event streams, which otherwise last as long as somebody looks.
     pub stop: CancellationToken,
 }
@@ -65,13 +68,14 @@ struct Web {
     rules: Arc<Rules>,
     cookie: SessionCookie,
     demo: Option<Arc<Demo>>,
+    tickets: Arc<Tickets>,
     stop: CancellationToken,
 }
 
 /// The pages of the platform, for requests to its own host.
 ///
-/// Signing in counts wrong passwords by the client's address: hand it in as
-/// [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo), as a layer or an extension of the request.
+/// Signing in counts wrong passwords by the client's address, which the gateway puts among a request's extensions as
+/// [`Peer`](marmot_gateway::Peer).
 pub fn router(service: Service, options: Options) -> Router {
     let given = service.options();
     let origin = url::Url::parse(&given.public_url)
@@ -82,6 +86,7 @@ pub fn router(service: Service, options: Options) -> Router {
         rules: Arc::new(Rules::new(origin, &apps)),
         cookie: SessionCookie::at(&given.public_url),
         demo: options.demo.map(Arc::new),
+        tickets: options.tickets,
         stop: options.stop,
         service,
     };
@@ -113,6 +118,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/demo/{code}", get(session::demo))
         .route("/projects/new", get(projects::new).post(projects::create))
         .nest("/p/{namespace}/{slug}", project)
+        .route("/access/{app}", get(access::enter))
         .route("/settings", get(settings::show))
         .route("/settings/tokens", post(settings::create_token))
         .route("/settings/tokens/{token}/revoke", post(settings::revoke_token))

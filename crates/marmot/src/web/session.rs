@@ -1,11 +1,10 @@
 //! Who is looking: the session behind a request, signing in and out.
 
-use std::net::SocketAddr;
-
-use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use marmot_gateway::Peer;
 use serde::Deserialize;
 
 use super::forms::Typed;
@@ -85,17 +84,17 @@ impl Web {
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Wish {
     #[serde(default)]
-    next: String,
+    pub(super) next: String,
 }
 
 /// The address of the client, if the server knows it.
-pub(super) struct Peer(String);
+pub(super) struct Address(String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Peer {
+impl<S: Send + Sync> FromRequestParts<S> for Address {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let peer = parts.extensions.get::<Peer>();
         Ok(Self(peer.map_or_else(|| "unknown".to_owned(), |peer| peer.0.ip().to_string())))
     }
 }
@@ -112,7 +111,7 @@ pub(super) async fn ask(visitor: Visitor, Query(wish): Query<Wish>) -> Response 
 pub(super) async fn sign_in(
     State(web): State<Web>,
     visitor: Visitor,
-    Peer(address): Peer,
+    Address(address): Address,
     typed: Typed,
 ) -> Result<Response, Failed> {
     let next = next::path_of_ours(typed.get("next"));
