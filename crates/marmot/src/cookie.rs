@@ -22,7 +22,7 @@ impl SessionCookie {
     pub fn name(self) -> &'static str {
         // Browsers take `__Host-` only with `Secure`, from this very host, for all its paths: an app on a sub-domain
         // cannot put one there.
-        if self.secure { "__Host-marmot_session" } else { "marmot_session" }
+        if self.secure { "__Host-marmot" } else { "marmot" }
     }
 
     /// The session that a request carries. None when two cookies have the name: one of them was put there by
@@ -72,33 +72,24 @@ mod tests {
     fn a_session_travels_in_one_cookie_of_this_very_host() {
         let cookie = SessionCookie::at("https://marmot.example.org");
         let set = cookie.set(&Secret::new("abc"), Duration::from_secs(60)).unwrap();
-        assert_eq!(set, "__Host-marmot_session=abc; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure");
-        assert_eq!(
-            read("https://marmot.example.org", &["a=b; __Host-marmot_session=abc"]).as_deref(),
-            Some("abc")
-        );
-        assert_eq!(read("http://localhost:8080", &["a=b", "marmot_session=abc"]).as_deref(), Some("abc"));
+        assert_eq!(set, "__Host-marmot=abc; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure");
+        assert_eq!(read("https://marmot.example.org", &["a=b; __Host-marmot=abc"]).as_deref(), Some("abc"));
+        assert_eq!(read("http://localhost:8080", &["a=b", "marmot=abc"]).as_deref(), Some("abc"));
     }
 
     #[test]
     fn no_app_is_ever_sent_the_session() {
         for address in ["https://marmot.example.org", "http://localhost:8080"] {
             let name = SessionCookie::at(address).name();
-            assert!(name.trim_start_matches("__Host-").starts_with(marmot_gateway::PRIVATE_COOKIE_PREFIX));
+            assert!(name.trim_start_matches("__Host-").starts_with(marmot_gateway::PRIVATE_COOKIE));
         }
     }
 
     #[test]
     fn cookies_that_somebody_else_put_there_are_ignored() {
-        assert_eq!(
-            read("https://marmot.example.org", &["__Host-marmot_session=abc; __Host-marmot_session=evil"]),
-            None
-        );
-        assert_eq!(read("https://marmot.example.org", &["marmot_session=evil"]), None);
-        assert_eq!(
-            read("https://marmot.example.org", &["__host-marmot_session=evil; x__Host-marmot_session=evil"]),
-            None
-        );
-        assert_eq!(read("http://localhost:8080", &["marmot_session=", "other"]), None);
+        assert_eq!(read("https://marmot.example.org", &["__Host-marmot=abc; __Host-marmot=evil"]), None);
+        assert_eq!(read("https://marmot.example.org", &["marmot=evil"]), None);
+        assert_eq!(read("https://marmot.example.org", &["__host-marmot=evil; x__Host-marmot=evil"]), None);
+        assert_eq!(read("http://localhost:8080", &["marmot=", "other"]), None);
     }
 }
