@@ -164,10 +164,6 @@ settings! {
     allow_private_networks: bool = "false", "BOOL";
     /// The `uv` program, which installs Python packages. By default the one on the `PATH`.
     uv: Option<PathBuf> = "", "FILE";
-    /// Whether code and packages may be fetched from addresses of this machine and its own network.
-    allow_private_networks: bool = "false", "BOOL";
-    /// The `uv` program, which installs Python packages. By default the one on the `PATH`.
-    uv: Option<PathBuf> = "", "FILE";
     /// Whether apps are shut off from the machine and each other: `auto` does what the machine allows.
     confinement: Confinement = "auto", "auto|none";
     /// The socket of a Docker-compatible engine that runs container images, like `/run/podman/podman.sock`.

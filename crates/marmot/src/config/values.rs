@@ -160,14 +160,6 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The host, without the port.
-    pub fn host(&self) -> &str {
-        match self.port() {
-            Some(_) => self.authority.rsplit_once(':').map_or(self.authority.as_str(), |(host, _)| host),
-            None => &self.authority,
-        }
-    }
-
     /// The host alone.
     pub fn host(&self) -> &str {
         match self.port() {
