@@ -88,6 +88,28 @@ async fn unchanged_manifests_reuse_the_installed_packages_and_changed_ones_do_no
 }
 
 #[tokio::test]
+async fn packages_are_compiled_once_for_all_environments_that_have_them() {
+    use std::os::unix::fs::MetadataExt as _;
+    let place = Place::new();
+    place.wheel("hello", "1.0", HELLO);
+    let files = [("Procfile", "web: hello $PORT"), ("requirements.txt", "hello")];
+    let (one, other) = (place.repository("one", &files), place.repository("other", &files));
+    let compiled = |built: &Built| {
+        let library = built.run_file().path_prepend[0].join("../lib");
+        let site = fs::read_dir(library).unwrap().next().unwrap().unwrap().path().join("site-packages");
+        let mut files = fs::read_dir(site.join("__pycache__")).unwrap().map(|file| file.unwrap());
+        files
+            .find(|file| file.file_name().to_string_lossy().starts_with("hello."))
+            .unwrap()
+            .metadata()
+            .unwrap()
+    };
+    let (one, other) = (place.build(&one).await, place.build(&other).await);
+    assert_eq!(compiled(&one).ino(), compiled(&other).ino());
+    assert_eq!(start(&other), "hello");
+}
+
+#[tokio::test]
 async fn environments_are_not_shared_between_repositories() {
     let place = Place::new();
     place.wheel("hello", "1.0", HELLO);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use super::bytecode;
 use super::contract::BuildContext;
 use super::plan::{Kind, Manifest};
 use super::process::{Interrupted, Job, Said};
@@ -190,7 +191,7 @@ async fn make(
         return Ok(());
     }
     let requirements = requirements_file(order, venv)?;
-    let ready_made = !order.manifest.local;
+    let mut ready_made = !order.manifest.local;
     let mut said = None;
     if ready_made {
         said =
@@ -200,13 +201,15 @@ async fn make(
         if ready_made {
             job.log.say("Some packages have no ready-made form for this Python, and are built.");
         }
+        ready_made = false;
         std::fs::create_dir_all(&own)?;
         said = Some(install_packages(context, job, order, venv, requirements.as_deref(), None).await?);
     }
     if let Some(said) = said {
         expect(said, order.manifest)?;
     }
-    compile(job, venv).await
+    let compiled = if ready_made { context.cache_dir.join("bytecode") } else { own.join("bytecode") };
+    Ok(bytecode::compile(job, &compiled, python, venv).await?)
 }
 
 /// Whether an installation failed for want of ready-made packages.
@@ -277,16 +280,6 @@ async fn install_packages(
         program = program.arg("--no-build");
     }
     Ok(job.run(&program).await?)
-}
-
-/// Compiles the packages, so that no start of the app has to: their environment cannot be written to then.
-async fn compile(job: &Job, venv: &Path) -> Result<(), InstallError> {
-    // `-S`: a package may bring files that are run whenever Python starts, but not with this.
-    let program = super::process::Program::new(venv.join("bin/python"));
-    let program = program.args(["-I", "-S", "-m", "compileall", "-q", "-q", "-j", "0"]).arg(venv.join("lib"));
-    // Packages bring templates and tests for other Pythons that cannot be compiled. Nobody misses them.
-    job.ask(&program, 4096).await?;
-    Ok(())
 }
 
 /// Installs the project itself, beside the environment that it shares with other commits.

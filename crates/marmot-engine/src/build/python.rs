@@ -27,6 +27,8 @@ pub(super) struct Python {
     pub(super) version: String,
     /// Where its library is.
     pub(super) prefix: PathBuf,
+    /// What compiled files have in their names, as in `cpython-311`.
+    pub(super) cache_tag: String,
 }
 
 /// Finds the Python that fits `wish` best. What is pinned is a wish, since it often only says what its author had;
@@ -92,13 +94,17 @@ fn program(context: &BuildContext, job: &Job) -> Program {
 }
 
 async fn inspect(job: &Job, path: &Path) -> Result<Python, NoPython> {
-    let question = "import sys; print('.'.join(map(str, sys.version_info[:3]))); print(sys.base_prefix)";
+    let question = "import sys; print('.'.join(map(str, sys.version_info[:3]))); print(sys.base_prefix); \
+                    print(sys.implementation.cache_tag)";
     let said = job.ask(&Program::new(path).args(["-I", "-S", "-c", question]), 4096).await?;
     let mut lines = said.stdout.lines();
-    match (said.ok(), lines.next(), lines.next()) {
-        (true, Some(version), Some(prefix)) => {
-            Ok(Python { path: path.to_owned(), version: version.to_owned(), prefix: prefix.into() })
-        }
+    match (said.ok(), lines.next(), lines.next(), lines.next()) {
+        (true, Some(version), Some(prefix), Some(tag)) => Ok(Python {
+            path: path.to_owned(),
+            version: version.to_owned(),
+            prefix: prefix.into(),
+            cache_tag: tag.to_owned(),
+        }),
         _ => Err(NoPython::Broken(path.to_owned())),
     }
 }
