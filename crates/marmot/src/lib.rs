@@ -1,9 +1,11 @@
 //! Marmot: the platform. What touches the world is here: configuration, database, API, pages, command line.
 
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod cookie;
 pub mod db;
+pub mod demo;
 pub mod lifecycle;
 pub mod model;
 pub mod server;

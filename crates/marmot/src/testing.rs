@@ -22,6 +22,14 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn new() -> Self {
+        Self::make(false).await
+    }
+
+    pub(crate) async fn with_local_repositories() -> Self {
+        Self::make(true).await
+    }
+
+    async fn make(allow_local_repositories: bool) -> Self {
         let dir = TempDir::new().unwrap();
         let db = Db::open(None, dir.path()).await.unwrap();
         let (observed, receiver) = watch::channel(Arc::new(Observed::default()));
@@ -35,7 +43,7 @@ impl Bench {
             public_url: "http://localhost:8080".to_owned(),
             apps_scheme: "http".to_owned(),
             apps_authority: "localhost:8080".to_owned(),
-            allow_local_repositories: false,
+            allow_local_repositories,
             containers: true,
             resource_classes: ResourceClass::standard(),
         };

@@ -28,6 +28,11 @@ impl Flags {
         Ok((Settings::resolve(&sources)?, sources))
     }
 
+    /// No flags, and maybe a file.
+    pub fn with_config(config: Option<PathBuf>) -> Self {
+        Self { given: Vec::new(), config }
+    }
+
     /// With one more setting, as if it had been given as a flag; what was really given wins.
     pub fn or(mut self, name: &str, value: impl Into<String>) -> Self {
         if !self.given.iter().any(|(given, _)| given == name) {

@@ -1,0 +1,137 @@
+//! The command line: `marmot serve`, `demo` and `admin` for operators, the others are a client of the REST API.
+
+mod admin;
+mod client;
+mod commands;
+mod output;
+mod render;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Flags;
+use output::Output;
+
+/// Hosts the web apps of research projects: ready on demand, free while asleep.
+#[derive(Debug, Parser)]
+#[command(name = "marmot", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Print JSON, as the API gives it.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve API, pages and apps on one port.
+    Serve(Flags),
+    /// Serve the example apps from a throw-away data directory, signed in.
+    Demo(Demo),
+    /// Manage people on the data directory; also while a server runs on it.
+    Admin(admin::Admin),
+    /// Remember a server and a token for the commands below.
+    Login(client::Login),
+    /// Manage projects.
+    #[command(subcommand)]
+    Project(commands::Project),
+    /// Manage launchers: recipes for apps.
+    #[command(subcommand)]
+    Launcher(commands::Launcher),
+    /// Build apps from code.
+    #[command(subcommand)]
+    Build(commands::Build),
+    /// Run apps.
+    #[command(subcommand)]
+    App(commands::App),
+}
+
+/// How the demo is served.
+#[derive(Debug, Clone, Args)]
+pub struct Demo {
+    /// The directory of the example apps.
+    #[arg(long, value_name = "DIR", default_value = "examples")]
+    pub examples: PathBuf,
+    /// Settings of the server.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// What is asked of the part of this program that serves.
+#[derive(Debug, Clone)]
+pub enum Serving {
+    /// Serve.
+    Serve(Flags),
+    /// Serve the demo.
+    Demo(Demo),
+}
+
+/// Something that went wrong, with what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Hinted {
+    /// What went wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl Hinted {
+    /// Says what went wrong and what to do about it.
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into() }
+    }
+}
+
+/// Runs the command that the arguments name. `serve` does what serves, and returns when it has stopped.
+pub fn main(
+    arguments: impl IntoIterator<Item = OsString>,
+    serve: impl FnOnce(Serving) -> anyhow::Result<()>,
+) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(refusal) => {
+            // Nothing can be done about a terminal that is gone.
+            let _ = refusal.print();
+            return ExitCode::from(u8::try_from(refusal.exit_code()).unwrap_or(2));
+        }
+    };
+    let output = Output { json: cli.json };
+    let done = match cli.command {
+        Command::Serve(flags) => serve(Serving::Serve(flags)),
+        Command::Demo(demo) => serve(Serving::Demo(demo)),
+        Command::Admin(admin) => wait(admin.run(output)),
+        Command::Login(login) => wait(login.run()),
+        Command::Project(project) => wait(project.run(output)),
+        Command::Launcher(launcher) => wait(launcher.run(output)),
+        Command::Build(build) => wait(build.run(output)),
+        Command::App(app) => wait(app.run(output)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint!("{}", explain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wait(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// An error as people read it: what, because of what, and what to do.
+pub fn explain(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}\n");
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("  caused by: {cause}\n"));
+    }
+    if let Some(hint) = error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()) {
+        text.push_str(&format!("hint: {}\n", hint.hint));
+    }
+    text
+}
