@@ -8,9 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::hold::{Session, Slot};
+use crate::hold::{Dismissal, Session, Slot};
 use crate::lobby::Events;
 use crate::pool::Connection;
 use crate::shared::Shared;
@@ -97,18 +96,18 @@ pub(crate) enum Held {
     Done,
 }
 
-/// An event stream. It has no end of its own to wait for when the gateway stops.
+/// An event stream. It has no end of its own to wait for when the gateway stops, or the visitor loses access.
 pub(crate) struct OpenStream {
     session: Session,
     /// Closed with the stream.
     _connection: Connection,
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    dismissed: Pin<Box<dyn Future<Output = Dismissal> + Send>>,
 }
 
 impl OpenStream {
     pub(crate) fn new(session: Session, connection: Connection) -> Self {
-        let stop = Box::pin(session.shared.soft_stop.clone().cancelled_owned());
-        Self { session, _connection: connection, stop }
+        let dismissed = Box::pin(session.dismissed());
+        Self { session, _connection: connection, dismissed }
     }
 }
 
@@ -210,10 +209,10 @@ impl Body for AppBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         if let Held::Session(stream) = &mut this.held
-            && stream.stop.as_mut().poll(cx).is_ready()
+            && stream.dismissed.as_mut().poll(cx).is_ready()
         {
             this.held = Held::Done;
-            return Poll::Ready(Some(Err("the gateway is stopping".into())));
+            return Poll::Ready(Some(Err("the event stream is cut".into())));
         }
         let frame = std::task::ready!(Pin::new(&mut this.incoming).poll_frame(cx));
         match &frame {

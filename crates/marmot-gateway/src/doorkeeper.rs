@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::access::{new_state, safe_next};
+use crate::access::{Person, new_state, safe_next};
 use crate::answers::{Problem, Reader, redirect};
 use crate::body::AnswerBody;
 use crate::config::Scheme;
@@ -28,8 +28,8 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 
 /// Whether a request may go on.
 pub(crate) enum Entry {
-    /// It may; the name of who sent it, where the app is not for everyone.
-    Welcome { username: Option<String> },
+    /// It may; who sent it, where the app is not for everyone.
+    Welcome(Option<Person>),
     /// It may not: this is its answer.
     Answer(Box<Response<AnswerBody>>),
 }
@@ -48,14 +48,14 @@ pub(crate) fn enter<B>(
     request: &Request<B>,
     reader: Reader,
 ) -> Entry {
-    let Access::People(people) = &route.access else { return Entry::Welcome { username: None } };
+    let Access::People(people) = &route.access else { return Entry::Welcome(None) };
     if request.uri().path() == ENTER {
         return take_code(shared, route, request, reader).into();
     }
     let ticket = cookie(request.headers(), ticket_cookie(shared.config.scheme));
     match ticket.and_then(|ticket| shared.tickets.check_ticket(&route.app, ticket).ok()) {
         Some(person) if people.contains(&person.id) && is_same_origin(shared, host, request) => {
-            Entry::Welcome { username: Some(person.username) }
+            Entry::Welcome(Some(person))
         }
         Some(_) => forbidden(reader).into(),
         None => match reader {

@@ -7,10 +7,11 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, 
 use http_body::Body as _;
 use hyper::body::Incoming;
 use marmot_core::Moment;
+use marmot_core::id::UserId;
 
 use crate::body::{AnswerBody, AppBody, ClientBodyError, Held, OpenStream, RequestBody};
 use crate::headers::rewrite_response;
-use crate::hold::{Refusal, Slot, hold};
+use crate::hold::{Refusal, Session, Slot, hold};
 use crate::pool::{Connection, connect};
 use crate::shared::Shared;
 use crate::websocket;
@@ -39,6 +40,8 @@ pub(crate) struct Outgoing {
     pub(crate) body: Incoming,
     /// The client's side of a connection that it asks to turn into a WebSocket.
     pub(crate) upgrade: Option<hyper::upgrade::OnUpgrade>,
+    /// Who asks, where the app is not for everyone.
+    pub(crate) visitor: Option<UserId>,
 }
 
 /// Sends a request to the replica that `slot` was given for, or to another one if that one cannot take it.
@@ -47,7 +50,7 @@ pub(crate) async fn forward(
     outgoing: Outgoing,
     mut slot: Slot,
 ) -> Result<Response<AnswerBody>, Failure> {
-    let Outgoing { parts, body, upgrade } = outgoing;
+    let Outgoing { parts, body, upgrade, visitor } = outgoing;
     let empty = body.is_end_stream();
     // Kept for a second try, where one is allowed.
     let mut spare = (empty && is_safe(&parts.method) && upgrade.is_none()).then(|| copy(&parts));
@@ -83,7 +86,7 @@ pub(crate) async fn forward(
             _ => return Err(Failure::Broken(Some(error.into_error()))),
         };
     };
-    answer(shared, response, slot, connection, upgrade)
+    answer(shared, response, slot, connection, upgrade, visitor)
 }
 
 fn is_safe(method: &Method) -> bool {
@@ -142,10 +145,11 @@ fn answer(
     slot: Slot,
     connection: Connection,
     upgrade: Option<hyper::upgrade::OnUpgrade>,
+    visitor: Option<UserId>,
 ) -> Result<Response<AnswerBody>, Failure> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client) = upgrade else { return Err(Failure::Nonsense) };
-        return switch(shared, response, slot, client);
+        return switch(shared, response, slot.into_session(visitor), client);
     }
     let (mut parts, incoming) = response.into_parts();
     if parts.headers.contains_key(header::TRANSFER_ENCODING) {
@@ -161,7 +165,7 @@ fn answer(
         .and_then(|value| value.as_bytes().get(..17))
         .is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"));
     let held = if is_events && !incoming.is_end_stream() {
-        Held::Session(OpenStream::new(slot.into_session(), connection))
+        Held::Session(OpenStream::new(slot.into_session(visitor), connection))
     } else {
         Held::Request(slot, connection)
     };
@@ -172,7 +176,7 @@ fn answer(
 fn switch(
     shared: &Arc<Shared>,
     mut response: Response<Incoming>,
-    slot: Slot,
+    session: Session,
     client: hyper::upgrade::OnUpgrade,
 ) -> Result<Response<AnswerBody>, Failure> {
     let is_websocket = response
@@ -183,7 +187,7 @@ fn switch(
         return Err(Failure::Nonsense);
     }
     let app = hyper::upgrade::on(&mut response);
-    shared.tracker.spawn(websocket::relay(client, app, slot.into_session()));
+    shared.tracker.spawn(websocket::relay(client, app, session));
     let (mut parts, _) = response.into_parts();
     rewrite_response(&mut parts.headers);
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use marmot_core::demand::Counted;
 use marmot_core::gate::{GateState, Pass};
-use marmot_core::id::ReplicaId;
+use marmot_core::id::{ReplicaId, UserId};
 use marmot_core::{AppName, Moment};
 use tokio::sync::{Notify, oneshot};
 
@@ -40,14 +40,15 @@ impl Slot {
         self.route.demand.touch(now);
     }
 
-    /// Counts as an open session from now on, and no longer as a request: the replica may fall asleep.
-    pub(crate) fn into_session(mut self) -> Session {
+    /// Counts as an open session of this visitor from now on, and no longer as a request: the replica may fall asleep.
+    pub(crate) fn into_session(mut self, visitor: Option<UserId>) -> Session {
         let session = self.route.demand.session();
         self.leave();
         Session {
             backend: self.backend.clone(),
             route: Arc::clone(&self.route),
             shared: Arc::clone(&self.shared),
+            visitor,
             _counted: session,
         }
     }
@@ -77,6 +78,7 @@ pub(crate) struct Session {
     pub(crate) backend: Backend,
     pub(crate) route: Arc<Route>,
     pub(crate) shared: Arc<Shared>,
+    visitor: Option<UserId>,
     _counted: Counted,
 }
 
@@ -86,6 +88,27 @@ impl Session {
         let now = self.shared.clock.now();
         self.backend.gate.touch(now);
         self.route.demand.touch(now);
+    }
+
+    /// Waits until the connection must end although neither side ends it.
+    pub(crate) fn dismissed(&self) -> impl Future<Output = Dismissal> + Send + 'static {
+        let (shared, app, visitor) = (Arc::clone(&self.shared), self.route.app.clone(), self.visitor);
+        async move {
+            let mut access_changed = shared.access_changed.subscribe();
+            loop {
+                let may_stay = {
+                    let routes = shared.routes.borrow();
+                    routes.apps.get(&app).is_none_or(|route| route.access.lets_in(visitor))
+                };
+                if !may_stay {
+                    return Dismissal::AccessLost;
+                }
+                tokio::select! {
+                    () = shared.soft_stop.cancelled() => return Dismissal::Stopping,
+                    changed = access_changed.changed() => if changed.is_err() { return Dismissal::Stopping },
+                }
+            }
+        }
     }
 
     /// Waits until the replica is awake, waking it if need be. `None`: it never will be again, or took too long.
@@ -108,6 +131,15 @@ impl Session {
         });
         tokio::time::timeout(self.shared.config.limits.wake_timeout, awake).await.ok().flatten()
     }
+}
+
+/// Why a connection must end although neither side ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dismissal {
+    /// The gateway stops.
+    Stopping,
+    /// The visitor may not use the app any more.
+    AccessLost,
 }
 
 /// Why a request could not be let in.

@@ -26,8 +26,10 @@ use crate::shared::Shared;
 const IDLE_FOR: Duration = Duration::from_secs(4);
 /// Idle connections kept for one replica.
 const IDLE_PER_REPLICA: usize = 256;
-/// Bytes of an answer's head that are buffered at most.
-const ANSWER_HEAD_BYTES: usize = 256 * 1024;
+/// Bytes of an answer's head. More: 502.
+const ANSWER_HEAD_BYTES: usize = 64 * 1024;
+/// Bytes of an answer that are buffered at most while the client takes it.
+const ANSWER_BUFFER_BYTES: usize = 128 * 1024;
 
 /// One connection to a replica, that carries one request at a time.
 pub(crate) struct Connection {
@@ -116,7 +118,8 @@ pub(crate) async fn connect(shared: &Arc<Shared>, backend: &Backend) -> io::Resu
     stream.set_nodelay(true)?;
     let stream = Arc::new(stream);
     let (sender, driver) = http1::Builder::new()
-        .max_buf_size(ANSWER_HEAD_BYTES)
+        .max_header_size(ANSWER_HEAD_BYTES)
+        .max_buf_size(ANSWER_BUFFER_BYTES)
         .handshake(TokioIo::new(SharedStream(Arc::clone(&stream))))
         .await
         .map_err(io::Error::other)?;

@@ -39,6 +39,16 @@ pub enum Access {
     People(BTreeSet<UserId>),
 }
 
+impl Access {
+    /// Whether this visitor may open the app; `None` is somebody who has not signed in.
+    pub fn lets_in(&self, visitor: Option<UserId>) -> bool {
+        match self {
+            Self::Everyone => true,
+            Self::People(people) => visitor.is_some_and(|visitor| people.contains(&visitor)),
+        }
+    }
+}
+
 /// Whether and how an app can be opened.
 #[derive(Debug, Clone)]
 pub enum RouteState {

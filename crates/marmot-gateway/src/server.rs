@@ -24,7 +24,7 @@ use crate::body::{BoxError, Watched};
 use crate::config::GatewayConfig;
 use crate::hold::Rooms;
 use crate::pool::Pool;
-use crate::routes::Routes;
+use crate::routes::{Route, Routes};
 use crate::service::handle;
 use crate::shared::Shared;
 use crate::wire::Wire;
@@ -58,6 +58,7 @@ impl Gateway {
             clock,
             nudge: Box::new(nudge),
             tickets,
+            access_changed: watch::Sender::new(()),
             rooms: Rooms::default(),
             pool: Pool::default(),
             tracker: TaskTracker::new(),
@@ -131,8 +132,16 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 /// Lets go of what belongs to replicas and apps that are gone.
 async fn keep(shared: Arc<Shared>) {
     let mut routes = shared.routes.clone();
+    let mut before = Arc::new(Routes::default());
     loop {
         let now = Arc::clone(&routes.borrow_and_update());
+        let access_changed = |(app, route): (&AppName, &Arc<Route>)| {
+            now.apps.get(app).is_some_and(|route_now| route_now.access != route.access)
+        };
+        if before.apps.iter().any(access_changed) {
+            shared.access_changed.send_replace(());
+        }
+        before = Arc::clone(&now);
         shared.pool.keep_only(&now);
         shared.rooms.keep_only(&now);
         tokio::select! {

@@ -131,8 +131,8 @@ impl App<'_> {
         {
             return asset;
         }
-        let user = match doorkeeper::enter(self.shared, &self.route, self.host, &request, reader) {
-            Entry::Welcome { username } => username,
+        let person = match doorkeeper::enter(self.shared, &self.route, self.host, &request, reader) {
+            Entry::Welcome(person) => person,
             Entry::Answer(response) => return *response,
         };
         if let Some(own) = path.strip_prefix(RESERVED) {
@@ -166,10 +166,10 @@ impl App<'_> {
             scheme: self.shared.config.scheme,
             host: self.host,
             request_id: self.request_id,
-            user: user.as_deref(),
+            user: person.as_ref().map(|person| person.username.as_str()),
         };
         headers::rewrite_request(&mut parts, &visitor, upgrade);
-        let outgoing = Outgoing { parts, body, upgrade: client };
+        let outgoing = Outgoing { parts, body, upgrade: client, visitor: person.map(|person| person.id) };
         match forward(self.shared, outgoing, slot).await {
             Ok(response) => response,
             Err(failure) => self.explain(failure, reader),

@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) nudge: Nudge,
     pub(crate) tickets: Arc<Tickets>,
+    /// Somebody has lost, or been given, access to some app: whoever is connected looks whether it is them.
+    pub(crate) access_changed: watch::Sender<()>,
     pub(crate) rooms: Rooms,
     pub(crate) pool: Pool,
     /// Owns what outlives a single request: connections, queues, WebSockets.

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::frames::{CONTROL_FRAME_BYTES, Frames, Kind, close_for_app, close_for_client, pong_for};
-use crate::hold::Session;
+use crate::hold::{Dismissal, Session};
 use crate::routes::RouteState;
 
 /// Bytes read at a time. They are on the stack, so that a silent connection holds none.
@@ -29,6 +29,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The server goes away.
 const GOING_AWAY: u16 = 1001;
+/// Whoever is connected may not be.
+const POLICY_VIOLATION: u16 = 1008;
 /// The app's replica is gone; connect again to reach another.
 const SERVICE_RESTART: u16 = 1012;
 
@@ -86,7 +88,10 @@ pub(crate) async fn relay(client: OnUpgrade, app: OnUpgrade, session: Session) {
     let end = tokio::select! {
         end = client_to_app(&between, &mut from_client, &mut to_app) => end,
         end = app_to_client(&between, &mut from_app, &mut to_client, &mut outbound) => end,
-        () = session.shared.soft_stop.cancelled() => End::Dismissed(GOING_AWAY),
+        dismissal = session.dismissed() => End::Dismissed(match dismissal {
+            Dismissal::Stopping => GOING_AWAY,
+            Dismissal::AccessLost => POLICY_VIOLATION,
+        }),
     };
     if matches!(end, End::Dismissed(_))
         && let Ok(_pass) = session.backend.gate.enter_again()

@@ -8,7 +8,7 @@ use marmot_core::id::UserId;
 use marmot_gateway::Person;
 use percent_encoding::percent_decode_str;
 use reqwest::{Client, Response};
-use support::{TestApp, World, on, replica};
+use support::{LIMIT, TestApp, World, on, replica, until};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 const PAGE: &str = "text/html,*/*;q=0.8";
@@ -180,6 +180,28 @@ async fn the_way_back_leads_nowhere_else() {
         let escaped: String = forged.bytes().map(|byte| format!("%{byte:02X}")).collect();
         assert_eq!(location(&browser.come_back(&ada(), &escaped).await), "/", "{to}");
     }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn open_connections_end_when_access_does() {
+    use futures_util::StreamExt;
+    let (world, app) = (World::start().await, TestApp::start().await);
+    let backend = replica(app.address);
+    world.set_for(&[ada().id], on(vec![backend.clone()]));
+    let mut browser = Browser::new(&world);
+    let next = browser.sent_away("/").await;
+    browser.come_back(&ada(), &next).await;
+    let mut request = world.url("/ws").replace("http", "ws").into_client_request().unwrap();
+    request.headers_mut().insert("cookie", browser.cookies.join("; ").parse().unwrap());
+    let stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    until("it is open", || world.demand.sample().sessions == 1).await;
+    world.set_for(&[ada().id, UserId::from(2)], on(vec![backend.clone()]));
+    world.set_for(&[UserId::from(2)], on(vec![backend]));
+    let end = tokio::time::timeout(LIMIT, socket.next()).await.expect("in time").unwrap().unwrap();
+    let tokio_tungstenite::tungstenite::Message::Close(Some(frame)) = end else { panic!("{end}") };
+    assert_eq!(u16::from(frame.code), 1008);
     world.stop().await;
 }
 

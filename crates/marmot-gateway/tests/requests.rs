@@ -337,6 +337,98 @@ async fn an_answer_that_breaks_off_never_looks_complete() {
     }
 }
 
+/// An app that answers the first request on each of its connections with these bytes and keeps it open.
+async fn says(answer: Vec<u8>) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut head = [0; 4096];
+                let _ = stream.read(&mut head).await;
+                let _ = stream.write_all(&answer).await;
+                while let Ok(1..) = stream.read(&mut head).await {}
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn what_an_app_answers_wrongly_becomes_a_502_or_is_put_right() {
+    let limits = Limits { response_timeout: Duration::from_millis(200), ..Limits::default() };
+    let world = World::with_limits(limits).await;
+    let many: String = (0..300).map(|number| format!("X-{number}: y\r\n")).collect();
+    let long = "a".repeat(400_000);
+    for (answer, status) in [
+        ("", 504),
+        ("HTTP/1.1 2", 504),
+        ("hello\r\n\r\n", 502),
+        ("\0\0\0\0\r\n\r\n", 502),
+        ("HTTP/1.1 999999 Odd\r\n\r\n", 502),
+        ("HTTP/1.1 abc OK\r\n\r\n", 502),
+        ("HTTP/3.0 200 OK\r\n\r\n", 502),
+        ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", 502),
+        ("HTTP/1.1 200 OK\r\nX : y\r\n\r\n", 502),
+        ("HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n", 502),
+        ("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", 502),
+        ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", 502),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc", 502),
+        ("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 502),
+        (&format!("HTTP/1.1 200 OK\r\n{many}\r\n"), 502),
+        (&format!("HTTP/1.1 200 OK\r\nX: {long}\r\n\r\n"), 502),
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200),
+        ("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 404),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\nabc", 204),
+    ] {
+        world.set(on(vec![replica(says(answer.as_bytes().to_vec()).await)]));
+        let answered = world.client().get(world.url("/")).send().await.unwrap();
+        let shown = answer.chars().take(60).collect::<String>();
+        assert_eq!(answered.status().as_u16(), status, "{shown:?}");
+        assert!(!answered.headers().contains_key("transfer-encoding") || status == 200, "{shown:?}");
+        assert!(answered.bytes().await.is_ok(), "{shown:?}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_app_says_unasked_is_never_the_answer_to_somebody_else() {
+    let world = World::start().await;
+    let twice = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirstHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+    world.set(on(vec![replica(says(twice.to_vec()).await)]));
+    for _ in 0..50 {
+        let answer = world.client().get(world.url("/")).send().await.unwrap().text().await.unwrap();
+        assert_eq!(answer, "first");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_that_drips_in_is_cut_and_a_connection_between_requests_is_not() {
+    let limits = Limits { header_timeout: Duration::from_millis(300), ..Limits::default() };
+    let world = World::with_limits(limits).await;
+    let app = TestApp::start().await;
+    world.set(on(vec![replica(app.address)]));
+    let mut idle = TcpStream::connect(world.address).await.unwrap();
+    let mut answer = [0; 1024];
+    for _ in 0..2 {
+        idle.write_all(b"GET / HTTP/1.1\r\nHost: iris.localhost\r\n\r\n").await.unwrap();
+        let read = idle.read(&mut answer).await.unwrap();
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"));
+        let mut slow = TcpStream::connect(world.address).await.unwrap();
+        let dripping = async {
+            while slow.write_all(b"X").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, dripping).await.expect("the one that drips is cut");
+    }
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_person_gets_the_lobby_a_program_is_held_and_a_preview_wakes_nobody() {
     let world =
@@ -458,4 +550,28 @@ async fn http2_by_prior_knowledge_reaches_apps_and_cannot_say_two_hosts() {
     let two = client.get(world.url("/")).header("host", "evil.test").send().await.unwrap();
     assert_eq!(two.status(), 400);
     world.stop().await;
+}
+
+/// Serves the lobby until interrupted, to look at it: `cargo test -p marmot-gateway --test requests look -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs until it is interrupted"]
+async fn look_at_the_lobby() {
+    let world =
+        World::with_limits(Limits { lobby_after: Duration::from_millis(30), ..Limits::default() }).await;
+    let at = |step: &str, expected| RouteState::On {
+        backends: vec![],
+        progress: Progress { step: step.into(), since: world.clock.now(), expected },
+    };
+    println!("{}", world.url("/"));
+    let mut line = String::new();
+    for state in [
+        at("Starting: waiting for its port", Some(Duration::from_secs(9))),
+        at("Building: installing 43 packages", None),
+        RouteState::Failed { reason: "The app did not listen on port 8080 within 60 s; it listens on 8501: start it with the port in $PORT".into() },
+        RouteState::Off,
+    ] {
+        world.set(state);
+        line.clear();
+        std::io::stdin().read_line(&mut line).unwrap();
+    }
 }
