@@ -8,7 +8,7 @@ mod support;
 use std::fs;
 use std::process::Command;
 
-use marmot_engine::build::BuildEnd;
+use marmot_engine::build::{self, BuildEnd};
 use marmot_engine::wanted::Builder;
 use support::{Built, Place};
 use tokio_util::sync::CancellationToken;
@@ -385,4 +385,51 @@ async fn a_build_that_takes_too_long_is_ended_and_says_so() {
     let repository = place.repository("app", &[("index.html", "")]);
     let failure = place.build(&repository).await.failure().clone();
     assert!(failure.reason.contains("took longer than"), "{}", failure.reason);
+}
+
+#[tokio::test]
+async fn a_damaged_copy_of_a_repository_is_fetched_anew() {
+    let place = Place::new();
+    let repository = place.repository("app", &[("index.html", "one")]);
+    place.build(&repository).await.outcome();
+    let copy = fs::read_dir(place.path("cache/repositories")).unwrap().next().unwrap().unwrap().path();
+    for pack in fs::read_dir(copy.join("objects/pack")).unwrap() {
+        let pack = pack.unwrap().path();
+        let mut permissions = fs::metadata(&pack).unwrap().permissions();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
+        fs::set_permissions(&pack, permissions).unwrap();
+        fs::write(&pack, "damaged").unwrap();
+    }
+    // What a crash leaves is no reason to fail either.
+    fs::write(copy.join("shallow.lock"), "").unwrap();
+    let built = place.build(&repository).await;
+    assert_eq!(fs::read_to_string(built.code("index.html")).unwrap(), "one");
+    assert_eq!(built.outcome().commit, repository.head());
+}
+
+#[tokio::test]
+async fn what_nothing_needs_is_collected_and_what_is_kept_still_starts() {
+    use std::time::{Duration, SystemTime};
+    let place = Place::new();
+    place.wheel("hello", "1.0", HELLO);
+    let files = [("Procfile", "web: hello $PORT"), ("requirements.txt", "hello")];
+    let (kept, gone) = (place.repository("kept", &files), place.repository("gone", &files));
+    let (kept, gone) = (place.build(&kept).await, place.build(&gone).await);
+    fs::remove_dir_all(gone.dir.join("artefact")).unwrap();
+    let count = |place: &Place, what: &str| fs::read_dir(place.path("cache").join(what)).unwrap().count();
+    let day = Duration::from_secs(24 * 60 * 60);
+
+    build::collect(&place.context, &place.path("builds"), day).await.unwrap();
+    assert_eq!((count(&place, "envs"), count(&place, "repositories")), (2, 2), "what was just used is gone");
+
+    let long_ago = SystemTime::now() - 2 * day;
+    for what in ["envs", "repositories"] {
+        for dir in fs::read_dir(place.path("cache").join(what)).unwrap() {
+            let used = fs::File::open(dir.unwrap().path().join("used")).unwrap();
+            used.set_modified(long_ago).unwrap();
+        }
+    }
+    build::collect(&place.context, &place.path("builds"), day).await.unwrap();
+    assert_eq!((count(&place, "envs"), count(&place, "repositories")), (1, 0));
+    assert_eq!(start(&kept), "hello");
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use super::collect;
 use super::contract::BuildContext;
 use super::process::{Interrupted, Job, Program, Said};
 use super::refs::{Missing, Refs, Wanted};
@@ -272,14 +273,15 @@ impl<'a> Git<'a> {
                     _ => {}
                 }
             }
-            return Ok(());
+            return Ok(collect::note_use(git_dir)?);
         }
         if git_dir.exists() {
             std::fs::remove_dir_all(git_dir)?;
         }
         std::fs::create_dir_all(git_dir)?;
         let init = self.plain().args(["init", "--quiet", "--bare", "--template="]).arg(git_dir);
-        self.expect(&init).await.map(drop)
+        self.expect(&init).await?;
+        Ok(collect::note_use(git_dir)?)
     }
 
     async fn has(&self, git_dir: &Path, commit: &str) -> Result<bool, FetchError> {

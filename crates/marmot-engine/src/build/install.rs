@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::bytecode;
+use super::collect;
 use super::contract::BuildContext;
 use super::plan::{Kind, Manifest};
 use super::process::{Interrupted, Job, Said};
@@ -27,6 +28,8 @@ pub(super) enum InstallError {
     Cache(#[from] io::Error),
     #[error("the disk of this server is full")]
     DiskFull,
+    #[error("this server has no uv, which installs Python packages; its operator can install it")]
+    NoUv,
     #[error("{why}. {advice}")]
     Refused { why: String, advice: &'static str },
 }
@@ -99,21 +102,20 @@ pub(super) async fn install(
         () = job.cancel.cancelled() => return Err(Interrupted::Cancelled.into()),
     };
     let venv = dir.join("venv");
-    let complete = dir.join("complete");
-    if complete.is_file() {
+    // Written last: with it, the environment is whole.
+    if dir.join(collect::USED).is_file() {
         job.log.say(&format!(
             "Nothing that decides about packages has changed: Python {} and its packages are re-used.",
             python.version
         ));
-        // The age of the marker says when it was last of use.
-        std::fs::File::open(&complete)?.set_modified(std::time::SystemTime::now())?;
+        collect::note_use(&dir)?;
     } else {
         // What is there without the marker is what a crash left.
         remove(&dir)?;
         std::fs::create_dir_all(&dir)?;
         let unfinished = Unfinished(Some(dir.clone()));
         make(context, job, order, &python, &venv).await?;
-        std::fs::write(&complete, format!("{}\n", jiff::Timestamp::now()))?;
+        collect::note_use(&dir)?;
         unfinished.finished();
     }
     let site = if order.manifest.package { install_project(context, job, order, &venv).await? } else { None };
@@ -146,14 +148,14 @@ fn remove(dir: &Path) -> io::Result<()> {
 }
 
 /// The name of the environment: the same for everything that decides what is in it.
-fn key(context: &BuildContext, order: &Order<'_>, python: &Python) -> io::Result<String> {
+fn key(context: &BuildContext, order: &Order<'_>, python: &Python) -> Result<String, InstallError> {
     let mut digest = Sha256::new();
     let mut add = |part: &[u8]| {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     };
     // A new uv may install in another way.
-    let uv = std::fs::metadata(&context.uv)?;
+    let uv = std::fs::metadata(&context.uv).map_err(|_| InstallError::NoUv)?;
     add(format!("{} {:?}", uv.len(), uv.modified().ok()).as_bytes());
     add(order.repository.as_bytes());
     add(python.path.to_string_lossy().as_bytes());
@@ -203,6 +205,7 @@ async fn make(
         }
         ready_made = false;
         std::fs::create_dir_all(&own)?;
+        collect::note_use(&own)?;
         said = Some(install_packages(context, job, order, venv, requirements.as_deref(), None).await?);
     }
     if let Some(said) = said {
@@ -293,6 +296,7 @@ async fn install_project(
     let site = order.artefact.join("site");
     let own = own_cache(context, order);
     std::fs::create_dir_all(&own)?;
+    collect::note_use(&own)?;
     let program = uv(context, &own)
         .dir(order.code)
         .args(["pip", "install", "--no-deps", "--python"])

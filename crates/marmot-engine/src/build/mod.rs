@@ -5,6 +5,7 @@
 
 mod bytecode;
 mod checkout;
+mod collect;
 mod contract;
 mod fetch;
 mod install;
@@ -21,6 +22,7 @@ mod start;
 pub mod static_server;
 mod tree;
 
+pub use collect::collect;
 pub use contract::{BuildContext, BuildEnd, BuildLimits, RunFile};
 pub use network::operators_environment;
 pub use run::run;

@@ -46,6 +46,13 @@ enum StepError {
     Directory(#[from] io::Error),
 }
 
+impl StepError {
+    /// Whether git could not make sense of its own files.
+    fn is_damage(&self) -> bool {
+        matches!(self, Self::Checkout(CheckoutError::Git(_)) | Self::Fetch(FetchError::Git { .. }))
+    }
+}
+
 impl From<FetchError> for StepError {
     fn from(error: FetchError) -> Self {
         match error {
@@ -264,10 +271,29 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
             () = self.job.cancel.cancelled() => return Err(StepError::Interrupted(Interrupted::Cancelled)),
         };
         let mut git = Git::new(self.context, self.job, &source.address).await?;
-        let fetched = git.fetch(source, &git_dir).await?;
+        match self.fetch_into(&mut git, source, &git_dir, code).await {
+            // A power cut may have left half a repository. It is only a copy.
+            Err(error) if error.is_damage() && git_dir.exists() => {
+                self.job.log.say("The copy of the repository on this server is damaged; it is fetched anew.");
+                remove(&git_dir)?;
+                remove(code)?;
+                self.fetch_into(&mut git, source, &git_dir, code).await
+            }
+            other => other,
+        }
+    }
+
+    async fn fetch_into(
+        &self,
+        git: &mut Git<'_>,
+        source: &CheckedSource,
+        git_dir: &Path,
+        code: &Path,
+    ) -> Result<(String, CheckedOut), StepError> {
+        let fetched = git.fetch(source, git_dir).await?;
         let context_dir = source.context_dir.as_deref();
         let files =
-            checkout::check_out(&git, self.job, &self.context.limits, &fetched, context_dir, code).await?;
+            checkout::check_out(git, self.job, &self.context.limits, &fetched, context_dir, code).await?;
         Ok((fetched.commit, files))
     }
 
