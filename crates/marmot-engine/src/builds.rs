@@ -25,6 +25,11 @@ const OUTCOME: &str = "outcome.json";
 /// The result of a build that is no longer kept stays this long: a replica that is being drained may use it.
 const LINGER: Duration = Duration::from_secs(600);
 
+/// What is in the cache of builds stays this long without being of use to any.
+const CACHE_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How often the cache is looked through.
+const CACHE_PERIOD: Duration = Duration::from_secs(60 * 60);
+
 /// The result of a build as it is written to disk.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,6 +74,7 @@ impl Builds {
         stop: CancellationToken,
     ) {
         let mut sweep = tokio::time::interval(LINGER / 2);
+        let mut collect = tokio::time::interval(CACHE_PERIOD);
         loop {
             let now = wanted.borrow_and_update().clone();
             self.step(&now).await;
@@ -85,6 +91,7 @@ impl Builds {
                 Some(word) = self.hear.recv() => self.note(word),
                 changed = wanted.changed() => if changed.is_err() { break },
                 _ = sweep.tick() => self.remove_unkept(&now).await,
+                _ = collect.tick() => self.collect(),
             }
         }
         self.running.values().for_each(CancellationToken::cancel);
@@ -168,6 +175,16 @@ impl Builds {
                 Err(error) => could_not_keep(&io::Error::other(error)),
             };
             let _ = speak.send(Word::Ended(id, state));
+        });
+    }
+
+    /// Removes what no build needs from their cache, beside everything else.
+    fn collect(&self) {
+        let (context, builds) = (Arc::clone(&self.context), self.layout.builds());
+        self.tasks.spawn(async move {
+            if let Err(error) = build::collect(&context, &builds, CACHE_AGE).await {
+                tracing::warn!(%error, "the cache of builds cannot be looked through");
+            }
         });
     }
 
