@@ -81,7 +81,7 @@ fn is_old(dir: &Path, age: Duration) -> bool {
 fn remove(dir: &Path) -> io::Result<()> {
     // Not usable any more from the first moment: what is removed halfway must not look whole.
     match fs::remove_file(dir.join(USED)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => fs::remove_dir_all(dir),
     }
 }
