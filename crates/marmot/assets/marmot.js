@@ -61,12 +61,34 @@
     if (dialog && dialog.open && event.target !== dialog) dialog.close();
   });
 
+  // The server says itself why it refused; only silence needs words of ours.
+  document.addEventListener("say", (event) => say(event.detail.value));
   for (const name of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
-    document.addEventListener(name, () => {
+    document.addEventListener(name, (event) => {
       if (dialog && dialog.open) dialog.close();
-      say(name === "htmx:responseError" ? "That did not work. Reload the page and try again." : "The server cannot be reached right now.");
+      const answer = event.detail.xhr;
+      if (name !== "htmx:responseError") say("The server cannot be reached right now.");
+      else if (!answer.getResponseHeader("HX-Trigger")) say("That did not work. Reload the page and try again.");
     });
   }
+
+  // Browsers allow few connections to one host at a time: a tab that nobody sees gives its own back.
+  let away;
+  document.addEventListener("visibilitychange", () => {
+    const live = document.getElementById("live");
+    clearTimeout(away);
+    if (document.hidden) {
+      if (live) away = setTimeout(() => {
+        document.body.dataset.live = live.getAttribute("sse-connect");
+        htmx.remove(live);
+      }, 20000);
+    } else if (!live && document.body.dataset.live) {
+      document.body.insertAdjacentHTML("beforeend", '<div id="live" hidden><div sse-swap="fragments" hx-swap="none"></div></div>');
+      const fresh = document.getElementById("live");
+      fresh.setAttribute("sse-connect", document.body.dataset.live);
+      htmx.process(fresh);
+    }
+  });
 
   // Logs: stay at the end while the reader is there; keep a long log light; filter lines.
   const LINES_KEPT = 20000;

@@ -25,7 +25,7 @@ async fn answer(
         Err(error @ (Error::Conflict { .. } | Error::Invalid { .. } | Error::NotOffered { .. }))
             if visitor.for_part =>
         {
-            Some(words::sentence(&error.to_string()))
+            Some(words::plainly(&error.to_string()))
         }
         Err(other) => return Err(other.into()),
     };

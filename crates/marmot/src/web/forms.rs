@@ -2,7 +2,6 @@
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::header;
 use url::form_urlencoded;
 
 use super::command;
@@ -41,18 +40,7 @@ impl<S: Send + Sync> FromRequest<S> for Typed {
     type Rejection = Failed;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failed> {
-        let kind = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|kind| kind.to_str().ok())
-            .unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        // A form of another type can be sent by any page without being asked.
-        let is_form = kind.eq_ignore_ascii_case("application/x-www-form-urlencoded");
         let body = Bytes::from_request(request, state).await.map_err(|_| Failed::NoForm)?;
-        if !is_form && !body.is_empty() {
-            return Err(Failed::NoForm);
-        }
         Ok(Self(form_urlencoded::parse(&body).into_owned().collect()))
     }
 }
@@ -62,12 +50,10 @@ fn given(field: &Field) -> Option<String> {
     (!field.value.is_empty()).then(|| field.value.clone())
 }
 
-/// What the service refused: the sentence, when it is about what was typed.
+/// What the service refused, when it is about what was typed.
 fn complaint(error: Error) -> Result<String, Failed> {
     match error {
-        Error::Invalid { .. } | Error::Conflict { .. } | Error::NotOffered { .. } => {
-            Ok(words::sentence(&error.to_string()))
-        }
+        Error::Invalid { .. } | Error::Conflict { .. } | Error::NotOffered { .. } => Ok(error.to_string()),
         other => Err(other.into()),
     }
 }
@@ -126,10 +112,10 @@ impl ProjectForm {
         } else if about(&["name"]) {
             &mut self.name
         } else {
-            self.problem = Some(wrong);
+            self.problem = Some(words::plainly(&wrong));
             return Ok(self);
         };
-        field.wrong = Some(wrong);
+        field.wrong = Some(words::plainly(&wrong));
         Ok(self)
     }
 }
@@ -338,12 +324,11 @@ impl LauncherForm {
         } else if about(&["name"]) {
             &mut self.name
         } else {
-            self.problem = Some(wrong);
+            self.problem = Some(words::plainly(&wrong));
             return Ok(self);
         };
-        field.wrong = Some(
-            wrong.replace("`repository_revision`", "The revision").replace("`context_dir`", "The directory"),
-        );
+        let wrong = wrong.replace("`repository_revision`", "the revision").replace("`context_dir`: ", "");
+        field.wrong = Some(words::plainly(&wrong));
         Ok(self)
     }
 }

@@ -8,6 +8,9 @@ use axum::response::{IntoResponse, Response};
 use super::Web;
 use super::respond::{Failed, Refusal};
 
+/// How a browser sends a form.
+const FORM: &str = "application/x-www-form-urlencoded";
+
 /// What is the same for every request: our own origin, and the headers of every answer.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
@@ -53,7 +56,10 @@ impl Rules {
             return ours != Some(false);
         }
         let site = headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin");
-        ours == Some(true) && site
+        // What other pages can send without being asked has another type.
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let form = kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM));
+        ours == Some(true) && site && form
     }
 }
 
@@ -92,18 +98,22 @@ mod tests {
 
     #[test]
     fn only_our_own_pages_may_change_something() {
-        let ours = ("origin", "http://localhost:8080");
-        assert!(admits(&Method::POST, &[ours]));
-        assert!(admits(&Method::POST, &[ours, ("sec-fetch-site", "same-origin")]));
+        let (ours, form) = (("origin", "http://localhost:8080"), ("content-type", FORM));
+        assert!(admits(&Method::POST, &[ours, form]));
+        assert!(admits(&Method::POST, &[ours, form, ("sec-fetch-site", "same-origin")]));
         for refused in [
             &[][..],
-            &[("origin", "null")],
-            &[("origin", "http://evil.example")],
-            &[("origin", "http://iris.localhost:8080"), ("sec-fetch-site", "same-site")],
-            &[("origin", "http://localhost:8080.evil.example")],
-            &[("origin", "https://localhost:8080")],
-            &[ours, ("sec-fetch-site", "same-site")],
-            &[ours, ("sec-fetch-site", "cross-site")],
+            &[form],
+            &[ours],
+            &[ours, ("content-type", "text/plain")],
+            &[ours, ("content-type", "multipart/form-data")],
+            &[("origin", "null"), form],
+            &[("origin", "http://evil.example"), form],
+            &[("origin", "http://iris.localhost:8080"), form, ("sec-fetch-site", "same-site")],
+            &[("origin", "http://localhost:8080.evil.example"), form],
+            &[("origin", "https://localhost:8080"), form],
+            &[ours, form, ("sec-fetch-site", "same-site")],
+            &[ours, form, ("sec-fetch-site", "cross-site")],
         ] {
             for method in [Method::POST, Method::DELETE, Method::PATCH, Method::OPTIONS] {
                 assert!(!admits(&method, refused), "{method} {refused:?}");

@@ -27,12 +27,12 @@ const TOGETHER: usize = 2000;
 
 /// Lines as the page shows them, with a heading wherever another copy of the app begins to speak.
 #[derive(Debug, Default)]
-struct Drawing {
+pub(super) struct Drawing {
     source: Option<String>,
 }
 
 impl Drawing {
-    fn draw(&mut self, html: &mut String, source: Option<&str>, text: &str) {
+    pub(super) fn draw(&mut self, html: &mut String, source: Option<&str>, text: &str) {
         if source != self.source.as_deref() {
             self.source = source.map(str::to_owned);
             if let Some(source) = source {

@@ -108,7 +108,7 @@ pub(super) async fn create(
         text => match text.parse::<Slug>() {
             Ok(slug) => Some(slug),
             Err(why) => {
-                form.slug.wrong = Some(super::words::sentence(&why.to_string()));
+                form.slug.wrong = Some(super::words::plainly(&why.to_string()));
                 return Ok(refused(&visitor, None, form));
             }
         },

@@ -52,7 +52,7 @@ pub(super) enum Failed {
     NoSuchPage,
     /// The request comes from a page that is not ours.
     Elsewhere,
-    /// What was sent is no form.
+    /// What was sent is too long, or broke off.
     NoForm,
 }
 
@@ -82,9 +82,9 @@ impl Failed {
                 format!("{} It may have moved or been deleted.", words::NO_SUCH_PAGE),
             ),
             Self::NoForm => plain(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "That was no form",
-                "What was sent is not what this page sends. Reload it and try again.".to_owned(),
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "That was too much",
+                "What was sent is longer than a form of ours can be, or broke off on the way.".to_owned(),
             ),
             Self::Elsewhere => plain(
                 StatusCode::FORBIDDEN,
@@ -94,7 +94,7 @@ impl Failed {
                     .to_owned(),
             ),
             Self::Service(error) => {
-                let text = words::sentence(&error.to_string());
+                let text = words::plainly(&error.to_string());
                 match error {
                     E::SignInNeeded | E::InvalidCredentials => Refusal {
                         status: StatusCode::UNAUTHORIZED,

@@ -129,7 +129,7 @@ pub(super) async fn sign_in(
             (StatusCode::UNAUTHORIZED, "The username or the password is wrong.".to_owned())
         }
         Err(error @ Error::TooManyTries { .. }) => {
-            (StatusCode::TOO_MANY_REQUESTS, super::words::sentence(&error.to_string()))
+            (StatusCode::TOO_MANY_REQUESTS, super::words::plainly(&error.to_string()))
         }
         Err(other) => return Err(other.into()),
     };

@@ -72,7 +72,7 @@ pub(super) async fn create_token(
                 .into_response())
         }
         Err(error @ (Error::Invalid { .. } | Error::Conflict { .. })) => {
-            let field = Field { value: name.to_owned(), wrong: Some(words::sentence(&error.to_string())) };
+            let field = Field { value: name.to_owned(), wrong: Some(words::plainly(&error.to_string())) };
             let page = page(&web, &visitor, None, field, days).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response())
         }

@@ -1,1 +1,185 @@
+//! The pages as a browser asks for them: through the router, with cookies, over a real database.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request, StatusCode, header};
+use futures_util::StreamExt;
+use marmot_core::{Clock, Moment};
+use marmot_engine::Observed;
+use marmot_engine::logs::Logs;
+use marmot_gateway::Tickets;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::db::Db;
+use crate::model::{ResourceClass, Secret};
+use crate::service::{Demands, Live, NewUser, Options, Service};
+use crate::web;
+
+mod account;
+mod flow;
+mod hostile;
+mod live;
+
+const HOME: &str = "http://localhost:8080";
+const PASSWORD: &str = "correct horse battery";
+
+/// The platform's pages, with `ada` and `bob` as people.
+struct Platform {
+    router: Router,
+    service: Service,
+    tickets: Arc<Tickets>,
+    stop: CancellationToken,
+    _observed: watch::Sender<Arc<Observed>>,
+    _data: tempfile::TempDir,
+}
+
+/// Somebody's browser.
+#[derive(Clone, Default)]
+struct Browser {
+    cookie: Option<String>,
+    part: bool,
+}
+
+struct Answer {
+    status: StatusCode,
+    location: Option<String>,
+    headers: axum::http::HeaderMap,
+    text: String,
+}
+
+impl Platform {
+    async fn new() -> Self {
+        Self::at(HOME).await
+    }
+
+    async fn at(public_url: &str) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let (tell, observed) = watch::channel(Arc::new(Observed::default()));
+        let clock = Clock::new(|| Moment::START);
+        let live = Live { observed, demands: Demands::default(), clock, logs: Logs::new(data.path()) };
+        let options = Options {
+            public_url: public_url.to_owned(),
+            apps_scheme: "http".to_owned(),
+            apps_authority: "localhost:8080".to_owned(),
+            allow_local_repositories: false,
+            containers: false,
+            resource_classes: ResourceClass::standard(),
+        };
+        let service = Service::new(Db::open(None, data.path()).await.unwrap(), live, options);
+        for name in ["ada", "bob"] {
+            let new = NewUser {
+                username: name.parse().unwrap(),
+                password: Some(Secret::new(PASSWORD)),
+                is_admin: false,
+                email: None,
+                first_name: None,
+                last_name: None,
+            };
+            service.create_user(new).await.unwrap();
+        }
+        let (stop, tickets) = (CancellationToken::new(), Arc::new(Tickets::new([7; 32])));
+        let demo = web::Demo { code: Secret::new("letmein"), username: "ada".parse().unwrap() };
+        let options = web::Options { demo: Some(demo), tickets: Arc::clone(&tickets), stop: stop.clone() };
+        let router = web::router(service.clone(), options);
+        Self { router, service, tickets, stop, _observed: tell, _data: data }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let location = head.headers.get(header::LOCATION).map(|value| value.to_str().unwrap().to_owned());
+        let text = String::from_utf8(to_bytes(body, 4 << 20).await.unwrap().to_vec()).unwrap();
+        Answer { status: head.status, location, headers: head.headers, text }
+    }
+
+    /// A browser in which this person has signed in, as they would.
+    async fn browser_of(&self, username: &str) -> Browser {
+        let mut browser = Browser::default();
+        let form = [("username", username), ("password", PASSWORD), ("next", "/")];
+        let answer = browser.post(self, "/sign-in", &form).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+        browser.keep(&answer);
+        browser
+    }
+
+    /// A project of ada's with one launcher; their paths.
+    async fn with_launcher(&self, ada: &Browser, visibility: &str) -> (String, String) {
+        let form = [("name", "Ice cores"), ("visibility", visibility)];
+        let project = ada.post(self, "/projects/new", &form).await.location.unwrap();
+        let form = [
+            ("type", "app"),
+            ("source", "code"),
+            ("name", "Explorer"),
+            ("repository", "https://github.com/ada/ice"),
+            ("resource_class", "1"),
+        ];
+        let shown = ada.post(self, &format!("{project}/launchers/new"), &form).await;
+        let id =
+            shown.location.as_deref().and_then(|at| at.split_once("#launcher-")).map(|(_, id)| id.to_owned());
+        let id = id.unwrap_or_else(|| panic!("{}", shown.text));
+        (project.clone(), format!("{project}/launchers/{id}"))
+    }
+}
+
+impl Browser {
+    fn request(&self, method: Method, path: &str) -> axum::http::request::Builder {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(cookie) = &self.cookie {
+            request = request.header(header::COOKIE, cookie);
+        }
+        if self.part {
+            request = request.header("hx-request", "true");
+        }
+        request
+    }
+
+    async fn get(&self, platform: &Platform, path: &str) -> Answer {
+        platform.send(self.request(Method::GET, path).body(Body::empty()).unwrap()).await
+    }
+
+    async fn post(&self, platform: &Platform, path: &str, form: &[(&str, &str)]) -> Answer {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = self
+            .request(Method::POST, path)
+            .header(header::ORIGIN, HOME)
+            .header("sec-fetch-site", "same-origin")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        platform.send(request.body(Body::from(body)).unwrap()).await
+    }
+
+    /// Takes the cookie that came with an answer.
+    fn keep(&mut self, answer: &Answer) {
+        let set = answer.headers.get(header::SET_COOKIE).unwrap().to_str().unwrap();
+        self.cookie = Some(set.split(';').next().unwrap().to_owned());
+    }
+
+    /// The same browser, asking as the script does.
+    fn script(&self) -> Self {
+        Self { part: true, ..self.clone() }
+    }
+}
+
+impl Answer {
+    #[track_caller]
+    fn shows(&self, text: &str) -> &Self {
+        assert!(self.text.contains(text), "{text:?} is not in {}", self.text);
+        self
+    }
+
+    #[track_caller]
+    fn hides(&self, text: &str) -> &Self {
+        assert!(!self.text.contains(text), "{text:?} is in {}", self.text);
+        self
+    }
+
+    #[track_caller]
+    fn is(&self, status: StatusCode) -> &Self {
+        assert_eq!(self.status, status, "{}", self.text);
+        self
+    }
+}

@@ -54,6 +54,24 @@ pub(super) fn sentence(text: &str) -> String {
     sentence
 }
 
+/// A sentence of the service for people at a form: without the API's name of the field, with quotation marks.
+pub(super) fn plainly(message: &str) -> String {
+    let about = message.strip_prefix('`').and_then(|rest| rest.split_once("`: "));
+    let text = match about {
+        Some((field, rest)) if !field.contains('`') => rest,
+        _ => message,
+    };
+    let mut open = false;
+    let quoted = text.chars().map(|letter| match letter {
+        '`' => {
+            open = !open;
+            if open { '“' } else { '”' }
+        }
+        other => other,
+    });
+    sentence(&quoted.collect::<String>())
+}
+
 /// A duration as people say it: `0.4 s`, `12 s`, `3 min`, `2 h`.
 pub(super) fn duration(time: Duration) -> String {
     match time.as_secs() {
@@ -138,6 +156,17 @@ mod tests {
         );
         assert!(shut_down_warning(0).starts_with("Nobody is using this app right now."));
         assert!(shut_down_warning(1).starts_with("1 person is"));
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_words_for_people() {
+        for (message, told) in [
+            ("`repositories`: `ftp://x` is no address", "“ftp://x” is no address."),
+            ("`port` must be from 1 to 65535", "“port” must be from 1 to 65535."),
+            ("the launcher's name is empty", "The launcher's name is empty."),
+        ] {
+            assert_eq!(plainly(message), told);
+        }
     }
 
     #[test]

@@ -1,0 +1,157 @@
+//! From a new project to an app that is on, shared, and off again.
+
+use super::*;
+
+#[tokio::test]
+async fn a_project_a_launcher_an_app_and_its_share_link() {
+    let platform = Platform::new().await;
+    let ada = platform.browser_of("ada").await;
+    let (project, launcher) = platform.with_launcher(&ada, "public").await;
+    let page = ada.get(&platform, &project).await;
+    page.shows("Explorer")
+        .shows("<span class=\"count\">1</span>")
+        .shows("Activate")
+        .shows("github.com/ada/ice");
+    let share = launcher.replace("/launchers/", "/apps/");
+    Browser::default().get(&platform, &share).await.is(StatusCode::NOT_FOUND).shows("Explorer is off");
+
+    let card = ada.script().post(&platform, &format!("{launcher}/activate"), &[]).await;
+    card.is(StatusCode::OK).shows("On for everyone").shows("Building").shows("Shut down").hides("<html");
+    // Twice is once.
+    ada.post(&platform, &format!("{launcher}/activate"), &[]).await.is(StatusCode::SEE_OTHER);
+    let answer = Browser::default().get(&platform, &share).await;
+    assert_eq!(answer.is(StatusCode::FOUND).location.as_deref(), Some("http://explorer.localhost:8080/"));
+    // Strangers see that it is on, and nothing to switch.
+    let seen = Browser::default().get(&platform, &project).await;
+    seen.shows("On for everyone").hides("Shut down").hides("New launcher").hides("Logs");
+
+    let _visitors: Vec<_> =
+        (0..4).map(|_| platform.service.demands().of(&"explorer".parse().unwrap()).session()).collect();
+    let ask = ada.script().get(&platform, &format!("{launcher}/shut-down")).await;
+    ask.shows("4 people are using this app now. Shutting it down disconnects them").hides("<html");
+    ada.get(&platform, &format!("{launcher}/shut-down")).await.shows("Yes, switch it off").shows("<html");
+    ada.post(&platform, &format!("{launcher}/shut-down"), &[]).await.is(StatusCode::SEE_OTHER);
+    Browser::default().get(&platform, &share).await.shows("is off");
+    ada.get(&platform, &project).await.shows("Activate").hides("On for everyone");
+}
+
+#[tokio::test]
+async fn what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost() {
+    let platform = Platform::new().await;
+    let ada = platform.browser_of("ada").await;
+    let form = [
+        ("name", "Ice"),
+        ("description", "kept text"),
+        ("repositories", "ftp://bad"),
+        ("visibility", "public"),
+    ];
+    let refused = ada.post(&platform, "/projects/new", &form).await;
+    refused
+        .is(StatusCode::UNPROCESSABLE_ENTITY)
+        .shows("id=\"repositories-wrong\"")
+        .shows("kept text")
+        .shows("ftp://bad");
+
+    let (project, _) = platform.with_launcher(&ada, "private").await;
+    let form = [
+        ("source", "code"),
+        ("name", "Kept name"),
+        ("repository", "https://github.com/ada/ice"),
+        ("port", "eighty"),
+        ("command", "run 'x"),
+        ("variable_name", "KEPT_VARIABLE"),
+        ("variable_value", "kept value"),
+    ];
+    let refused = ada.post(&platform, &format!("{project}/launchers/new"), &form).await;
+    refused.is(StatusCode::UNPROCESSABLE_ENTITY).shows("id=\"port-wrong\"").shows("id=\"command-wrong\"");
+    refused.shows("Kept name").shows("KEPT_VARIABLE").shows("kept value").shows("run &#39;x");
+
+    let form = [
+        ("source", "code"),
+        ("name", "X"),
+        ("repository", "https://github.com/ada/ice"),
+        ("directory", "../.."),
+        ("resource_class", "1"),
+    ];
+    let refused = ada.post(&platform, &format!("{project}/launchers/new"), &form).await;
+    refused.is(StatusCode::UNPROCESSABLE_ENTITY).shows("id=\"directory-wrong\"");
+}
+
+#[tokio::test]
+async fn a_launcher_is_edited_and_deleted_with_its_app() {
+    let platform = Platform::new().await;
+    let ada = platform.browser_of("ada").await;
+    let (project, launcher) = platform.with_launcher(&ada, "private").await;
+    let form = [
+        ("source", "code"),
+        ("name", "Renamed"),
+        ("repository", "https://github.com/ada/ice"),
+        ("revision", "main"),
+        ("command", "streamlit run 'my app.py'"),
+        ("port", "8501"),
+        ("resource_class", "2"),
+        ("variable_name", "DEPTH"),
+        ("variable_value", "3"),
+        ("variable_name", ""),
+        ("variable_value", ""),
+    ];
+    ada.post(&platform, &format!("{launcher}/edit"), &form).await.is(StatusCode::SEE_OTHER);
+    let page = ada.get(&platform, &format!("{launcher}/edit")).await;
+    page.shows("Renamed")
+        .shows("streamlit run &#39;my app.py&#39;")
+        .shows("value=\"8501\"")
+        .shows("value=\"DEPTH\"");
+    ada.get(&platform, &format!("{launcher}/delete")).await.shows("Delete “Renamed”?");
+    ada.post(&platform, &format!("{launcher}/delete"), &[]).await.is(StatusCode::SEE_OTHER);
+    ada.get(&platform, &project).await.shows("No launchers yet");
+    ada.get(&platform, &format!("{launcher}/edit")).await.is(StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_private_project_is_nobody_elses_to_see_or_change() {
+    let platform = Platform::new().await;
+    let ada = platform.browser_of("ada").await;
+    let (project, launcher) = platform.with_launcher(&ada, "private").await;
+    let bob = platform.browser_of("bob").await;
+    for path in ["", "/settings", "/delete", "/launchers/new", "/events"] {
+        bob.get(&platform, &format!("{project}{path}")).await.is(StatusCode::NOT_FOUND);
+    }
+    for path in ["/edit", "/logs", "/logs/events", "/shut-down", "/delete"] {
+        bob.get(&platform, &format!("{launcher}{path}")).await.is(StatusCode::NOT_FOUND);
+    }
+    for path in ["/edit", "/activate", "/shut-down", "/retry", "/build", "/delete"] {
+        bob.post(&platform, &format!("{launcher}{path}"), &[("name", "x")]).await.is(StatusCode::NOT_FOUND);
+    }
+    ada.get(&platform, &project).await.shows("Explorer");
+}
+
+#[tokio::test]
+async fn a_public_project_is_seen_by_all_and_changed_by_its_members() {
+    let platform = Platform::new().await;
+    let ada = platform.browser_of("ada").await;
+    let (project, launcher) = platform.with_launcher(&ada, "public").await;
+    let bob = platform.browser_of("bob").await;
+    bob.get(&platform, &project).await.is(StatusCode::OK);
+    for path in ["/edit", "/activate", "/build", "/delete"] {
+        bob.post(&platform, &format!("{launcher}{path}"), &[("name", "x")]).await.is(StatusCode::FORBIDDEN);
+        let sent = Browser::default().post(&platform, &format!("{launcher}{path}"), &[("name", "x")]).await;
+        assert!(sent.location.is_some_and(|to| to.starts_with("/sign-in")));
+    }
+    bob.get(&platform, &format!("{launcher}/logs")).await.is(StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_build_is_looked_at_and_cancelled() {
+    let platform = Platform::new().await;
+    let ada = platform.browser_of("ada").await;
+    let (project, launcher) = platform.with_launcher(&ada, "private").await;
+    ada.post(&platform, &format!("{launcher}/build"), &[]).await.is(StatusCode::SEE_OTHER);
+    let refused = ada.script().post(&platform, &format!("{launcher}/build"), &[]).await;
+    refused.is(StatusCode::CONFLICT).shows("is under way: wait for it to end");
+    let page = ada.get(&platform, &project).await;
+    let (_, rest) = page.text.split_once(&format!("{project}/builds/")).unwrap();
+    let build = format!("{project}/builds/{}", rest.split('"').next().unwrap());
+    ada.get(&platform, &build).await.is(StatusCode::OK).shows("Cancel the build");
+    ada.post(&platform, &format!("{build}/cancel"), &[]).await.is(StatusCode::SEE_OTHER);
+    ada.get(&platform, &build).await.shows("Cancelled").hides("Cancel the build");
+}
