@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::cgroup::Groups;
+use crate::confine::Confiner;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub enum Freezing {
 
 impl Capabilities {
     /// Looks at the machine.
-    pub(crate) fn detect(groups: &Groups) -> Self {
+    pub(crate) fn detect(groups: &Groups, confiner: Result<&Confiner, &String>) -> Self {
         let freezing = if groups.can_freeze() { Freezing::Cgroup } else { Freezing::Signals };
         let memory_limits = groups.can_limit_memory();
         let (memory_bytes, swap_bytes) = machine_memory();
@@ -46,6 +47,21 @@ impl Capabilities {
             }
             .to_owned(),
         ];
+        sentences.push(match confiner {
+            Ok(confiner) if confiner.separates_users() => {
+                "Apps are confined by bubblewrap: each is a user of its own and sees the system for reading, its own \
+                 files, and nothing else. They share the machine's network."
+                    .to_owned()
+            }
+            Ok(_) => "Apps are confined by bubblewrap: each sees the system for reading, its own files, and nothing \
+                      else. They share the server's user id, and the machine's network. Run as root to give each app \
+                      a user of its own."
+                .to_owned(),
+            Err(why) => format!(
+                "Apps are NOT confined: {why}. Every app can read and change whatever the server's user can. Run only \
+                 code that you trust."
+            ),
+        });
         if !memory_limits {
             sentences.push(
                 "Memory limits are not enforced: no memory controller can be used here. One app can use up the \
@@ -61,7 +77,7 @@ impl Capabilities {
                     .to_owned(),
             );
         }
-        Self { freezing, confined: false, memory_limits, memory_bytes, swap_bytes, sentences }
+        Self { freezing, confined: confiner.is_ok(), memory_limits, memory_bytes, swap_bytes, sentences }
     }
 }
 

@@ -17,7 +17,8 @@ use tokio_util::task::TaskTracker;
 use crate::builds::Builds;
 use crate::capabilities::Capabilities;
 use crate::cgroup::Groups;
-use crate::config::{EngineConfig, OnStop};
+use crate::config::{Confinement, EngineConfig, OnStop};
+use crate::confine::Confiner;
 use crate::files;
 use crate::layout::Layout;
 use crate::logs::Logs;
@@ -75,7 +76,17 @@ impl Engine {
         let lock = lock(&config.data_dir)?;
         let layout = Layout::new(&config.data_dir);
         let groups = Groups::detect(&layout.tag());
-        let capabilities = Capabilities::detect(&groups);
+        let confiner = match config.confinement {
+            Confinement::Auto => tokio::task::spawn_blocking(Confiner::detect)
+                .await
+                .unwrap_or_else(|error| Err(error.to_string())),
+            Confinement::None => Err("the setting `confinement` says so".to_owned()),
+        };
+        let capabilities = Capabilities::detect(&groups, confiner.as_ref());
+        let confiner = confiner.ok();
+        // Only a replica that is confined can be another user: everything it needs is shown to it.
+        let separate = confiner.as_ref().is_some_and(Confiner::separates_users);
+        let uids = if separate { config.uids } else { 0..0 };
         for sentence in &capabilities.sentences {
             tracing::info!("{sentence}");
         }
@@ -85,7 +96,8 @@ impl Engine {
             shim: config.shim,
             groups: groups.clone(),
             ports: config.ports,
-            uids: 0..0,
+            uids,
+            confiner,
             stop_grace: config.stop_grace,
             log_bytes: LOG_BYTES,
             clock: clock.clone(),

@@ -9,6 +9,7 @@ mod builds;
 pub mod capabilities;
 mod cgroup;
 pub mod config;
+mod confine;
 mod engine;
 mod fd;
 mod files;

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, PipeReader, Write};
+use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
 use rustix::io::{Errno, FdFlags};
-use rustix::process::{Signal, WaitOptions, WaitStatus};
+use rustix::process::{Resource, Rlimit, Signal, WaitOptions, WaitStatus};
 
+use crate::confine::seccomp;
 use crate::procfs::{self, RawPid};
 
 mod log;
@@ -40,6 +41,9 @@ fn supervise(dir: &Path) -> io::Result<()> {
     // A session of its own: signals of the server's terminal do not reach it. Fails only where it has one already.
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    // A core dump would put the memory of a program, with its secrets, where the host keeps them.
+    let no_dumps = Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(Resource::Core, no_dumps)?;
     let spec: Spec = spec::read(dir, spec::SPEC)?.ok_or(io::ErrorKind::NotFound)?;
     // From here on, whoever finds the directory finds this process. Fails when the directory was removed.
     spec::write(dir, spec::SHIM, &spec::ShimProcess::own()?)?;
@@ -69,16 +73,22 @@ fn start(spec: &Spec) -> io::Result<(RawPid, PipeReader)> {
     Ok((started?, output))
 }
 
-fn spawn(spec: &Spec, output: io::PipeWriter) -> io::Result<RawPid> {
+fn spawn(spec: &Spec, output: PipeWriter) -> io::Result<RawPid> {
     let launch = &spec.launch;
     let mut command;
-    let mut arguments = None;
+    let (mut arguments, mut filter) = (None, None);
     if let Some(sandbox) = &launch.sandbox {
-        let (reader, writer) = io::pipe()?;
-        // The one descriptor that the child is to inherit.
-        rustix::io::fcntl_setfd(&reader, FdFlags::empty())?;
+        let (reader, writer) = inherited_pipe()?;
         command = Command::new(&sandbox.program);
-        command.arg("--args").arg(reader.as_raw_fd().to_string()).arg("--").args(&launch.argv);
+        command.arg("--args").arg(reader.as_raw_fd().to_string());
+        if let Some(bytes) = seccomp::filter() {
+            let (reader, mut writer) = inherited_pipe()?;
+            command.arg("--seccomp").arg(reader.as_raw_fd().to_string());
+            // Shorter than what a pipe holds, so that nobody has to read yet.
+            writer.write_all(&bytes)?;
+            filter = Some(reader);
+        }
+        command.arg("--").args(&sandbox.before).args(&launch.argv);
         // Where bubblewrap is started from does not matter; what it was started with can be read by the program.
         command.env_clear().current_dir("/");
         arguments = Some((reader, writer, sandbox_arguments(launch, &sandbox.args)));
@@ -88,16 +98,21 @@ fn spawn(spec: &Spec, output: io::PipeWriter) -> io::Result<RawPid> {
         command.args(rest).env_clear().envs(&launch.env).current_dir(&launch.directory);
     }
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
-    if let Some(user) = spec.user {
-        command.uid(user).gid(user);
-    }
     let child = command.spawn()?;
+    drop(filter);
     if let Some((reader, mut writer, bytes)) = arguments {
         drop(reader);
         // When bubblewrap has ended already, its exit says so.
         let _ = writer.write_all(&bytes);
     }
     RawPid::try_from(child.id()).map_err(io::Error::other)
+}
+
+/// A pipe whose reading end the child inherits.
+fn inherited_pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    rustix::io::fcntl_setfd(&reader, FdFlags::empty())?;
+    Ok((reader, writer))
 }
 
 /// The sandbox's arguments as bubblewrap reads them from a descriptor: other users could read its command line.
@@ -161,14 +176,12 @@ fn end_all(spec: &Spec) {
     }
 }
 
-/// Ends what a supervisor that was itself ended could not end, found by the directory it was started with.
+/// Ends what a supervisor that was itself ended could not end.
 pub(crate) fn end_orphans(spec: &Spec) {
     spec.group.kill();
-    let home = spec.launch.env.get("HOME").map(|home| format!("HOME={home}"));
-    let Some(home) = home else { return };
     for pid in procfs::all() {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        if environment.split(|&byte| byte == 0).any(|variable| variable == home.as_bytes()) {
+        if environment.split(|&byte| byte == 0).any(|variable| variable == spec.marker.as_bytes()) {
             procfs::signal(pid, Signal::KILL);
         }
     }

@@ -165,6 +165,7 @@ async fn processes(data: &Path, groups: Groups, ports: Range<u16>) {
             args: ["--exact", "runtime::contract::acts_as_supervisor"].map(str::to_owned).to_vec(),
         },
         groups,
+        confiner: None,
         ports,
         uids: 0..0,
         stop_grace: Duration::from_secs(5),

@@ -32,6 +32,8 @@ pub(crate) struct Spec {
     pub(crate) per_replica: u32,
     /// The memory it may use, in bytes.
     pub(crate) memory_limit: u64,
+    /// A variable of its environment that no other replica has.
+    pub(crate) marker: String,
     /// The user id it was given, where it has one of its own.
     pub(crate) user: Option<u32>,
     /// Its control group.
@@ -67,6 +69,8 @@ impl std::fmt::Debug for Launch {
 pub(crate) struct Sandbox {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<String>,
+    /// What inside the sandbox starts the program.
+    pub(crate) before: Vec<String>,
 }
 
 /// Which process the supervisor is.

@@ -154,6 +154,12 @@ impl Machine {
 
     /// Wants the app to run this program.
     pub fn activate(&self, build: u128, command: &[&str], policy: Policy) {
+        let greeting = Variable { name: "GREETING".to_owned(), value: "hello world".to_owned() };
+        self.activate_with(build, command, policy, vec![greeting]);
+    }
+
+    /// Wants the app to run this program with these variables.
+    pub fn activate_with(&self, build: u128, command: &[&str], policy: Policy, variables: Vec<Variable>) {
         let build = BuildId::from(build);
         if !self.layout().artefact(build).exists() {
             self.artefact(build, &[("app.py", COUNTER)], None);
@@ -169,7 +175,7 @@ impl Machine {
                 command: Some(command.iter().map(|&word| word.to_owned()).collect()),
                 port: None,
             },
-            variables: vec![Variable { name: "GREETING".to_owned(), value: "hello world".to_owned() }],
+            variables: variables.clone(),
             limits: Limits { memory_bytes: 512 << 20, cpu_millis: 1000 },
         };
         self.want(|wanted| {

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::{Runtime, Seen, State, Want};
 use crate::cgroup::Groups;
 use crate::config::ShimCommand;
+use crate::confine::Confiner;
 use crate::layout::Layout;
 use crate::nudge::Nudge;
 use crate::observed::{Memory, StartStep};
@@ -35,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) layout: Layout,
     pub(crate) shim: ShimCommand,
     pub(crate) groups: Groups,
+    /// Confines replicas, where that is wanted and possible.
+    pub(crate) confiner: Option<Confiner>,
     pub(crate) ports: Range<u16>,
     /// User ids for replicas, where they can have their own.
     pub(crate) uids: Range<u32>,

@@ -9,12 +9,14 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use marmot_core::id::{BuildId, ReplicaId};
+use rustix::fs::{Access, access};
 
 use super::Shared;
 use super::life::Process;
 use crate::build::RunFile;
+use crate::confine::{self, Confiner};
 use crate::files;
-use crate::shim::spec::{self, Launch, Spec};
+use crate::shim::spec::{self, Launch, Sandbox, Spec};
 use crate::wanted::{Program, Revision};
 
 /// The replica's own copy of the code, in its directory.
@@ -23,6 +25,10 @@ pub(super) const WORK: &str = "work";
 pub(super) const HOME: &str = "home";
 /// The replica's `/tmp`, in its directory.
 pub(super) const TMP: &str = "tmp";
+
+/// What a confined replica sees as `/etc/passwd` and `/etc/group`, in its directory.
+pub(super) const PASSWD: &str = "passwd";
+pub(super) const GROUP: &str = "group";
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -37,6 +43,10 @@ pub(super) enum PrepareError {
         "nothing says how to start it: give the launcher a command, or add a `Procfile` with a line `web: …` to the code"
     )]
     NoCommand,
+    #[error("an argument of the command holds a NUL byte")]
+    BadArgument,
+    #[error("there is no program `{0}`")]
+    NoProgram(String),
     #[error(
         "port {0} is in use: a program with a fixed port can only run once, and only while nothing else has it"
     )]
@@ -70,14 +80,21 @@ pub(super) fn prepare(
     let command = command.clone().or_else(|| run.command.clone()).ok_or(PrepareError::NoCommand)?;
     let (port, user) = claim(shared, id, *port)?;
     let dir = shared.dir(&revision.app, id);
-    let directory =
-        lay_out(&dir, &artefact, &run, user).map_err(io_error("its files could not be laid out"))?;
-    let env = environment(revision, &run, &dir, port)?;
-    let argv: Vec<String> = command.iter().map(|argument| with_port(argument, port)).collect();
-    if argv.is_empty() || argv[0].is_empty() || argv.iter().any(|argument| argument.contains('\0')) {
-        return Err(PrepareError::NoCommand);
+    let below = lay_out(&dir, &artefact, &run, user).map_err(io_error("its files could not be laid out"))?;
+    let confiner = shared.settings.confiner.as_ref();
+    let places = if confiner.is_some() { Places::inside() } else { Places::outside(&dir) };
+    let mut env = environment(revision, &run, port)?;
+    let marker = ("MARMOT_REPLICA_ID", id.to_string());
+    let own = [("HOME", text(&places.home)), ("TMPDIR", text(&places.tmp)), marker.clone()];
+    env.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    let mut argv: Vec<String> = command.iter().map(|argument| with_port(argument, port)).collect();
+    let program = find(&argv, &env, &dir.join(WORK).join(&below))?;
+    // A sandbox looks it up by itself: inside, its path may be another one.
+    if confiner.is_none() {
+        argv[0] = program;
     }
-    let argv = found_in_path(argv, &env, &directory);
+    let directory = places.work.join(below);
+    let sandbox = confiner.map(|confiner| sandbox(confiner, &dir, &run, user, &directory));
     let group = shared.settings.groups.create(id, revision.limits);
     let group = group.map_err(io_error("its control group could not be made"))?;
     let spec = Spec {
@@ -85,12 +102,49 @@ pub(super) fn prepare(
         port,
         per_replica,
         memory_limit: revision.limits.memory_bytes,
+        marker: format!("{}={}", marker.0, marker.1),
         user,
         group,
-        launch: Launch { argv, env, directory, sandbox: None, log_bytes: shared.settings.log_bytes },
+        launch: Launch { argv, env, directory, sandbox, log_bytes: shared.settings.log_bytes },
     };
     spec::write(&dir, spec::SPEC, &spec).map_err(io_error("its files could not be written"))?;
     Ok(spec)
+}
+
+/// Where a replica finds its own files.
+struct Places {
+    work: PathBuf,
+    home: PathBuf,
+    tmp: PathBuf,
+}
+
+impl Places {
+    /// In a sandbox.
+    fn inside() -> Self {
+        Self { work: confine::WORK.into(), home: confine::HOME.into(), tmp: "/tmp".into() }
+    }
+
+    /// Without one.
+    fn outside(dir: &Path) -> Self {
+        Self { work: dir.join(WORK), home: dir.join(HOME), tmp: dir.join(TMP) }
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The sandbox of a replica whose files are laid out in `dir`. It starts in `directory`, as seen from inside.
+fn sandbox(confiner: &Confiner, dir: &Path, run: &RunFile, user: Option<u32>, directory: &Path) -> Sandbox {
+    let inside = Places::inside();
+    let own = [(dir.join(WORK), inside.work), (dir.join(HOME), inside.home), (dir.join(TMP), inside.tmp)];
+    confiner.sandbox(&confine::Inside {
+        user,
+        own: &own,
+        reads: &run.reads,
+        names: Some((&dir.join(PASSWD), &dir.join(GROUP))),
+        directory,
+    })
 }
 
 /// Starts the supervisor of a replica that is laid out.
@@ -142,7 +196,7 @@ fn in_use(port: u16) -> bool {
             .is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
-/// Makes the replica's directories, and returns the one its program starts in.
+/// Makes the replica's directories, and returns the one its program starts in, below [`WORK`].
 fn lay_out(dir: &Path, artefact: &Path, run: &RunFile, user: Option<u32>) -> io::Result<PathBuf> {
     files::make_passage(dir)?;
     let mut parts = run.working_directory.components();
@@ -154,14 +208,26 @@ fn lay_out(dir: &Path, artefact: &Path, run: &RunFile, user: Option<u32>) -> io:
     files::copy_tree(&artefact.join(top), &dir.join(WORK), user)?;
     files::make_private(&dir.join(HOME), user)?;
     files::make_private(&dir.join(TMP), user)?;
-    Ok(dir.join(WORK).join(parts.as_path()))
+    write_names(dir, user)?;
+    Ok(parts.as_path().to_owned())
 }
 
-/// The whole environment of the program. What the platform promises wins over what the launcher sets.
+/// Who the program is, for those that look themselves up.
+fn write_names(dir: &Path, user: Option<u32>) -> io::Result<()> {
+    let user = user.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+    let (home, nobody) = (confine::HOME, 65_534);
+    let passwd = format!(
+        "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\napp:x:{user}:{user}:app:{home}:/bin/sh\n\
+         nobody:x:{nobody}:{nobody}:nobody:/nonexistent:/usr/sbin/nologin\n"
+    );
+    std::fs::write(dir.join(PASSWD), passwd)?;
+    std::fs::write(dir.join(GROUP), format!("root:x:0:\napp:x:{user}:\nnogroup:x:{nobody}:\n"))
+}
+
+/// The environment of the program, without its places. What the platform promises wins over what the launcher sets.
 fn environment(
     revision: &Revision,
     run: &RunFile,
-    dir: &Path,
     port: u16,
 ) -> Result<BTreeMap<String, String>, PrepareError> {
     let mut path = String::new();
@@ -180,15 +246,13 @@ fn environment(
         }
         env.insert(name.clone(), value.clone());
     }
-    let (port, home, tmp) = (port.to_string(), dir.join(HOME), dir.join(TMP));
+    let port = port.to_string();
     let promised = [
         ("PORT", port.as_str()),
         ("RENKU_SESSION_PORT", port.as_str()),
         ("RENKU_SESSION_IP", "0.0.0.0"),
         ("MARMOT_APP_NAME", revision.app.as_str()),
         ("MARMOT_APP_URL", revision.url.as_str()),
-        ("HOME", &home.to_string_lossy()),
-        ("TMPDIR", &tmp.to_string_lossy()),
     ];
     env.extend(promised.map(|(name, value)| (name.to_owned(), value.to_owned())));
     Ok(env)
@@ -212,18 +276,23 @@ fn with_port(argument: &str, port: u16) -> String {
     text
 }
 
-/// Looks a program without a slash up in the program's own `PATH`, not in the server's.
-fn found_in_path(mut argv: Vec<String>, env: &BTreeMap<String, String>, directory: &Path) -> Vec<String> {
-    if !argv[0].contains('/') {
-        let path = env.get("PATH").map_or(PATH, String::as_str);
-        let places = path.split(':').map(|place| directory.join(place).join(&argv[0]));
-        let found =
-            places.into_iter().find(|place| rustix::fs::access(place, rustix::fs::Access::EXEC_OK).is_ok());
-        if let Some(found) = found.as_deref().and_then(Path::to_str) {
-            argv[0] = found.to_owned();
-        }
+/// Finds the program before anything is started: without a slash in the program's own `PATH`, not in the server's;
+/// else from the directory it starts in.
+fn find(argv: &[String], env: &BTreeMap<String, String>, directory: &Path) -> Result<String, PrepareError> {
+    let Some(name) = argv.first().filter(|name| !name.is_empty()) else {
+        return Err(PrepareError::NoCommand);
+    };
+    if argv.iter().any(|argument| argument.contains('\0')) {
+        return Err(PrepareError::BadArgument);
     }
-    argv
+    let missing = || PrepareError::NoProgram(name.clone());
+    if name.contains('/') {
+        return if directory.join(name).exists() { Ok(name.clone()) } else { Err(missing()) };
+    }
+    let path = env.get("PATH").map_or(PATH, String::as_str);
+    let mut places = path.split(':').map(|place| directory.join(place).join(name));
+    let found = places.find(|place| place.is_file() && access(place, Access::EXEC_OK).is_ok());
+    found.as_deref().map(text).ok_or_else(missing)
 }
 
 /// Where a replica is asked whether it answers.
