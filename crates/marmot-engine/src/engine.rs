@@ -122,7 +122,7 @@ impl Engine {
             events: tell,
             nudge: nudge.clone(),
             clock,
-            memory_budget: config.memory_budget.unwrap_or_else(|| capabilities.memory_bytes / 4),
+            memory_budget: config.memory_budget.unwrap_or(capabilities.memory_bytes / 4),
             apps: BTreeMap::new(),
         };
         reconciler.begin();

@@ -203,7 +203,7 @@ fn follow(following: Following) -> impl Stream<Item = LogLine> + Send + 'static 
             }
             let watch = match state.watch.take() {
                 Some(watch) => watch,
-                None => Watch::new().inspect_err(|error| warn_once(error)).ok()?,
+                None => Watch::new().inspect_err(warn_once).ok()?,
             };
             if state.looked && !state.last.more {
                 watch.changed().await.ok()?;
@@ -215,7 +215,7 @@ fn follow(following: Following) -> impl Stream<Item = LogLine> + Send + 'static 
             })
             .await
             .ok()?;
-            let last = look.inspect_err(|error| warn_once(error)).ok()?;
+            let last = look.inspect_err(warn_once).ok()?;
             state = State { following, watch: Some(watch), last, looked: true };
         }
     })

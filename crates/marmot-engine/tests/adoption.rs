@@ -1,5 +1,7 @@
 //! Replicas outlive the engine: the next one on the data directory finds them again, as they were.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::fs;

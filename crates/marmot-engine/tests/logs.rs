@@ -1,5 +1,7 @@
 //! Logs as people read them: the last lines, and what comes, over rotation and new replicas.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! The life of replicas, with real programs: they boot, serve, sleep, wake, fail, and leave nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::time::Duration;
