@@ -113,7 +113,12 @@ fn module(source: PathBuf, cache: &Path, tag: &str) -> io::Result<Module> {
     File::open(&source)?.read_to_end(&mut text)?;
     let hash: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
     let compiled = dir.join("__pycache__");
-    fs::create_dir_all(&compiled)?;
+    match fs::symlink_metadata(&compiled) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir(&compiled)?,
+        // A package could have put a link here, to have files made elsewhere.
+        Ok(found) if !found.is_dir() => return Err(io::ErrorKind::NotADirectory.into()),
+        found => drop(found?),
+    }
     let mut name = stem.to_owned();
     name.push(format!(".{tag}.pyc"));
     let kept = cache.join(&hash[..2]).join(hash);
