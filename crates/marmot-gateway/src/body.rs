@@ -2,7 +2,8 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -22,7 +23,11 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug)]
 pub(crate) enum RequestBody {
     Empty,
-    Client(Incoming),
+    Client {
+        body: Incoming,
+        /// How many pieces of it have been taken: an upload that goes on is not a silent app.
+        taken: Arc<AtomicU64>,
+    },
 }
 
 /// The client did not send the whole body, or sent it wrongly.
@@ -40,8 +45,10 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client(body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(ClientBodyError)))
+            Self::Client { body, taken } => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                taken.fetch_add(1, Ordering::Relaxed);
+                Poll::Ready(frame.map(|frame| frame.map_err(ClientBodyError)))
             }
         }
     }
@@ -49,14 +56,14 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(body) => body.is_end_stream(),
+            Self::Client { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body) => body.size_hint(),
+            Self::Client { body, .. } => body.size_hint(),
         }
     }
 }
@@ -214,7 +221,7 @@ impl Body for AppBody {
             this.held = Held::Done;
             return Poll::Ready(Some(Err("the event stream is cut".into())));
         }
-        let frame = std::task::ready!(Pin::new(&mut this.incoming).poll_frame(cx));
+        let frame = ready!(Pin::new(&mut this.incoming).poll_frame(cx));
         match &frame {
             Some(Ok(_)) => {
                 if let Held::Session(stream) = &this.held {

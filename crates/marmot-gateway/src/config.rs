@@ -63,7 +63,7 @@ pub struct Limits {
     pub wake_timeout: Duration,
     /// How long a navigation waits before it is shown the lobby.
     pub lobby_after: Duration,
-    /// How long a replica may take until its answer begins. Longer: 504.
+    /// How long a replica may neither begin its answer nor take more of the request's body. Longer: 504.
     pub response_timeout: Duration,
     /// How long connecting to a replica may take.
     pub connect_timeout: Duration,

@@ -48,10 +48,11 @@ pub(crate) fn enter<B>(
     request: &Request<B>,
     reader: Reader,
 ) -> Entry {
-    let Access::People(people) = &route.access else { return Entry::Welcome(None) };
+    // Also for an app that has become everyone's meanwhile: who comes back goes on to the page they wanted.
     if request.uri().path() == ENTER {
         return take_code(shared, route, request, reader).into();
     }
+    let Access::People(people) = &route.access else { return Entry::Welcome(None) };
     let ticket = cookie(request.headers(), ticket_cookie(shared.config.scheme));
     match ticket.and_then(|ticket| shared.tickets.check_ticket(&route.app, ticket).ok()) {
         Some(person) if people.contains(&person.id) && is_same_origin(shared, host, request) => {

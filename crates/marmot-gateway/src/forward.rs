@@ -1,7 +1,10 @@
 //! Sends a request to a replica and brings back its answer; tries again where that is safe.
 
 use std::error::Error as _;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use http_body::Body as _;
@@ -54,7 +57,9 @@ pub(crate) async fn forward(
     let empty = body.is_end_stream();
     // Kept for a second try, where one is allowed.
     let mut spare = (empty && is_safe(&parts.method) && upgrade.is_none()).then(|| copy(&parts));
-    let body = if empty { RequestBody::Empty } else { RequestBody::Client(body) };
+    let taken = Arc::new(AtomicU64::new(0));
+    let body =
+        if empty { RequestBody::Empty } else { RequestBody::Client { body, taken: Arc::clone(&taken) } };
     let mut request = Request::from_parts(parts, body);
     let started = shared.clock.now();
     let mut attempts = 0;
@@ -63,10 +68,8 @@ pub(crate) async fn forward(
         let mut connection;
         (slot, connection) = connection_for(shared, slot, started).await?;
         let sent = connection.sender.try_send_request(request);
-        let answer = match tokio::time::timeout(shared.config.limits.response_timeout, sent).await {
-            Ok(answer) => answer,
-            Err(_) => return Err(Failure::Silent),
-        };
+        let patience = shared.config.limits.response_timeout;
+        let answer = while_taken(sent, &taken, patience).await.ok_or(Failure::Silent)?;
         let mut error = match answer {
             Ok(response) => break (response, slot, connection),
             Err(error) => error,
@@ -87,6 +90,20 @@ pub(crate) async fn forward(
         };
     };
     answer(shared, response, slot, connection, upgrade, visitor)
+}
+
+/// Waits for an answer. `None`: it did not begin, and no more of the request was taken, for as long as `patience`.
+async fn while_taken<T>(answer: impl Future<Output = T>, taken: &AtomicU64, patience: Duration) -> Option<T> {
+    let mut answer = pin!(answer);
+    loop {
+        let before = taken.load(Ordering::Relaxed);
+        if let Ok(answer) = tokio::time::timeout(patience, answer.as_mut()).await {
+            return Some(answer);
+        }
+        if taken.load(Ordering::Relaxed) == before {
+            return None;
+        }
+    }
 }
 
 fn is_safe(method: &Method) -> bool {

@@ -105,6 +105,75 @@ async fn a_hundred_requests_to_a_sleeping_app_wake_it_once_and_are_all_answered(
 }
 
 #[tokio::test]
+async fn five_hundred_held_requests_are_answered_by_one_start_in_the_order_they_came() {
+    let world = World::start().await;
+    let app =
+        TestApp::start_with(
+            |request| async move { http::Response::new(full(request.uri().path().to_owned())) },
+        );
+    let app = app.await;
+    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sleeper = sleeping_replica(app.address, 1);
+    world.set(on(vec![sleeper.clone()]));
+    let mut clients = Vec::new();
+    for number in 0..500 {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        let head = format!("GET /{number} HTTP/1.1\r\nHost: iris.localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // One after the other, so that there is an order.
+        until("it has its place", || world.demand.sample().held == number + 1).await;
+        let order = Arc::clone(&order);
+        clients.push(tokio::spawn(async move {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(
+                answer.starts_with("HTTP/1.1 200") && answer.ends_with(&format!("/{number}")),
+                "{answer}"
+            );
+            order.lock().unwrap().push(number);
+        }));
+    }
+    assert_eq!((app.seen(), world.nudges.load(std::sync::atomic::Ordering::SeqCst)), (0, 1));
+    sleeper.gate.open();
+    for client in clients {
+        tokio::time::timeout(LIMIT, client).await.expect("in time").unwrap();
+    }
+    assert_eq!((app.seen(), world.demand.sample().held, sleeper.gate.inside()), (500, 0, 0));
+    // One at a time: who came earlier is not overtaken by more than what is on its way back.
+    let order = order.lock().unwrap().clone();
+    let overtaken = order.iter().enumerate().map(|(place, number)| (place as u64).abs_diff(*number)).max();
+    assert!(overtaken < Some(50), "{overtaken:?}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_upload_that_goes_on_is_not_a_silent_app() {
+    let limits = Limits { response_timeout: Duration::from_millis(150), ..Limits::default() };
+    let world = World::with_limits(limits).await;
+    let app = TestApp::start_with(|request| async move {
+        let whole = request.into_body().collect().await.unwrap().to_bytes();
+        http::Response::new(full(whole))
+    })
+    .await;
+    world.set(on(vec![replica(app.address)]));
+    let (feed, body) = fed();
+    let io = hyper_util::rt::TokioIo::new(TcpStream::connect(world.address).await.unwrap());
+    let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(driver);
+    let request = http::Request::post("/").header("host", "iris.localhost").body(body).unwrap();
+    let answer = tokio::spawn(sender.send_request(request));
+    for _ in 0..20 {
+        feed.send(Bytes::from("x")).unwrap();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    drop(feed);
+    let answer = answer.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "x".repeat(20));
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_request_to_an_app_without_a_replica_waits_for_the_first_one() {
     let world = World::start().await;
     world.set(on(vec![]));
