@@ -107,6 +107,7 @@ impl Server {
         let (tasks, stop_tasks) = (TaskTracker::new(), CancellationToken::new());
         tasks.spawn(lifecycle.run(engine.observed(), stop_tasks.clone()));
         tasks.spawn(lifecycle::keep_record(service.clone(), engine.take_events()));
+        tasks.spawn(end_streams(service.clone(), stop.clone()));
         tasks.spawn(relay(engine.observed(), observed, stop_tasks.clone()));
         Ok(Self { service, engine, gateway, platform, listener, stop, db, tasks, stop_tasks, _lock: lock })
     }
@@ -138,6 +139,12 @@ async fn tell_peer(mut request: axum::extract::Request) -> axum::extract::Reques
         request.extensions_mut().insert(axum::extract::ConnectInfo(peer.0));
     }
     request
+}
+
+/// Ends the event streams of the API when the server is to stop: they would last as long as somebody listens.
+async fn end_streams(service: Service, stop: CancellationToken) {
+    stop.cancelled().await;
+    service.stopping().cancel();
 }
 
 /// Hands on what the engine sees.

@@ -5,11 +5,13 @@ mod client;
 mod commands;
 mod output;
 mod render;
+mod serve;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Flags;
@@ -32,6 +34,12 @@ enum Command {
     Serve(Flags),
     /// Serve the example apps from a throw-away data directory, signed in.
     Demo(Demo),
+    /// Serve the files of a directory on the port in `PORT`: how static sites run.
+    #[command(hide = true)]
+    StaticServer {
+        /// The directory.
+        root: PathBuf,
+    },
     /// Manage people on the data directory; also while a server runs on it.
     Admin(admin::Admin),
     /// Remember a server and a token for the commands below.
@@ -52,46 +60,34 @@ enum Command {
 
 /// How the demo is served.
 #[derive(Debug, Clone, Args)]
-pub struct Demo {
+struct Demo {
     /// The directory of the example apps.
     #[arg(long, value_name = "DIR", default_value = "examples")]
-    pub examples: PathBuf,
+    examples: PathBuf,
     /// Settings of the server.
     #[command(flatten)]
-    pub flags: Flags,
-}
-
-/// What is asked of the part of this program that serves.
-#[derive(Debug, Clone)]
-pub enum Serving {
-    /// Serve.
-    Serve(Flags),
-    /// Serve the demo.
-    Demo(Demo),
+    flags: Flags,
 }
 
 /// Something that went wrong, with what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Hinted {
+struct Hinted {
     /// What went wrong.
-    pub message: String,
+    message: String,
     /// What to do.
-    pub hint: String,
+    hint: String,
 }
 
 impl Hinted {
     /// Says what went wrong and what to do about it.
-    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }
 }
 
-/// Runs the command that the arguments name. `serve` does what serves, and returns when it has stopped.
-pub fn main(
-    arguments: impl IntoIterator<Item = OsString>,
-    serve: impl FnOnce(Serving) -> anyhow::Result<()>,
-) -> ExitCode {
+/// Runs the command that the arguments name, the program's own name first.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(refusal) => {
@@ -102,8 +98,12 @@ pub fn main(
     };
     let output = Output { json: cli.json };
     let done = match cli.command {
-        Command::Serve(flags) => serve(Serving::Serve(flags)),
-        Command::Demo(demo) => serve(Serving::Demo(demo)),
+        Command::Serve(flags) => serve::serve(flags),
+        Command::Demo(demo) => serve::demo(demo),
+        Command::StaticServer { root } => wait(async {
+            let served = marmot_engine::build::static_server::serve_as_app(&root).await;
+            served.with_context(|| format!("cannot serve `{}`", root.display()))
+        }),
         Command::Admin(admin) => wait(admin.run(output)),
         Command::Login(login) => wait(login.run()),
         Command::Project(project) => wait(project.run(output)),
@@ -125,7 +125,7 @@ fn wait(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
 }
 
 /// An error as people read it: what, because of what, and what to do.
-pub fn explain(error: &anyhow::Error) -> String {
+fn explain(error: &anyhow::Error) -> String {
     let mut text = format!("error: {error}\n");
     for cause in error.chain().skip(1) {
         text.push_str(&format!("  caused by: {cause}\n"));

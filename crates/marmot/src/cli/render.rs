@@ -34,6 +34,7 @@ fn cell(item: &Value, pointer: &str) -> String {
     match item.pointer(pointer) {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => harmless(text),
+        Some(Value::Array(list)) if list.is_empty() => "none".to_owned(),
         Some(Value::Array(list)) if list.iter().all(Value::is_string) => {
             harmless(&list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "))
         }
@@ -64,7 +65,7 @@ mod tests {
         insta::assert_snapshot!(text, @r#"
             NAME              PHASE    REPLICAS
             iris              running  2
-            evil�]52;c;aGk=�  -
+            evil�]52;c;aGk=�  -        none
             "#);
     }
 }

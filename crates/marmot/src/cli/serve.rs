@@ -1,0 +1,113 @@
+//! Runs a server until it is told to stop: logs, signals, the socket, and what is printed for people.
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Demo, Hinted};
+use crate::config::{Flags, LogFormat, Settings, Sources};
+use crate::server::Server;
+use crate::{demo, web};
+
+/// `marmot serve`
+pub(super) fn serve(flags: Flags) -> anyhow::Result<()> {
+    let (settings, sources) = flags.resolve()?;
+    start_logs(&settings, &sources)?;
+    runtime()?.block_on(async {
+        let stop = stop_signal()?;
+        let listener = listen(settings.listen).await?;
+        let address = listener.local_addr().context("cannot tell where the server listens")?;
+        let server = Server::start(&settings, listener, None, stop).await?;
+        tracing::info!(url = %settings.public_url(address), listen = %address, "Marmot is ready");
+        server.run().await
+    })
+}
+
+/// `marmot demo`
+pub(super) fn demo(asked: Demo) -> anyhow::Result<()> {
+    let throw_away = tempfile::Builder::new().prefix("marmot-demo-").tempdir();
+    let throw_away = throw_away.context("cannot make a throw-away data directory")?;
+    let flags = asked
+        .flags
+        .or("data_dir", throw_away.path().to_string_lossy())
+        .or("allow_local_repositories", "true")
+        .or("replicas_on_stop", "stop")
+        .or("log", "warn");
+    let (settings, sources) = flags.resolve()?;
+    start_logs(&settings, &sources)?;
+    runtime()?.block_on(async {
+        let stop = stop_signal()?;
+        let listener = listen(settings.listen).await?;
+        let address = listener.local_addr().context("cannot tell where the server listens")?;
+        let visitor = web::Demo { code: demo::sign_in_code(), username: demo::username() };
+        let code = visitor.code.clone();
+        let server = Server::start(&settings, listener, Some(visitor), stop).await?;
+        let apps = demo::seed(server.service(), &asked.examples, &settings.data_dir()?).await?;
+        println!("Marmot serves {} example apps. Open this link, which signs you in:\n", apps.len());
+        println!("    {}/demo/{}\n", settings.public_url(address), code.reveal());
+        println!("They are being built; the first time takes a minute or two. Ctrl-C stops everything.");
+        server.run().await
+    })
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the server's threads")
+}
+
+/// Logs go to the standard error: what is printed stays readable for programs.
+fn start_logs(settings: &Settings, sources: &Sources) -> anyhow::Result<()> {
+    let filter =
+        tracing_subscriber::EnvFilter::builder().parse(&settings.log.0).context("cannot read `log`")?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => logs.json().flatten_event(true).init(),
+    }
+    settings.warnings(sources).iter().for_each(|warning| tracing::warn!("{warning}"));
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "another program listens there: stop it, or choose another `--listen`"
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need privileges: choose another `--listen`"
+            }
+            _ => "choose another `--listen`: an address of this machine, and a port",
+        };
+        anyhow::Error::new(error).context(Hinted::new(format!("cannot listen on {address}"), hint))
+    })
+}
+
+/// Cancelled by the first SIGTERM or SIGINT. A second one ends the process at once.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        next().await;
+        tracing::info!("stopping; once more stops at once");
+        told.cancel();
+        next().await;
+        // Somebody insists: whoever waits for requests under way would wait in vain.
+        std::process::exit(130);
+    });
+    Ok(stop)
+}
