@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyPool, Executor as _, SqlSafeStr as _, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor as _, SqlSafeStr as _, Transaction};
 
 use super::Result;
 
@@ -95,6 +95,10 @@ impl Db {
         // Percent-encoded, so that no character of the path ends it.
         let encoded: String =
             percent_encoding::percent_encode(path.as_os_str().as_encoded_bytes(), IN_A_PATH).collect();
+        let url = format!("sqlite://{encoded}?mode=rwc");
+        if !new {
+            check_sqlite(&url, path).await?;
+        }
         let pool = AnyPoolOptions::new()
             .max_connections(8)
             .acquire_timeout(Duration::from_secs(10))
@@ -108,13 +112,10 @@ impl Db {
                     Ok(())
                 })
             })
-            .connect(&format!("sqlite://{encoded}?mode=rwc"))
+            .connect(&url)
             .await
             .map_err(|error| damaged_or_unreachable(path, error))?;
         let db = Self { pool, begin: "BEGIN IMMEDIATE" };
-        if !new {
-            db.check_sqlite(path).await?;
-        }
         // Readers do not wait for the writer. The mode stays in the file.
         db.pool
             .execute("PRAGMA journal_mode = WAL")
@@ -134,26 +135,6 @@ impl Db {
         let db = Self { pool, begin: "BEGIN" };
         db.migrate().await?;
         Ok(db)
-    }
-
-    /// Refuses a damaged file and one of another program before anything is written.
-    async fn check_sqlite(&self, path: &Path) -> Result<(), OpenError> {
-        let failed = |error| damaged_or_unreachable(path, error);
-        let finding: String =
-            sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&self.pool).await.map_err(failed)?;
-        if finding != "ok" {
-            return Err(OpenError::Damaged { path: path.to_owned(), finding });
-        }
-        let tables: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table'")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed)?;
-        let ours = tables.iter().any(|name| name == "_sqlx_migrations")
-            && tables.iter().any(|name| name == "launchers");
-        if ours || tables.is_empty() {
-            return Ok(());
-        }
-        Err(OpenError::Foreign { why: format!("`{}` holds the tables of another program", path.display()) })
     }
 
     async fn migrate(&self) -> Result<(), OpenError> {
@@ -202,6 +183,28 @@ impl Db {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Refuses a damaged file and one of another program before anything is written. On a connection of its own, since a
+/// pool would try again and again.
+async fn check_sqlite(url: &str, path: &Path) -> Result<(), OpenError> {
+    let failed = |error| damaged_or_unreachable(path, error);
+    let mut connection = AnyConnection::connect(url).await.map_err(failed)?;
+    let finding: String =
+        sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut connection).await.map_err(failed)?;
+    if finding != "ok" {
+        return Err(OpenError::Damaged { path: path.to_owned(), finding: finding.replace('\n', " ") });
+    }
+    let tables: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table'")
+        .fetch_all(&mut connection)
+        .await
+        .map_err(failed)?;
+    connection.close().await.map_err(failed)?;
+    let has = |table: &str| tables.iter().any(|name| name == table);
+    if tables.is_empty() || (has("_sqlx_migrations") && has("launchers")) {
+        return Ok(());
+    }
+    Err(OpenError::Foreign { why: format!("`{}` holds the tables of another program", path.display()) })
 }
 
 /// Whether the file has yet to be made; refuses a file that is something else.

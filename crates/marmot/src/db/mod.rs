@@ -56,3 +56,6 @@ pub type Result<T, E = DbError> = std::result::Result<T, E>;
 
 /// A list's page as it is found: its items, and how many there are in all.
 pub type Found<T> = (Vec<T>, u64);
+
+#[cfg(test)]
+mod tests;
