@@ -1,6 +1,6 @@
 //! Serves the pages over a throw-away database with sample projects in every state, for those who work on the pages.
 //!
-//! `cargo run --package marmot --example pages`, then open what it prints. Nothing is built or run.
+//! `cargo run --package marmot --example pages [PORT]`, then open what it prints. Nothing is built or run.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,7 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let port =
+        std::env::args().nth(1).map_or(Ok(0), |port| port.parse::<u16>()).context("PORT is a number")?;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     let port = listener.local_addr()?.port();
     let data = tempfile::tempdir()?;
     let (tell, observed) = watch::channel(Arc::new(Observed::default()));

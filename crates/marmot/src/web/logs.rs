@@ -27,12 +27,12 @@ const TOGETHER: usize = 2000;
 
 /// Lines as the page shows them, with a heading wherever another copy of the app begins to speak.
 #[derive(Debug, Default)]
-pub(super) struct Drawing {
+struct Drawing {
     source: Option<String>,
 }
 
 impl Drawing {
-    pub(super) fn draw(&mut self, html: &mut String, source: Option<&str>, text: &str) {
+    fn draw(&mut self, html: &mut String, source: Option<&str>, text: &str) {
         if source != self.source.as_deref() {
             self.source = source.map(str::to_owned);
             if let Some(source) = source {
@@ -221,5 +221,45 @@ pub(super) async fn cancel_build(
             Ok(see_other(&format!("{}/builds/{}", project.path(), build.id())))
         }
         Err(other) => Err(other.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_drawn_with_their_time_below_the_copy_that_wrote_them() {
+        let (mut drawing, mut html) = (Drawing::default(), String::new());
+        let one = Some("01ARZ3NDEKTSV4RRFFQ69G5FAV/app");
+        drawing.draw(&mut html, one, "2026-05-04T10:00:00Z \u{1b}[31m<b>x</b>");
+        drawing.draw(&mut html, one, "no time");
+        drawing.draw(&mut html, Some("<two>/app"), "y");
+        insta::assert_snapshot!(html.replace("<span", "\n<span").replace("<h2", "\n<h2"), @r#"
+        <h2>Copy 01ARZ3NDEKTSV4RRFFQ69G5FAV</h2>
+        <span class="line"><time class="a-d" datetime="2026-05-04T10:00:00Z" title="2026-05-04T10:00:00Z">10:00:00</time> 
+        <span class="f1">&lt;b&gt;x&lt;/b&gt;</span></span>
+        <span class="line">no time</span>
+        <h2>Copy &#60;two&#62;</h2>
+        <span class="line">y</span>
+        "#);
+    }
+
+    #[tokio::test]
+    async fn the_first_lines_replace_those_on_the_page_and_later_ones_follow() {
+        let (send, lines) = tokio::sync::mpsc::unbounded_channel();
+        let lines = stream::unfold(lines, |mut lines| async move { Some((lines.recv().await?, lines)) });
+        let mut sent = Box::pin(appended(lines));
+        send.send((None, "a".to_owned())).unwrap();
+        send.send((None, "b".to_owned())).unwrap();
+        assert_eq!(
+            sent.next().await.unwrap(),
+            "<div id=\"log\" hx-swap-oob=\"innerHTML\"><span class=\"line\">a</span><span class=\"line\">b</span></div>"
+        );
+        send.send((None, "c".to_owned())).unwrap();
+        assert_eq!(
+            sent.next().await.unwrap(),
+            "<div id=\"log\" hx-swap-oob=\"beforeend\"><span class=\"line\">c</span></div>"
+        );
     }
 }
