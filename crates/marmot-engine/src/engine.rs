@@ -87,9 +87,6 @@ impl Engine {
         // Only a replica that is confined can be another user: everything it needs is shown to it.
         let separate = confiner.as_ref().is_some_and(Confiner::separates_users);
         let uids = if separate { config.uids } else { 0..0 };
-        for sentence in &capabilities.sentences {
-            tracing::info!("{sentence}");
-        }
         let (stop, tasks, nudge) = (CancellationToken::new(), TaskTracker::new(), Nudge::default());
         let settings = Settings {
             layout: layout.clone(),

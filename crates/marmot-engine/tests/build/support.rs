@@ -66,6 +66,16 @@ impl Place {
         Self { dir, context }
     }
 
+    /// A context like this place's own, for an engine.
+    pub(crate) fn another_context(&self) -> BuildContext {
+        let context = &self.context;
+        let (git, marmot) = (context.git.clone(), context.marmot.clone());
+        let mut another = BuildContext::new(context.uv.clone(), git, marmot, context.cache_dir.clone());
+        another.allow_local_repositories = context.allow_local_repositories;
+        another.environment.clone_from(&context.environment);
+        another
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -50,6 +50,7 @@ pub struct Machine {
     pub clock: Clock,
     pub events: mpsc::UnboundedReceiver<Event>,
     pub confinement: Confinement,
+    pub build: Arc<BuildContext>,
 }
 
 pub fn app() -> AppName {
@@ -89,8 +90,18 @@ impl Machine {
 
     /// Its engine ends replicas when it stops.
     pub async fn stopping() -> Self {
+        Self::configured(|config| EngineConfig {
+            replicas_on_stop: OnStop::Stop,
+            confinement: Confinement::None,
+            ..config
+        })
+        .await
+    }
+
+    /// Its engine is configured in this way.
+    pub async fn configured(change: impl FnOnce(EngineConfig) -> EngineConfig) -> Self {
         let data = Data::new();
-        let config = EngineConfig { replicas_on_stop: OnStop::Stop, ..config(&data, Confinement::None) };
+        let config = change(config(&data, Confinement::Auto));
         Self::start(data, Arc::new(Wanted::default()), config).await
     }
 
@@ -102,10 +113,10 @@ impl Machine {
     async fn start(data: Data, wanted: Arc<Wanted>, config: EngineConfig) -> Self {
         let demand = wanted.apps.get(&app()).map_or_else(<_>::default, |app| Arc::clone(&app.demand));
         let (wanted, receiver) = watch::channel(wanted);
-        let (clock, confinement) = (clock(), config.confinement);
+        let (clock, confinement, build) = (clock(), config.confinement, Arc::clone(&config.build));
         let engine = Engine::start(config, receiver, clock.clone()).await.unwrap();
         let events = engine.take_events();
-        Self { data, engine, wanted, demand, clock, events, confinement }
+        Self { data, engine, wanted, demand, clock, events, confinement, build }
     }
 
     /// The engine is gone without a word, as after `kill -9`, and another one starts on the same data directory.
@@ -125,12 +136,13 @@ impl Machine {
     }
 
     async fn replaced(self, wanted: Arc<Wanted>, meanwhile: impl AsyncFnOnce()) -> Self {
-        let Self { data, engine, confinement, .. } = self;
+        let Self { data, engine, confinement, build, .. } = self;
         let mut observed = engine.observed();
         drop(engine);
         while observed.changed().await.is_ok() {}
         meanwhile().await;
-        Self::on(data, wanted, confinement).await
+        let config = EngineConfig { build, ..config(&data, confinement) };
+        Self::start(data, wanted, config).await
     }
 
     pub fn layout(&self) -> Layout {
@@ -158,12 +170,27 @@ impl Machine {
         self.activate_with(build, command, policy, vec![greeting]);
     }
 
+    /// Wants the app to run what this build says.
+    pub fn activate_built(&self, build: u128, policy: Policy) {
+        self.activate_revision(build.into(), None, &policy, &[]);
+    }
+
     /// Wants the app to run this program with these variables.
     pub fn activate_with(&self, build: u128, command: &[&str], policy: Policy, variables: Vec<Variable>) {
         let build = BuildId::from(build);
         if !self.layout().artefact(build).exists() {
             self.artefact(build, &[("app.py", COUNTER)], None);
         }
+        self.activate_revision(build, Some(command), &policy, &variables);
+    }
+
+    fn activate_revision(
+        &self,
+        build: BuildId,
+        command: Option<&[&str]>,
+        policy: &Policy,
+        variables: &[Variable],
+    ) {
         let revision = Revision {
             id: u128::from_be_bytes(*b"revision-of-iris")
                 .wrapping_add(u128::from(build_number(build)))
@@ -172,10 +199,10 @@ impl Machine {
             url: "http://iris.localhost:8080".to_owned(),
             program: Program::Built {
                 build,
-                command: Some(command.iter().map(|&word| word.to_owned()).collect()),
+                command: command.map(|words| words.iter().map(|&word| word.to_owned()).collect()),
                 port: None,
             },
-            variables: variables.clone(),
+            variables: variables.to_vec(),
             limits: Limits { memory_bytes: 512 << 20, cpu_millis: 1000 },
         };
         self.want(|wanted| {

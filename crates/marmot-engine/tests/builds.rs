@@ -1,0 +1,112 @@
+//! Builds as the engine does them: when they are wanted, once, kept, and run in a sandbox.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "build/support.rs"]
+mod building;
+mod support;
+
+use std::fs;
+use std::sync::Arc;
+
+use building::{Place, Repository};
+use marmot_core::id::BuildId;
+use marmot_engine::observed::BuildState;
+use marmot_engine::wanted::{Builder, Source, Wanted, WantedBuild};
+use marmot_engine::{Confinement, Engine, EngineConfig};
+use support::{Machine, ask, policy};
+
+fn wanted(repository: &str) -> Arc<WantedBuild> {
+    Arc::new(WantedBuild {
+        source: Source { repository: repository.to_owned(), revision: None, context_dir: None },
+        builder: Builder::Auto,
+        command_given: false,
+    })
+}
+
+/// A machine that builds in this place's way.
+async fn machine(place: &Place, confinement: Confinement) -> Machine {
+    Machine::configured(|config| EngineConfig {
+        build: Arc::new(place.another_context()),
+        confinement,
+        ..config
+    })
+    .await
+}
+
+fn want(machine: &Machine, id: BuildId, build: &Arc<WantedBuild>) {
+    machine.want(|wanted: &mut Wanted| {
+        wanted.builds.insert(id, Arc::clone(build));
+    });
+}
+
+async fn until_ended(engine: &Engine, id: BuildId) -> BuildState {
+    let mut observed = engine.observed();
+    let ended = observed.wait_for(|observed| {
+        let state = observed.builds.get(&id);
+        state.is_some_and(|state| !matches!(state, BuildState::Queued | BuildState::InProgress { .. }))
+    });
+    tokio::time::timeout(support::LIMIT, ended).await.expect("ended in time").unwrap().builds[&id].clone()
+}
+
+fn site(place: &Place) -> Repository {
+    place.repository("site", &[("index.html", "<h1>hello</h1>")])
+}
+
+#[tokio::test]
+async fn a_build_that_is_done_is_not_done_again_and_one_that_was_broken_off_is() {
+    let place = Place::new();
+    let repository = site(&place);
+    let machine = machine(&place, Confinement::None).await;
+    let (done, broken_off) = (BuildId::from(1), BuildId::from(2));
+    want(&machine, done, &wanted(&repository.address()));
+    let BuildState::Succeeded(outcome) = until_ended(&machine.engine, done).await else { panic!() };
+    assert_eq!(outcome.commit, repository.head());
+    let page = |machine: &Machine, id| machine.layout().artefact(id).join("code/index.html");
+    fs::write(page(&machine, done), "as it was left").unwrap();
+    // What a crash in the middle of a build leaves: files, and no outcome.
+    fs::create_dir_all(machine.layout().artefact(broken_off).join("code/half")).unwrap();
+    want(&machine, broken_off, &wanted(&repository.address()));
+    let machine = machine.crash().await;
+    assert_eq!(until_ended(&machine.engine, done).await, BuildState::Succeeded(outcome));
+    assert_eq!(fs::read_to_string(page(&machine, done)).unwrap(), "as it was left");
+    assert!(matches!(until_ended(&machine.engine, broken_off).await, BuildState::Succeeded(_)));
+    assert!(!machine.layout().artefact(broken_off).join("code/half").exists());
+}
+
+#[tokio::test]
+async fn a_build_that_fails_says_where_and_one_that_is_no_longer_wanted_disappears() {
+    let place = Place::new();
+    let machine = machine(&place, Confinement::None).await;
+    let id = BuildId::from(1);
+    want(&machine, id, &wanted("/nowhere/at/all"));
+    let BuildState::Failed(failure) = until_ended(&machine.engine, id).await else { panic!() };
+    assert_eq!(failure.step, "Fetching the code");
+    machine.want(|wanted| wanted.builds.clear());
+    let mut observed = machine.engine.observed();
+    let gone = observed.wait_for(|observed| observed.builds.is_empty());
+    tokio::time::timeout(support::LIMIT, gone).await.expect("gone in time").unwrap();
+    assert!(!machine.engine.logs().build(id, 5).await.unwrap().is_empty(), "its log can still be read");
+}
+
+#[tokio::test]
+async fn what_was_built_from_python_packages_runs_in_a_sandbox() {
+    const SERVER: &str = "import sys\ndef main():\n    exec(open('app.py').read(), {})\n";
+    let place = Place::new();
+    place.wheel("hello", "1.0", SERVER);
+    let files =
+        [("Procfile", "web: hello"), ("requirements.txt", "hello==1.0"), ("app.py", support::COUNTER)];
+    let repository = place.repository("app", &files);
+    let machine = machine(&place, Confinement::Auto).await;
+    let id = BuildId::from(1);
+    want(&machine, id, &wanted(&repository.address()));
+    let state = until_ended(&machine.engine, id).await;
+    assert!(matches!(state, BuildState::Succeeded(_)), "{state:?}");
+    machine.activate_built(1, policy());
+    let answer = ask(&machine.until_running().await).await;
+    if machine.engine.capabilities().confined {
+        assert_eq!((answer.cwd.as_str(), answer.env["HOME"].as_str()), ("/app", "/home/app"));
+    }
+    machine.shut_down();
+    machine.until_gone().await;
+}
