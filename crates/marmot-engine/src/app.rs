@@ -98,6 +98,7 @@ impl App {
             }
         }
         let seen = look.runtime.observe(look.name);
+        self.take_note(look, &seen);
         let observed = self.observed(look.wanted, &seen, decision);
         Looked { observed, again_at, gone: look.wanted.is_none() && seen.is_empty() }
     }

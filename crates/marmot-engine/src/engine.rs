@@ -26,6 +26,7 @@ use crate::nudge::Nudge;
 use crate::observed::{Event, Observed};
 use crate::reconcile::Reconciler;
 use crate::runtime::process::{ProcessRuntime, Settings};
+use crate::sweep;
 use crate::wanted::Wanted;
 
 /// Longest log of one replica.
@@ -108,6 +109,7 @@ impl Engine {
         let (publish, builds) = watch::channel(BTreeMap::new());
         let build_loop = Builds::new(layout.clone(), config.build, at_once);
         tasks.spawn(build_loop.run(wanted.clone(), publish, stop.clone()));
+        tasks.spawn(sweep::run(layout.clone(), wanted.clone(), stop.clone()));
         let (observe, observed) = watch::channel(Arc::new(Observed::default()));
         let (tell, events) = mpsc::unbounded_channel();
         let mut reconciler = Reconciler {

@@ -21,6 +21,7 @@ mod procfs;
 mod reconcile;
 mod runtime;
 pub mod shim;
+mod sweep;
 pub mod wanted;
 
 pub use capabilities::Capabilities;

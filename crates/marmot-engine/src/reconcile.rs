@@ -226,3 +226,6 @@ impl Reconciler {
 fn held(memory: Memory) -> u64 {
     memory.resident + memory.swapped / 2
 }
+
+#[cfg(test)]
+mod tests;
