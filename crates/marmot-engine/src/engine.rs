@@ -85,6 +85,9 @@ impl Engine {
         };
         let capabilities = Capabilities::detect(&groups, confiner.as_ref());
         let confiner = confiner.ok();
+        if let Some(confiner) = &confiner {
+            config.build.confine_by(confiner.clone());
+        }
         // Only a replica that is confined can be another user: everything it needs is shown to it.
         let separate = confiner.as_ref().is_some_and(Confiner::separates_users);
         let uids = if separate { config.uids } else { 0..0 };

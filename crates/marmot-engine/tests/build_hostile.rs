@@ -207,29 +207,50 @@ async fn submodules_and_large_file_pointers_are_named_and_not_fetched() {
 #[tokio::test]
 async fn a_package_that_must_be_built_runs_apart_from_what_others_read() {
     let place = Place::new();
-    // It tells where it ran: which cache, which variables.
-    let seen = place.path("seen");
+    // It tells what it finds, and tries to change what is not its own.
+    let other = place.repository("other", &[("Procfile", "web: hello $PORT"), ("requirements.txt", "hello")]);
+    place.wheel("hello", "1.0", "def main(): pass");
+    let other = place.build(&other).await;
+    let other_venv = other.run_file().path_prepend[0].parent().unwrap().to_owned();
+    let places = [
+        place.path("cache/packages"),
+        place.path("cache/repositories"),
+        place.path("secret"),
+        other.dir.clone(),
+        other_venv,
+        "/root".into(),
+        "/home".into(),
+        "/etc/shadow".into(),
+    ];
+    fs::write(place.path("secret"), "database password").unwrap();
     let backend = format!(
-        "import os, sys, pathlib\n\
+        "import os, sys\n\
          def build_wheel(*args):\n\
-         \x20   pathlib.Path({:?}).write_text(os.getcwd() + '\\n' + repr(dict(os.environ)))\n\
-         \x20   sys.exit('it cannot be built')\n\
+         \x20   for place in {places:?}: print('SEES', place, os.path.exists(place))\n\
+         \x20   print('USER', os.getuid(), 'PROCESSES', [p for p in os.listdir('/proc') if p.isdigit()])\n\
+         \x20   print('IN', os.getcwd())\n\
+         \x20   for name in os.environ: print('KNOWS', name)\n\
+         \x20   for place in ('/usr/lib/x', '/etc/x', '/x', '/opt/x'):\n\
+         \x20       try: open(place, 'w'); print('WROTE', place)\n\
+         \x20       except OSError: pass\n\
+         \x20   sys.stdout.flush(); sys.exit('it cannot be built')\n\
          prepare_metadata_for_build_wheel = build_wheel\n",
-        seen.display().to_string()
+        places = places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>(),
     );
-    place.wheel("hello", "1.0", "");
     place.source_package("evil", "1.0", &backend);
     let repository =
         place.repository("app", &[("Procfile", "web: x $PORT"), ("requirements.txt", "hello\nevil")]);
     let built = place.build(&repository).await;
     assert!(built.failure().reason.contains("evil"), "{}", built.failure().reason);
     assert!(built.log.contains("no ready-made form"), "{}", built.log);
-    let seen = fs::read_to_string(seen).unwrap();
-    assert!(seen.contains("built-packages"), "{seen}");
-    assert!(!seen.contains(&place.path("cache/packages").display().to_string()), "{seen}");
-    // Nothing of the server's own environment.
-    assert!(!seen.contains("CARGO"), "{seen}");
-    assert_eq!(fs::read_dir(place.path("cache/envs")).unwrap().count(), 0);
+    for place in &places {
+        let line = format!("SEES {} False", place.display());
+        assert!(built.log.contains(&line), "no {line:?} in:\n{}", built.log);
+    }
+    assert!(built.log.contains("USER ") && !built.log.contains("USER 0 "), "{}", built.log);
+    assert!(built.log.contains("built-packages"), "{}", built.log);
+    assert!(!built.log.contains("KNOWS CARGO") && !built.log.contains("WROTE"), "{}", built.log);
+    assert_eq!(fs::read_dir(place.path("cache/envs")).unwrap().count(), 1, "only the other build's is there");
 }
 
 #[tokio::test]

@@ -5,12 +5,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use super::process::{Interrupted, Job, Program};
 use super::python::Python;
+use super::view::View;
 
 /// Larger files are tables in disguise; compiling them takes seconds and saves little.
 const SOURCE_BYTES: u64 = 4 << 20;
@@ -69,6 +71,8 @@ pub(super) async fn compile(
     }
     // `-S`: a package may bring files that are run whenever Python starts, but not with this.
     let program = Program::new(venv.join("bin/python")).args(["-I", "-S", "-c", COMPILER]);
+    let program =
+        program.sees(View::default().owns([venv]).reads(python.reads().iter().map(PathBuf::as_path)));
     let ((), said) = job.stream(&program, input, |mut from| drop(from.read_to_end(&mut Vec::new()))).await?;
     if said.ok() {
         let kept = tokio::task::spawn_blocking(move || missing.iter().for_each(|module| drop(keep(module))));
@@ -114,10 +118,16 @@ fn module(source: PathBuf, cache: &Path, tag: &str) -> io::Result<Module> {
     let hash: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
     let compiled = dir.join("__pycache__");
     match fs::symlink_metadata(&compiled) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir(&compiled)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir(&compiled)?;
+            // The compiler, which writes here as well, may be another user: the one that installed the source.
+            let owner = fs::metadata(dir)?;
+            lchown(&compiled, Some(owner.uid()), Some(owner.gid()))?;
+        }
         // A package could have put a link here, to have files made elsewhere.
-        Ok(found) if !found.is_dir() => return Err(io::ErrorKind::NotADirectory.into()),
-        found => drop(found?),
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+        Err(error) => return Err(error),
     }
     let mut name = stem.to_owned();
     name.push(format!(".{tag}.pyc"));

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::locks::Locks;
+use crate::confine::Confiner;
 use crate::observed::BuildFailure;
 
 /// What every build of this installation works with. One per server, since it also holds the locks of the caches.
@@ -37,6 +39,7 @@ pub struct BuildContext {
     /// [`operators_environment`](super::operators_environment) takes them from the server's own environment.
     pub environment: Vec<(String, String)>,
     pub(super) locks: Locks,
+    confiner: OnceLock<Confiner>,
 }
 
 impl BuildContext {
@@ -47,7 +50,8 @@ impl BuildContext {
             git,
             python: None,
             marmot,
-            cache_dir,
+            // Sandboxes show places by their absolute paths.
+            cache_dir: std::path::absolute(&cache_dir).unwrap_or(cache_dir),
             allow_local_repositories: false,
             allow_private_networks: false,
             allow_python_downloads: false,
@@ -55,7 +59,27 @@ impl BuildContext {
             limits: BuildLimits::default(),
             environment: Vec::new(),
             locks: Locks::default(),
+            confiner: OnceLock::new(),
         }
+    }
+
+    /// Shuts off what builds run of packages and repositories from the machine, where that is possible. An engine does
+    /// so by itself.
+    ///
+    /// # Errors
+    /// Says why it is not possible here.
+    pub fn confine_if_possible(&self) -> Result<(), String> {
+        self.confine_by(Confiner::detect()?);
+        Ok(())
+    }
+
+    pub(crate) fn confine_by(&self, confiner: Confiner) {
+        // The first one found is as good as any other on this machine.
+        let _ = self.confiner.set(confiner);
+    }
+
+    pub(super) fn confiner(&self) -> Option<&Confiner> {
+        self.confiner.get()
     }
 }
 

@@ -84,6 +84,8 @@ pub(super) enum FetchError {
     Ambiguous { revision: String },
     #[error("the repository is larger than {} MiB, which is all that is fetched", .0 >> 20)]
     TooLarge(u64),
+    #[error("this server has no git, which fetches code; its operator can install it")]
+    NoGit,
     #[error("the disk of this server is full")]
     DiskFull,
     #[error("`{0}` could not be reached: its server does not answer")]
@@ -386,7 +388,9 @@ impl<'a> Git<'a> {
         let repository = self.address.text.clone();
         let text = said.stderr.to_lowercase();
         let has = |needles: &[&str]| needles.iter().any(|needle| text.contains(needle));
-        if has(&["no space left on device"]) {
+        if said.status.code() == Some(127) {
+            FetchError::NoGit
+        } else if has(&["no space left on device"]) {
             FetchError::DiskFull
         } else if has(&["could not resolve host", "name or service not known"]) {
             FetchError::UnknownHost(repository)

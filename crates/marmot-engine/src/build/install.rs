@@ -14,8 +14,9 @@ use super::bytecode;
 use super::collect;
 use super::contract::BuildContext;
 use super::plan::{Kind, Manifest};
-use super::process::{Interrupted, Job, Said};
+use super::process::{Interrupted, Job, Program, Said};
 use super::python::{self, NoPython, Python, uv};
+use super::view::View;
 
 /// The packages could not be installed.
 #[derive(Debug, thiserror::Error)]
@@ -78,9 +79,9 @@ impl Environment {
 
     /// What must be readable for it to work.
     pub(super) fn reads(&self) -> Vec<PathBuf> {
-        let mut reads = vec![self.venv.clone(), self.python.prefix.clone()];
+        let mut reads = self.python.reads();
+        reads.push(self.venv.clone());
         reads.extend(self.site.clone());
-        reads.extend(std::fs::canonicalize(&self.python.path));
         reads
     }
 
@@ -95,6 +96,7 @@ pub(super) async fn install(
     job: &Job,
     order: &Order<'_>,
 ) -> Result<Environment, InstallError> {
+    std::fs::metadata(&context.uv).map_err(|_| InstallError::NoUv)?;
     let python = python::find(context, job, &order.manifest.python).await?;
     let dir = context.cache_dir.join("envs").join(key(context, order, &python)?);
     let _lock = tokio::select! {
@@ -102,6 +104,7 @@ pub(super) async fn install(
         () = job.cancel.cancelled() => return Err(Interrupted::Cancelled.into()),
     };
     let venv = dir.join("venv");
+    let installer = Installer { context, job, order, python: &python, venv: &venv };
     // Written last: with it, the environment is whole.
     if dir.join(collect::USED).is_file() {
         job.log.say(&format!(
@@ -114,11 +117,11 @@ pub(super) async fn install(
         remove(&dir)?;
         std::fs::create_dir_all(&dir)?;
         let unfinished = Unfinished(Some(dir.clone()));
-        make(context, job, order, &python, &venv).await?;
+        make(&installer).await?;
         collect::note_use(&dir)?;
         unfinished.finished();
     }
-    let site = if order.manifest.package { install_project(context, job, order, &venv).await? } else { None };
+    let site = if order.manifest.package { installer.install_project().await? } else { None };
     Ok(Environment { venv, site, python })
 }
 
@@ -172,47 +175,128 @@ fn key(context: &BuildContext, order: &Order<'_>, python: &Python) -> Result<Str
     Ok(digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
 }
 
-async fn make(
-    context: &BuildContext,
-    job: &Job,
-    order: &Order<'_>,
-    python: &Python,
-    venv: &Path,
-) -> Result<(), InstallError> {
-    let shared = context.cache_dir.join("packages");
-    let own = own_cache(context, order);
+async fn make(installer: &Installer<'_>) -> Result<(), InstallError> {
+    let Installer { context, job, order, python, venv } = *installer;
     job.log.say(&format!("Python {}", python.version));
-    let create = uv(context, &shared)
-        .args(["venv", "--quiet", "--no-config", "--no-project", "--python"])
-        .arg(&python.path)
-        .arg(venv);
+    let create = ["venv", "--quiet", "--no-config", "--no-project", "--allow-existing", "--python"];
+    let create = installer.uv(Packages::ReadyMade).args(create).arg(&python.path).arg(venv);
     expect(job.run(&create).await?, order.manifest)?;
-    let nothing = order.manifest.kind == Kind::Nothing && order.extra.is_empty();
-    if nothing {
+    if order.manifest.kind == Kind::Nothing && order.extra.is_empty() {
         job.log.say("No packages are named, so none are installed.");
         return Ok(());
     }
-    let requirements = requirements_file(order, venv)?;
-    let mut ready_made = !order.manifest.local;
-    let mut said = None;
-    if ready_made {
-        said =
-            Some(install_packages(context, job, order, venv, requirements.as_deref(), Some(&shared)).await?);
+    let requirements = requirements_file(order, &job.home)?;
+    let mut packages = if order.manifest.local { Packages::Built } else { Packages::ReadyMade };
+    let mut said = installer.install(packages, requirements.as_deref()).await?;
+    if packages == Packages::ReadyMade && !said.ok() && wants_building(&said.stderr) {
+        job.log.say("Some packages have no ready-made form for this Python, and are built.");
+        packages = Packages::Built;
+        said = installer.install(packages, requirements.as_deref()).await?;
     }
-    if said.as_ref().is_none_or(|said| !said.ok() && wants_building(&said.stderr)) {
-        if ready_made {
-            job.log.say("Some packages have no ready-made form for this Python, and are built.");
-        }
-        ready_made = false;
-        std::fs::create_dir_all(&own)?;
-        collect::note_use(&own)?;
-        said = Some(install_packages(context, job, order, venv, requirements.as_deref(), None).await?);
-    }
-    if let Some(said) = said {
-        expect(said, order.manifest)?;
-    }
-    let compiled = if ready_made { context.cache_dir.join("bytecode") } else { own.join("bytecode") };
+    expect(said, order.manifest)?;
+    let compiled = match packages {
+        Packages::ReadyMade => context.cache_dir.join("bytecode"),
+        Packages::Built => own_cache(context, order).join("bytecode"),
+    };
     Ok(bytecode::compile(job, &compiled, python, venv).await?)
+}
+
+/// Where packages come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packages {
+    /// They are as their authors made them; none of their code runs.
+    ReadyMade,
+    /// They may have to be built, by code of theirs.
+    Built,
+}
+
+/// What each program that installs needs to know.
+#[derive(Clone, Copy)]
+struct Installer<'a> {
+    context: &'a BuildContext,
+    job: &'a Job,
+    order: &'a Order<'a>,
+    python: &'a Python,
+    /// Where it is installed.
+    venv: &'a Path,
+}
+
+impl Installer<'_> {
+    /// uv, which sees what it needs for `packages`.
+    fn uv(&self, packages: Packages) -> Program {
+        let (context, code) = (self.context, self.order.code);
+        let real_uv = std::fs::canonicalize(&context.uv).unwrap_or_else(|_| context.uv.clone());
+        let mut reads = self.python.reads();
+        reads.extend([real_uv, context.cache_dir.join("git.config")]);
+        // Certificates and the like, which the operator's variables name.
+        let named = context.environment.iter().map(|(_, value)| Path::new(value));
+        reads.extend(named.filter(|path| path.is_absolute()).map(Path::to_owned));
+        let view = View::default().reads(reads.iter().map(PathBuf::as_path));
+        let (cache, view) = match packages {
+            Packages::ReadyMade => (context.cache_dir.join("packages"), view.reads([code])),
+            // Building may write beside the code.
+            Packages::Built => (own_cache(context, self.order).join("packages"), view.owns([code])),
+        };
+        let view = view.owns([cache.as_path(), self.venv]);
+        uv(context, &cache).dir(code).sees(view)
+    }
+
+    /// Installs by the manifest, and by `requirements`.
+    async fn install(&self, packages: Packages, requirements: Option<&Path>) -> Result<Said, InstallError> {
+        if packages == Packages::Built {
+            note_use_of_own_cache(self.context, self.order)?;
+        }
+        let program = self.uv(packages);
+        let mut program = match &self.order.manifest.kind {
+            Kind::UvLock => {
+                // The project is installed apart, so that its code does not decide about the environment.
+                let program = program.env("UV_PROJECT_ENVIRONMENT", self.venv);
+                program.args(["sync", "--frozen", "--no-dev", "--no-editable", "--no-install-project"])
+            }
+            kind => {
+                let program = program.args(["pip", "install", "--python"]).arg(self.venv.join("bin/python"));
+                let program = match kind {
+                    Kind::Pyproject => program.args(["--requirements", "pyproject.toml"]),
+                    Kind::Requirements(file) => program.arg("--requirements").arg(file),
+                    _ => program,
+                };
+                let made = requirements.map(|path| ["--requirements".into(), path.as_os_str().to_owned()]);
+                program.args(made.into_iter().flatten())
+            }
+        };
+        if packages == Packages::ReadyMade {
+            program = program.arg("--no-build");
+        }
+        Ok(self.job.run(&program).await?)
+    }
+
+    /// Installs the project itself, beside the environment that it shares with other commits.
+    async fn install_project(&self) -> Result<Option<PathBuf>, InstallError> {
+        let log = &self.job.log;
+        log.say("The project is a package: it is built and installed.");
+        note_use_of_own_cache(self.context, self.order)?;
+        let site = self.order.artefact.join("site");
+        // The environment is that of other commits as well: here it may only be read.
+        let Self { context, job, order, python, venv } = *self;
+        let beside = Installer { context, job, order, python, venv: &site };
+        let program = beside.uv(Packages::Built).also_reads(venv);
+        let program =
+            program.args(["pip", "install", "--no-deps", "--python"]).arg(self.venv.join("bin/python"));
+        let said = self.job.run(&program.arg("--target").arg(&site).arg(".")).await?;
+        if said.ok() {
+            return Ok(Some(site));
+        }
+        if disk_is_full(&said.stderr) {
+            return Err(InstallError::DiskFull);
+        }
+        // Many apps have a build system by habit, and are never installed by their authors.
+        log.say(
+            "Warning: the project could not be installed as a package. It is started from its files; if it imports \
+             itself by its name, that may fail.",
+        );
+        remove(&site)?;
+        Ok(None)
+    }
 }
 
 /// Whether an installation failed for want of ready-made packages.
@@ -233,8 +317,15 @@ fn own_cache(context: &BuildContext, order: &Order<'_>) -> PathBuf {
     context.cache_dir.join("built-packages").join(order.repository)
 }
 
+/// Notes its use beside what programs of builds write: nothing of theirs decides about it.
+fn note_use_of_own_cache(context: &BuildContext, order: &Order<'_>) -> io::Result<()> {
+    let own = own_cache(context, order);
+    std::fs::create_dir_all(&own)?;
+    collect::note_use(&own)
+}
+
 /// A file with the requirements that no file of the code has.
-fn requirements_file(order: &Order<'_>, venv: &Path) -> io::Result<Option<PathBuf>> {
+fn requirements_file(order: &Order<'_>, dir: &Path) -> io::Result<Option<PathBuf>> {
     let mut lines: Vec<&str> = Vec::new();
     if let Kind::Converted(_, requirements) = &order.manifest.kind {
         lines.extend(requirements.iter().map(String::as_str));
@@ -243,81 +334,9 @@ fn requirements_file(order: &Order<'_>, venv: &Path) -> io::Result<Option<PathBu
     if lines.is_empty() {
         return Ok(None);
     }
-    let path = venv.join("marmot-requirements.txt");
+    let path = dir.join("marmot-requirements.txt");
     std::fs::write(&path, lines.join("\n") + "\n")?;
     Ok(Some(path))
-}
-
-/// Installs by the manifest; with `ready_made`, only packages that need not be built, through that cache.
-async fn install_packages(
-    context: &BuildContext,
-    job: &Job,
-    order: &Order<'_>,
-    venv: &Path,
-    requirements: Option<&Path>,
-    ready_made: Option<&Path>,
-) -> Result<Said, InstallError> {
-    let own = own_cache(context, order);
-    let program = uv(context, ready_made.unwrap_or(&own)).dir(order.code);
-    let mut program = match &order.manifest.kind {
-        Kind::UvLock => {
-            // The project is installed apart, so that its code does not decide about the environment.
-            let program = program.env("UV_PROJECT_ENVIRONMENT", venv);
-            program.args(["sync", "--frozen", "--no-dev", "--no-editable", "--no-install-project"])
-        }
-        kind => {
-            let program = program.args(["pip", "install", "--python"]).arg(venv.join("bin/python"));
-            match kind {
-                Kind::Pyproject => program.args(["--requirements", "pyproject.toml"]),
-                Kind::Requirements(file) => program.arg("--requirements").arg(file),
-                _ => program,
-            }
-        }
-    };
-    if order.manifest.kind != Kind::UvLock
-        && let Some(requirements) = requirements
-    {
-        program = program.arg("--requirements").arg(requirements);
-    }
-    if ready_made.is_some() {
-        program = program.arg("--no-build");
-    }
-    Ok(job.run(&program).await?)
-}
-
-/// Installs the project itself, beside the environment that it shares with other commits.
-async fn install_project(
-    context: &BuildContext,
-    job: &Job,
-    order: &Order<'_>,
-    venv: &Path,
-) -> Result<Option<PathBuf>, InstallError> {
-    job.log.say("The project is a package: it is built and installed.");
-    let site = order.artefact.join("site");
-    let own = own_cache(context, order);
-    std::fs::create_dir_all(&own)?;
-    collect::note_use(&own)?;
-    let program = uv(context, &own)
-        .dir(order.code)
-        .args(["pip", "install", "--no-deps", "--python"])
-        .arg(venv.join("bin/python"))
-        .arg("--target")
-        .arg(&site)
-        .arg(".");
-    let said = job.run(&program).await?;
-    if said.ok() {
-        return Ok(Some(site));
-    }
-    if disk_is_full(&said.stderr) {
-        return Err(InstallError::DiskFull);
-    }
-    // Many apps have a build system by habit, and are never installed by their authors.
-    job.log.say(
-        "Warning: the project could not be installed as a package. It is started from its files; if it imports \
-         itself by its name, that may fail.",
-    );
-    remove(&site)?;
-    Ok(None)
 }
 
 fn disk_is_full(stderr: &str) -> bool {

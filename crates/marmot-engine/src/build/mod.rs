@@ -21,6 +21,7 @@ pub mod source;
 mod start;
 pub mod static_server;
 mod tree;
+mod view;
 
 pub use collect::collect;
 pub use contract::{BuildContext, BuildEnd, BuildLimits, RunFile};

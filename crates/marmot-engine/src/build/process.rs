@@ -15,6 +15,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::log::{BuildLog, Lines};
+use super::view::View;
+use crate::confine::Confiner;
 
 /// Marks the processes of a build, so that those that left their process group are found as well.
 const MARK: &str = "MARMOT_BUILD";
@@ -32,6 +34,7 @@ pub(super) struct Job {
     pub(super) time: Duration,
     /// The home of every program of this build; removed with it.
     pub(super) home: PathBuf,
+    pub(super) confiner: Option<Confiner>,
 }
 
 /// A program did not get to its end.
@@ -56,6 +59,7 @@ pub(super) struct Program {
     dir: Option<PathBuf>,
     path_first: Option<PathBuf>,
     file_bytes: Option<u64>,
+    view: Option<View>,
 }
 
 impl Program {
@@ -67,6 +71,7 @@ impl Program {
             dir: None,
             path_first: None,
             file_bytes: None,
+            view: None,
         }
     }
 
@@ -101,6 +106,18 @@ impl Program {
         self
     }
 
+    /// Where programs can be confined, it sees only this, and the home of the build.
+    pub(super) fn sees(mut self, view: View) -> Self {
+        self.view = Some(view);
+        self
+    }
+
+    /// It sees this as well.
+    pub(super) fn also_reads(mut self, path: &Path) -> Self {
+        self.view = self.view.map(|view| view.reads([path]));
+        self
+    }
+
     /// The largest file that it may write; writing more ends it with `SIGXFSZ`.
     pub(super) fn file_bytes(mut self, limit: u64) -> Self {
         self.file_bytes = Some(limit);
@@ -111,32 +128,56 @@ impl Program {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    fn command(&self, job: &Job) -> Command {
-        let mut command = match self.file_bytes {
-            None => Command::new(&self.path),
-            // The shell sets the limit and is replaced by the program; it interprets nothing of what it is given.
-            Some(limit) => {
-                let mut shell = Command::new("/bin/sh");
-                let blocks = limit.div_ceil(512).to_string();
-                shell.args(["-c", "ulimit -f \"$0\" && exec \"$@\"", &blocks]).arg(&self.path);
-                shell
+    fn command(&self, job: &Job) -> io::Result<Command> {
+        let dir = self.dir.as_ref().unwrap_or(&job.home);
+        let mut line = Vec::new();
+        if let Some(view) = self.view.clone() {
+            let view = view.owns([job.home.as_path()]);
+            view.prepare(job.confiner.as_ref())?;
+            if let Some(confiner) = &job.confiner {
+                let sandbox = view.sandbox(confiner, dir);
+                line.push(sandbox.program.into_os_string());
+                line.extend(
+                    sandbox
+                        .args
+                        .into_iter()
+                        .chain(["--".to_owned()])
+                        .chain(sandbox.before)
+                        .map(OsString::from),
+                );
             }
-        };
+        }
+        // The shell sets limits and is replaced by the program; it interprets nothing of what it is given. What is
+        // installed must be readable for apps, whatever the server's own umask.
+        line.extend(["/bin/sh", "-c"].map(OsString::from));
+        match self.file_bytes {
+            None => line.extend(["umask 022 && exec \"$@\"", "sh"].map(OsString::from)),
+            Some(limit) => {
+                line.push("umask 022 && ulimit -f \"$0\" && exec \"$@\"".into());
+                line.push(limit.div_ceil(512).to_string().into());
+            }
+        }
+        line.push(self.path.clone().into_os_string());
         let mut path = self.path_first.clone().map(OsString::from).unwrap_or_default();
         if !path.is_empty() {
             path.push(":");
         }
         path.push(PATH);
-        command.args(&self.args).env_clear().env("PATH", path).env("LC_ALL", "C.UTF-8");
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]).args(&self.args).env_clear().env("PATH", path).env("LC_ALL", "C.UTF-8");
         command.env("HOME", &job.home).env("TMPDIR", &job.home).env(MARK, &job.id);
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        command.current_dir(self.dir.as_ref().unwrap_or(&job.home));
+        command.envs(self.env.iter().map(|(name, value)| (name, value))).current_dir(dir);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        command
+        Ok(command)
     }
 
-    fn spawn(&self, mut command: Command) -> Result<Child, Interrupted> {
-        command.spawn().map_err(|source| Interrupted::CouldNotStart { program: self.name(), source })
+    fn spawn(&self, job: &Job, change: impl FnOnce(&mut Command)) -> Result<Child, Interrupted> {
+        let spawn = || {
+            let mut command = self.command(job)?;
+            change(&mut command);
+            command.spawn()
+        };
+        spawn().map_err(|source| Interrupted::CouldNotStart { program: self.name(), source })
     }
 
     fn unreadable(&self, source: io::Error) -> Interrupted {
@@ -175,7 +216,7 @@ impl Job {
         each: impl Fn(&[u8]),
         keep: usize,
     ) -> Result<Said, Interrupted> {
-        let mut child = program.spawn(program.command(self))?;
+        let mut child = program.spawn(self, |_| {})?;
         let group = Group::of(&child);
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let closed = CancellationToken::new();
@@ -206,9 +247,9 @@ impl Job {
         input: Vec<u8>,
         consume: impl FnOnce(BufReader<File>) -> T + Send + 'static,
     ) -> Result<(T, Said), Interrupted> {
-        let mut command = program.command(self);
-        command.stdin(Stdio::piped());
-        let mut child = program.spawn(command)?;
+        let mut child = program.spawn(self, |command| {
+            command.stdin(Stdio::piped());
+        })?;
         let group = Group::of(&child);
         let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let out: OwnedFd = match out.map(|out| out.into_owned_fd()) {

@@ -31,6 +31,15 @@ pub(super) struct Python {
     pub(super) cache_tag: String,
 }
 
+impl Python {
+    /// What must be readable for it to work.
+    pub(super) fn reads(&self) -> Vec<PathBuf> {
+        // It may be a link to somewhere else than the library.
+        let real = std::fs::canonicalize(&self.path);
+        [self.path.clone(), self.prefix.clone()].into_iter().chain(real).collect()
+    }
+}
+
 /// Finds the Python that fits `wish` best. What is pinned is a wish, since it often only says what its author had;
 /// what is required is not.
 pub(super) async fn find(context: &BuildContext, job: &Job, wish: &PythonWish) -> Result<Python, NoPython> {
@@ -111,7 +120,9 @@ async fn inspect(job: &Job, path: &Path) -> Result<Python, NoPython> {
 
 /// `uv` with `cache`, told the operator's network and nothing of the server's own settings.
 pub(super) fn uv(context: &BuildContext, cache: &Path) -> Program {
-    let mut program = Program::new(&context.uv)
+    // In a sandbox, only the place that it really is at can be shown.
+    let real = std::fs::canonicalize(&context.uv).unwrap_or_else(|_| context.uv.clone());
+    let mut program = Program::new(real)
         .envs(&context.environment)
         .env("UV_CACHE_DIR", cache)
         .env("UV_NO_PROGRESS", "1")

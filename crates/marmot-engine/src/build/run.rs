@@ -100,6 +100,8 @@ pub async fn run(
     progress: impl Fn(&str) + Send + Sync,
     cancel: CancellationToken,
 ) -> Result<BuildOutcome, BuildEnd> {
+    let absolute = std::path::absolute(dir);
+    let dir = absolute.as_deref().unwrap_or(dir);
     let job = prepare(context, id, dir, cancel).map_err(|error| {
         BuildEnd::Failed(BuildFailure {
             step: FETCHING.into(),
@@ -132,6 +134,7 @@ fn prepare(context: &BuildContext, id: BuildId, dir: &Path, cancel: Cancellation
         deadline: Instant::now() + context.limits.time,
         time: context.limits.time,
         home,
+        confiner: context.confiner().cloned(),
     })
 }
 

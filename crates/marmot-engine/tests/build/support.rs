@@ -55,6 +55,7 @@ impl Place {
         let marmot = dir.path().join("marmot");
         let mut context = BuildContext::new(uv(), "git".into(), marmot, cache);
         context.allow_local_repositories = true;
+        context.confine_if_possible().expect("these tests need bubblewrap");
         let wheels = dir.path().join("wheels");
         fs::create_dir(&wheels).unwrap();
         let set = |name: &str, value: String| (name.to_owned(), value);
