@@ -9,7 +9,6 @@ use anyhow::Context as _;
 use marmot_core::plan::Policy;
 use marmot_core::{Clock, Moment};
 use marmot_engine::build::{BuildContext, operators_environment};
-use marmot_engine::capabilities::Freezing;
 use marmot_engine::{Engine, EngineConfig, Logs, Observed, ShimCommand};
 use marmot_gateway::{Gateway, GatewayConfig, Scheme, Tickets};
 use tokio::net::TcpListener;
@@ -84,13 +83,6 @@ impl Server {
             .await
             .context("cannot read the database")?;
         let engine = Engine::start(engine_config, lifecycle.wanted(), clock.clone()).await?;
-        let capabilities = engine.capabilities();
-        capabilities.sentences.iter().for_each(|sentence| tracing::info!("{sentence}"));
-        if capabilities.freezing == Freezing::Signals {
-            tracing::warn!(
-                "apps are put to sleep by signals, which they can notice: a control group of version 2 would do it unseen"
-            );
-        }
 
         let nudge = engine.nudge();
         let gateway = Gateway::new(

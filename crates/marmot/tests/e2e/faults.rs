@@ -114,8 +114,7 @@ async fn a_server_that_is_asked_to_stop_answers_what_it_has_and_exits_cleanly() 
     let url = format!("{}/slow", app.url().await);
     let slow = tokio::spawn(ada.client.get(url).send());
     wait_for("the request to be under way", || async {
-        let logs = app.view().await;
-        (logs["in_flight"].as_u64() > Some(0)).then_some(())
+        (app.view().await["requests"].as_u64() > Some(0)).then_some(())
     })
     .await;
     assert_eq!(server.terminate().await, Some(0));
