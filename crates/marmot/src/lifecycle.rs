@@ -199,9 +199,13 @@ fn route_state(
         (_, Some(step)) => step,
         _ => "Starting".to_owned(),
     };
-    let since = before.filter(|(step, _)| *step == words).map_or(now, |(_, since)| *since);
     let nothing = ObservedApp::default();
     let app = app.unwrap_or(&nothing);
+    // A boot is told as one: the time it is expected to take is that of all its steps.
+    let booting = app.replicas.iter().filter(|replica| matches!(replica.stage, ReplicaStage::Starting(_)));
+    let since = booting.map(|replica| replica.since).min();
+    let known = || before.filter(|(step, _)| *step == words).map(|(_, since)| *since);
+    let since = since.or_else(known).unwrap_or(now);
     let progress = Progress { step: words.clone(), since, expected: app.boot_time };
     (RouteState::On { backends: backends(app), progress }, Some((words, since)))
 }
