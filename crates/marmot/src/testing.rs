@@ -22,14 +22,15 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn new() -> Self {
-        Self::make(false).await
+        Self::with(|_| {}).await
     }
 
     pub(crate) async fn with_local_repositories() -> Self {
-        Self::make(true).await
+        Self::with(|options| options.allow_local_repositories = true).await
     }
 
-    async fn make(allow_local_repositories: bool) -> Self {
+    /// With other options than those of a server on a person's own machine.
+    pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Self {
         let dir = TempDir::new().unwrap();
         let db = Db::open(None, dir.path()).await.unwrap();
         let (observed, receiver) = watch::channel(Arc::new(Observed::default()));
@@ -39,14 +40,15 @@ impl Bench {
             clock: Clock::new(|| Moment::START),
             logs: Logs::new(dir.path()),
         };
-        let options = Options {
+        let mut options = Options {
             public_url: "http://localhost:8080".to_owned(),
             apps_scheme: "http".to_owned(),
             apps_authority: "localhost:8080".to_owned(),
-            allow_local_repositories,
+            allow_local_repositories: false,
             containers: true,
             resource_classes: ResourceClass::standard(),
         };
+        change(&mut options);
         Self { service: Service::new(db, live, options), observed, dir }
     }
 

@@ -22,7 +22,10 @@ pub(super) fn serve(flags: Flags) -> anyhow::Result<()> {
         let listener = listen(settings.listen).await?;
         let address = listener.local_addr().context("cannot tell where the server listens")?;
         let server = Server::start(&settings, listener, None, stop).await?;
-        tracing::info!(url = %settings.public_url(address), listen = %address, "Marmot is ready");
+        let url = settings.public_url(address);
+        tracing::info!(%url, listen = %address, "Marmot is ready");
+        // For people, and for programs that let the server choose its port.
+        println!("Marmot is at {url}");
         server.run().await
     })
 }

@@ -246,7 +246,7 @@ async fn running(
         result: BuildResult::default(),
     };
     builds::insert(db, &build).await.unwrap();
-    assert_eq!(builds::with_status(db, BuildStatus::InProgress).await.unwrap(), [build.clone()]);
+    assert_eq!(builds::with_status(db, BuildStatus::InProgress).await.unwrap(), std::slice::from_ref(&build));
     let result = BuildResult { commit: Some("c0ffee".to_owned()), ..BuildResult::default() };
     assert!(builds::end(db, build.id, BuildStatus::Succeeded, &result, later).await.unwrap());
     assert!(!builds::end(db, build.id, BuildStatus::Failed, &result, later).await.unwrap(), "it ends once");

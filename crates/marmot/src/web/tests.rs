@@ -7,17 +7,13 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, StatusCode, header};
 use futures_util::StreamExt;
-use marmot_core::{Clock, Moment};
-use marmot_engine::Observed;
-use marmot_engine::logs::Logs;
 use marmot_gateway::Tickets;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::db::Db;
-use crate::model::{ResourceClass, Secret};
-use crate::service::{Demands, Live, NewUser, Options, Service};
+use crate::model::Secret;
+use crate::service::{NewUser, Service};
+use crate::testing::Bench;
 use crate::web;
 
 mod account;
@@ -34,8 +30,7 @@ struct Platform {
     service: Service,
     tickets: Arc<Tickets>,
     stop: CancellationToken,
-    _observed: watch::Sender<Arc<Observed>>,
-    _data: tempfile::TempDir,
+    _bench: Bench,
 }
 
 /// Somebody's browser.
@@ -58,19 +53,12 @@ impl Platform {
     }
 
     async fn at(public_url: &str) -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let (tell, observed) = watch::channel(Arc::new(Observed::default()));
-        let clock = Clock::new(|| Moment::START);
-        let live = Live { observed, demands: Demands::default(), clock, logs: Logs::new(data.path()) };
-        let options = Options {
-            public_url: public_url.to_owned(),
-            apps_scheme: "http".to_owned(),
-            apps_authority: "localhost:8080".to_owned(),
-            allow_local_repositories: false,
-            containers: false,
-            resource_classes: ResourceClass::standard(),
-        };
-        let service = Service::new(Db::open(None, data.path()).await.unwrap(), live, options);
+        let bench = Bench::with(|options| {
+            options.public_url = public_url.to_owned();
+            options.containers = false;
+        })
+        .await;
+        let service = bench.service.clone();
         for name in ["ada", "bob"] {
             let new = NewUser {
                 username: name.parse().unwrap(),
@@ -86,7 +74,7 @@ impl Platform {
         let demo = web::Demo { code: Secret::new("letmein"), username: "ada".parse().unwrap() };
         let options = web::Options { demo: Some(demo), tickets: Arc::clone(&tickets), stop: stop.clone() };
         let router = web::router(service.clone(), options);
-        Self { router, service, tickets, stop, _observed: tell, _data: data }
+        Self { router, service, tickets, stop, _bench: bench }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

@@ -17,20 +17,20 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 /// How long anything may take on a busy machine before a test gives up on it.
-pub const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A `marmot serve` on a data directory of its own.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     /// Where the platform is, as printed by `serve`.
-    pub url: String,
+    pub(crate) url: String,
     arguments: Vec<String>,
     data: TempDir,
 }
 
 impl Server {
     /// Starts a server that accepts local repositories; `settings` are further flags.
-    pub async fn start(settings: &[&str]) -> Self {
+    pub(crate) async fn start(settings: &[&str]) -> Self {
         let data = tempfile::Builder::new().prefix("marmot-e2e-").tempdir().expect("temporary folder");
         let mut arguments: Vec<String> =
             ["serve", "--listen", "127.0.0.1:0", "--allow-local-repositories"].map(str::to_owned).into();
@@ -40,19 +40,19 @@ impl Server {
     }
 
     /// Ends the server as a power cut would.
-    pub async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("kill the server");
     }
 
     /// Asks the server to stop and returns its exit code.
-    pub async fn terminate(&mut self) -> Option<i32> {
+    pub(crate) async fn terminate(&mut self) -> Option<i32> {
         let pid = self.child.id().expect("still runs").to_string();
         std::process::Command::new("kill").arg(pid).status().expect("kill");
         tokio::time::timeout(LIMIT, self.child.wait()).await.expect("stops in time").expect("wait").code()
     }
 
     /// Starts it again on the same data, at the same address.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         let address = self.url.trim_start_matches("http://localhost:").to_owned();
         let mut arguments = self.arguments.clone();
         let listen = arguments.iter().position(|argument| argument == "--listen").expect("has --listen");
@@ -61,7 +61,7 @@ impl Server {
     }
 
     /// Runs `marmot admin …` and returns the last line it printed.
-    pub fn admin(&self, arguments: &[&str], stdin: &str) -> String {
+    pub(crate) fn admin(&self, arguments: &[&str], stdin: &str) -> String {
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_marmot"))
             .arg("admin")
             .args(arguments)
@@ -78,18 +78,18 @@ impl Server {
     }
 
     /// A client of the API for a new user.
-    pub async fn user(&self, name: &str) -> Api {
+    pub(crate) async fn user(&self, name: &str) -> Api {
         self.admin(&["create-user", name, "--password-stdin"], "correct horse battery staple\n");
         Api { token: Some(self.admin(&["create-token", name], "")), ..self.anonymous() }
     }
 
     /// A client of the API that nobody has signed in to.
-    pub fn anonymous(&self) -> Api {
+    pub(crate) fn anonymous(&self) -> Api {
         Api { base: self.url.clone(), token: None, client: client() }
     }
 
     /// Ids of the processes that run for an app, its supervisors not counted.
-    pub fn processes_of(&self, app: &str) -> Vec<u32> {
+    pub(crate) fn processes_of(&self, app: &str) -> Vec<u32> {
         processes_with_variable(&format!("MARMOT_APP_NAME={app}"))
     }
 }
@@ -145,7 +145,7 @@ impl reqwest::dns::Resolve for Loopback {
 }
 
 /// A client that finds every host on this machine and follows no redirect.
-pub fn client() -> Client {
+pub(crate) fn client() -> Client {
     Client::builder()
         .dns_resolver(Arc::new(Loopback))
         .redirect(reqwest::redirect::Policy::none())
@@ -156,16 +156,16 @@ pub fn client() -> Client {
 
 /// Speaks the REST API as one user.
 #[derive(Clone)]
-pub struct Api {
+pub(crate) struct Api {
     base: String,
     token: Option<String>,
     /// For requests to apps.
-    pub client: Client,
+    pub(crate) client: Client,
 }
 
 impl Api {
     /// Sends a request below `/api/data` and returns the status and the JSON of the answer.
-    pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
         let mut request = self.client.request(method, format!("{}/api/data{path}", self.base));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -179,21 +179,21 @@ impl Api {
     }
 
     /// GET that must succeed.
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let (status, answer) = self.send(Method::GET, path, None).await;
         assert!(status.is_success(), "GET {path}: {status} {answer}");
         answer
     }
 
     /// POST that must succeed.
-    pub async fn post(&self, path: &str, body: Value) -> Value {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
         let (status, answer) = self.send(Method::POST, path, Some(&body)).await;
         assert!(status.is_success(), "POST {path}: {status} {answer}");
         answer
     }
 
     /// A public project, and in it a launcher for an app built from `repository`.
-    pub async fn launcher(&self, name: &str, repository: &Repository) -> Value {
+    pub(crate) async fn launcher(&self, name: &str, repository: &Repository) -> Value {
         let user = self.get("/user").await;
         let project = self
             .post(
@@ -218,7 +218,7 @@ impl Api {
     }
 
     /// Activates a launcher's app and waits until it is in `phase`.
-    pub async fn activate(&self, launcher: &Value, phase: &str) -> App {
+    pub(crate) async fn activate(&self, launcher: &Value, phase: &str) -> App {
         let app = self.post("/apps", json!({ "launcher_id": launcher["id"] })).await;
         let app = App { api: self.clone(), name: app["name"].as_str().expect("a name").to_owned() };
         app.wait_for_phase(phase).await;
@@ -227,20 +227,20 @@ impl Api {
 }
 
 /// An app that has been activated.
-pub struct App {
+pub(crate) struct App {
     api: Api,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 impl App {
     /// What the API says of it.
-    pub async fn view(&self) -> Value {
+    pub(crate) async fn view(&self) -> Value {
         self.api.get(&format!("/apps/{}", self.name)).await
     }
 
     /// Waits until it is in `phase`; fails at once when it `failed` and that is not awaited.
-    pub async fn wait_for_phase(&self, phase: &str) -> Value {
+    pub(crate) async fn wait_for_phase(&self, phase: &str) -> Value {
         wait_for(&format!("{} to be {phase}", self.name), || async {
             let view = self.view().await;
             assert!(phase == "failed" || view["phase"] != "failed", "{} failed: {view:#}", self.name);
@@ -250,33 +250,33 @@ impl App {
     }
 
     /// Its address, without a path.
-    pub async fn url(&self) -> String {
+    pub(crate) async fn url(&self) -> String {
         self.view().await["url"].as_str().expect("a url").trim_end_matches('/').to_owned()
     }
 
     /// GET on the app's own host, as a program.
-    pub async fn fetch(&self, path: &str) -> (StatusCode, String) {
+    pub(crate) async fn fetch(&self, path: &str) -> (StatusCode, String) {
         let url = format!("{}{path}", self.url().await);
         let answer = self.api.client.get(url).send().await.expect("an answer");
         (answer.status(), answer.text().await.expect("a body"))
     }
 
     /// GET that must succeed, parsed.
-    pub async fn fetch_json(&self, path: &str) -> Value {
+    pub(crate) async fn fetch_json(&self, path: &str) -> Value {
         let (status, body) = self.fetch(path).await;
         assert_eq!(status, 200, "GET {path}: {body}");
         serde_json::from_str(&body).expect("JSON")
     }
 
     /// Shuts it down.
-    pub async fn shut_down(&self) {
+    pub(crate) async fn shut_down(&self) {
         let (status, answer) = self.api.send(Method::DELETE, &format!("/apps/{}", self.name), None).await;
         assert_eq!(status, 204, "{answer}");
     }
 }
 
 /// Waits until `look` finds something.
-pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub(crate) async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + LIMIT;
     loop {
         if let Some(found) = look().await {
@@ -288,13 +288,13 @@ pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut look: im
 }
 
 /// A git repository in a temporary folder.
-pub struct Repository {
+pub(crate) struct Repository {
     folder: TempDir,
 }
 
 impl Repository {
     /// A repository with one commit of these files.
-    pub fn of(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn of(files: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("marmot-repo-").tempdir().expect("temporary folder");
         for (path, text) in files {
             let path = folder.path().join(path);
@@ -305,7 +305,7 @@ impl Repository {
     }
 
     /// A repository with what is in `examples/NAME`.
-    pub fn example(name: &str) -> Self {
+    pub(crate) fn example(name: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("marmot-repo-").tempdir().expect("temporary folder");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name).join(".");
         let copied =
@@ -315,7 +315,7 @@ impl Repository {
     }
 
     /// A repository whose app answers with what it knows of itself; see [`PROBE`].
-    pub fn probe() -> Self {
+    pub(crate) fn probe() -> Self {
         Self::of(&[("app.py", PROBE), ("requirements.txt", ""), ("Procfile", "web: python3 app.py\n")])
     }
 
@@ -332,19 +332,19 @@ impl Repository {
     }
 
     /// The address a launcher names.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.folder.path().display().to_string()
     }
 
     /// Where it is.
     #[allow(dead_code, reason = "used by some tests only")]
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().to_path_buf()
     }
 }
 
 /// A web app of Python's standard library that tests can ask to misbehave.
-pub const PROBE: &str = r#"
+pub(crate) const PROBE: &str = r#"
 import json, os, subprocess, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 

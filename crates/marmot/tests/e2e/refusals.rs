@@ -15,9 +15,12 @@ fn message(answer: &Value) -> String {
     )
 }
 
+/// Why an app of these files fails, with the last lines of its log.
 async fn reason_of_failure(api: &Api, name: &str, files: &[(&str, &str)]) -> String {
-    let launcher = api.launcher(name, &Repository::of(files)).await;
-    api.activate(&launcher, "failed").await.view().await["reason"].as_str().expect("a reason").to_owned()
+    let repository = Repository::of(files);
+    let launcher = api.launcher(name, &repository).await;
+    let view = api.activate(&launcher, "failed").await.view().await;
+    format!("{} {}", view["reason"].as_str().expect("a reason"), view["last_lines"])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +69,7 @@ async fn an_unknown_repository_fails_the_build_at_the_step_that_fetches_it() {
     let environment = launcher["environment"]["id"].as_str().expect("an id");
     let builds = ada.get(&format!("/environments/{environment}/builds")).await;
     let reason = builds[0]["error_reason"].as_str().expect("a reason").to_lowercase();
-    assert!(reason.contains("fetch") && reason.contains("repository"), "{reason}");
+    assert!(reason.contains("fetching the code") && reason.contains("not found"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,7 +82,8 @@ async fn a_request_that_makes_no_sense_is_refused_in_words() {
     let project = launcher["project_id"].as_str().expect("an id").to_owned();
     let missing = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
     let project_named = |slug: &str| json!({ "name": "X", "slug": slug, "namespace": "ada" });
-    let cases: [(&Api, Method, String, Option<Value>, StatusCode, &str); 10] = [
+    type Case<'a> = (&'a Api, Method, String, Option<Value>, StatusCode, &'static str);
+    let cases: [Case<'_>; 10] = [
         (&ada, Method::GET, format!("/projects/{missing}"), None, StatusCode::NOT_FOUND, missing),
         (&ada, Method::GET, "/projects/../x".to_owned(), None, StatusCode::NOT_FOUND, ""),
         (
@@ -151,7 +155,8 @@ async fn a_request_that_makes_no_sense_is_refused_in_words() {
 async fn activating_twice_names_the_app_that_is_on() {
     let server = Server::start(&[]).await;
     let ada = server.user("ada").await;
-    let launcher = ada.launcher("once", &Repository::probe()).await;
+    let repository = Repository::probe();
+    let launcher = ada.launcher("once", &repository).await;
     let app = ada.activate(&launcher, "running").await;
     let again = json!({ "launcher_id": launcher["id"] });
     let (status, answer) = ada.send(Method::POST, "/apps", Some(&again)).await;
