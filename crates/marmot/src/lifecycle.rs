@@ -33,6 +33,9 @@ pub struct Lifecycle {
     policy: Policy,
     clock: Clock,
     picture: Picture,
+    /// Up to which write the picture is known to go.
+    version: u64,
+    written: watch::Receiver<u64>,
     wanted: watch::Sender<Arc<Wanted>>,
     routes: watch::Sender<Arc<Routes>>,
     /// What is going on with each app that is not there yet, and since when.
@@ -45,10 +48,12 @@ impl Lifecycle {
     /// # Errors
     /// When the database cannot be read.
     pub async fn new(service: Service, policy: Policy, clock: Clock) -> Result<Self, Error> {
+        let mut written = service.written();
+        let version = *written.borrow_and_update();
         let picture = service.picture().await?;
         let wanted = watch::Sender::new(Arc::new(wanted(&service, &policy, &picture)));
         let routes = watch::Sender::new(Arc::new(Routes::default()));
-        Ok(Self { service, policy, clock, picture, wanted, routes, steps: HashMap::new() })
+        Ok(Self { service, policy, clock, picture, version, written, wanted, routes, steps: HashMap::new() })
     }
 
     /// What should run, for the engine.
@@ -63,7 +68,6 @@ impl Lifecycle {
 
     /// Follows the database and the engine until it is stopped.
     pub async fn run(mut self, mut observed: watch::Receiver<Arc<Observed>>, stop: CancellationToken) {
-        let mut written = self.service.written();
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -76,18 +80,21 @@ impl Lifecycle {
                 }
             }
             self.publish(&seen);
+            self.service.carried_out(self.version);
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = observed.changed() => if changed.is_err() { return },
-                _ = written.changed() => self.look_again().await,
+                _ = self.written.changed() => self.look_again().await,
                 _ = period.tick() => self.look_again().await,
             }
         }
     }
 
     async fn look_again(&mut self) {
+        // Noted before looking: what is written in between is looked at once more.
+        let version = *self.written.borrow_and_update();
         match self.service.picture().await {
-            Ok(picture) => self.picture = picture,
+            Ok(picture) => (self.picture, self.version) = (picture, version),
             Err(error) => tracing::warn!(
                 error = chain(&error),
                 "cannot read the database; going on with what was read last"

@@ -70,7 +70,7 @@ impl Service {
         note(&mut db, who, launcher.id, "activated", "was switched on").await?;
         let view = self.view(&mut db, who, launcher, project, app).await?;
         db.commit().await.map_err(DbError::from)?;
-        self.wrote();
+        self.wrote_and_in_force().await;
         Ok(view)
     }
 
@@ -86,7 +86,7 @@ impl Service {
         }
         note(&mut db, who, launcher.id, "shut_down", "was switched off").await?;
         db.commit().await.map_err(DbError::from)?;
-        self.wrote();
+        self.wrote_and_in_force().await;
         Ok(())
     }
 

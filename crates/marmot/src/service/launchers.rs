@@ -116,7 +116,7 @@ impl Service {
         };
         launchers::insert(&mut db, &launcher).await?;
         db.commit().await.map_err(DbError::from)?;
-        self.wrote();
+        self.wrote_and_in_force().await;
         Ok(launcher)
     }
 
@@ -187,7 +187,7 @@ impl Service {
         launcher.updated_at = now();
         launchers::update(&mut db, &launcher).await?;
         db.commit().await.map_err(DbError::from)?;
-        self.wrote();
+        self.wrote_and_in_force().await;
         Ok(launcher)
     }
 
@@ -200,7 +200,7 @@ impl Service {
         allowed_launcher(&mut db, who, id, Action::Change).await?;
         launchers::delete(&mut db, id).await?;
         db.commit().await.map_err(DbError::from)?;
-        self.wrote();
+        self.wrote_and_in_force().await;
         Ok(())
     }
 

@@ -107,6 +107,8 @@ struct Inner {
     options: Options,
     /// Counts what was written, for those who wait for news.
     written: watch::Sender<u64>,
+    /// The last of what was written that is in force; `None` while nobody carries it out.
+    in_force: watch::Sender<Option<u64>>,
     passwords: passwords::Passwords,
     tries: tries::Tries,
     stopping: CancellationToken,
@@ -120,6 +122,7 @@ impl Service {
             live,
             options,
             written: watch::Sender::new(0),
+            in_force: watch::Sender::new(None),
             passwords: passwords::Passwords::new(),
             tries: tries::Tries::default(),
             stopping: CancellationToken::new(),
@@ -162,6 +165,24 @@ impl Service {
 
     fn db(&self) -> &Db {
         &self.inner.db
+    }
+
+    /// Notes that what was written up to this version is in force: requests are treated by it from now on.
+    pub fn carried_out(&self, version: u64) {
+        self.inner.in_force.send_replace(Some(version));
+    }
+
+    /// Like [`Service::wrote`], and waits until it is in force: whoever is told that an app is off can rely on it.
+    async fn wrote_and_in_force(&self) {
+        /// Carrying it out takes milliseconds. Should the lifecycle hang, it comes true later, and nothing is lost.
+        const AT_MOST: std::time::Duration = std::time::Duration::from_secs(2);
+        self.wrote();
+        let version = *self.inner.written.borrow();
+        let mut in_force = self.inner.in_force.subscribe();
+        let done = in_force.wait_for(|done| done.is_none_or(|done| done >= version));
+        if tokio::time::timeout(AT_MOST, done).await.is_err() {
+            tracing::warn!("what was written is not in force yet");
+        }
     }
 
     /// To be called after every committed change that others may want to see.

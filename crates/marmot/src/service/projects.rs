@@ -186,7 +186,7 @@ impl Service {
             return Err(Error::Stale);
         }
         db.commit().await.map_err(DbError::from)?;
-        self.wrote();
+        self.wrote_and_in_force().await;
         Ok(project)
     }
 
@@ -206,7 +206,7 @@ impl Service {
         }
         projects::delete(&mut db, id).await?;
         db.commit().await.map_err(DbError::from)?;
-        self.wrote();
+        self.wrote_and_in_force().await;
         Ok(())
     }
 
@@ -246,7 +246,7 @@ impl Service {
             return Err(Error::conflict("a project needs an owner: give somebody else that role first"));
         }
         db.commit().await.map_err(DbError::from)?;
-        self.wrote();
+        self.wrote_and_in_force().await;
         Ok(members)
     }
 }

@@ -88,9 +88,22 @@ impl Server {
         Api { base: self.url.clone(), token: None, client: client() }
     }
 
-    /// Ids of the processes that run for an app, its supervisors not counted.
+    /// Ids of the processes that run for an app of this server, its supervisors not counted.
     pub(crate) fn processes_of(&self, app: &str) -> Vec<u32> {
-        processes_with_variable(&format!("MARMOT_APP_NAME={app}"))
+        let address = self.url.replace("://", &format!("://{app}."));
+        processes_with_variable(&format!("MARMOT_APP_URL={address}"))
+    }
+}
+
+/// Stopped in order, so that no replica is left behind, also when a test fails.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Some(pid) = self.child.id() else { return };
+        let _ = std::process::Command::new("kill").arg(pid.to_string()).status();
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while matches!(self.child.try_wait(), Ok(None)) && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
