@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use futures_util::TryStreamExt as _;
+use marmot_core::id::LauncherId;
 use serde_json::{Map, Value, json};
 
 use super::Hinted;
@@ -135,6 +136,20 @@ async fn find_project(client: &Client, project: &str) -> anyhow::Result<Value> {
     }
 }
 
+/// The launcher with this id, or whose app has this name.
+async fn find_launcher(client: &Client, launcher: &str) -> anyhow::Result<Value> {
+    if launcher.parse::<LauncherId>().is_ok() {
+        return client.get(&format!("/session_launchers/{}", segment(launcher))).await;
+    }
+    let all = client.all("/session_launchers").await?;
+    let found = all.as_array().into_iter().flatten().find(|one| one["app_name"] == launcher);
+    found.cloned().ok_or_else(|| {
+        let hint =
+            "`marmot launcher list PROJECT` shows the launchers of a project and the names of their apps";
+        Hinted::new(format!("there is no launcher `{}`", harmless(launcher)), hint).into()
+    })
+}
+
 /// `marmot launcher …`
 #[derive(Debug, Subcommand)]
 pub(super) enum Launcher {
@@ -147,7 +162,7 @@ pub(super) enum Launcher {
     Create(Box<NewLauncher>),
     /// Delete a launcher, and shut its app down.
     Delete {
-        /// The launcher's id.
+        /// The launcher's id, or the name of its app.
         launcher: String,
     },
 }
@@ -246,7 +261,8 @@ impl Launcher {
                 output.print(&made, |made| fields(made, &shown))
             }
             Self::Delete { launcher } => {
-                client.delete(&format!("/session_launchers/{}", segment(&launcher))).await?;
+                let found = find_launcher(&client, &launcher).await?;
+                client.delete(&format!("/session_launchers/{}", id_of(&found)?)).await?;
                 line(&format!("Deleted {launcher}."))
             }
         }
@@ -258,12 +274,12 @@ impl Launcher {
 pub(super) enum Build {
     /// List the builds of a launcher, newest first.
     List {
-        /// The launcher's id.
+        /// The launcher's id, or the name of its app.
         launcher: String,
     },
     /// Build a launcher's code anew. An active app goes on with the result.
     Start {
-        /// The launcher's id.
+        /// The launcher's id, or the name of its app.
         launcher: String,
     },
     /// Show a build.
@@ -336,7 +352,7 @@ impl Build {
 
 /// The path of a launcher's builds.
 async fn builds_of(client: &Client, launcher: &str) -> anyhow::Result<String> {
-    let launcher = client.get(&format!("/session_launchers/{}", segment(launcher))).await?;
+    let launcher = find_launcher(client, launcher).await?;
     let environment = launcher.pointer("/environment/id").and_then(Value::as_str);
     Ok(format!("/environments/{}/builds", environment.context("the launcher has no environment")?))
 }
@@ -378,7 +394,7 @@ pub(super) enum App {
     },
     /// Switch an app on.
     Activate {
-        /// The launcher's id.
+        /// The launcher's id, or the name of its app.
         launcher: String,
     },
     /// Show an app.
@@ -440,7 +456,9 @@ impl App {
                 output.print(&client.all(&path).await?, |found| table(found, APP_COLUMNS))
             }
             Self::Activate { launcher } => {
-                output.print(&client.post("/apps", Some(json!({"launcher_id": launcher}))).await?, show)
+                let launcher = find_launcher(&client, &launcher).await?;
+                let body = json!({"launcher_id": id_of(&launcher)?});
+                output.print(&client.post("/apps", Some(body)).await?, show)
             }
             Self::Show { name } => output.print(&client.get(&app(&name)).await?, show),
             Self::Open { name } => {

@@ -176,6 +176,16 @@ pub async fn revision(db: &mut Connection, id: RevisionId) -> Result<Option<Revi
     row.as_ref().map(read_revision).transpose()
 }
 
+/// The revisions that active apps should run.
+pub async fn wanted_revisions(db: &mut Connection) -> Result<Vec<Revision>> {
+    sqlx::query("SELECT r.* FROM revisions r JOIN apps a ON a.wanted_revision_id = r.id")
+        .fetch_all(db)
+        .await?
+        .iter()
+        .map(read_revision)
+        .collect()
+}
+
 /// The newest `count` revisions of a launcher, newest first.
 pub async fn revisions(db: &mut Connection, launcher: LauncherId, count: u32) -> Result<Vec<Revision>> {
     sqlx::query("SELECT * FROM revisions WHERE launcher_id = $1 ORDER BY number DESC LIMIT $2")

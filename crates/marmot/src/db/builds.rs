@@ -92,6 +92,16 @@ pub async fn with_status(db: &mut Connection, status: BuildStatus) -> Result<Vec
         .collect()
 }
 
+/// The builds that active apps wait for.
+pub async fn awaited(db: &mut Connection) -> Result<Vec<Build>> {
+    sqlx::query("SELECT b.* FROM builds b JOIN apps a ON a.awaited_build_id = b.id")
+        .fetch_all(db)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
+}
+
 /// The newest `count` builds of an environment with this status.
 pub async fn newest_with_status(
     db: &mut Connection,

@@ -81,17 +81,16 @@ impl Service {
             found.into_iter().map(|launcher| (launcher.id, launcher)).collect()
         };
         let launchers = by_id(launchers::list(&mut db, Viewer::Administrator, None, every).await?);
+        let revisions = apps::wanted_revisions(&mut db).await?;
+        let revisions: BTreeMap<_, _> =
+            revisions.into_iter().map(|revision| (revision.id, revision)).collect();
+        let awaited: BTreeMap<_, _> =
+            builds::awaited(&mut db).await?.into_iter().map(|build| (build.id, build)).collect();
         let mut active = Vec::new();
         for app in apps::all(&mut db).await? {
             let Some(launcher) = launchers.get(&app.launcher_id).cloned() else { continue };
-            let revision = match app.wanted {
-                Some(id) => apps::revision(&mut db, id).await?,
-                None => None,
-            };
-            let awaited = match app.awaits {
-                Some(id) => builds::get(&mut db, id).await?,
-                None => None,
-            };
+            let revision = app.wanted.and_then(|id| revisions.get(&id).cloned());
+            let awaited = app.awaits.and_then(|id| awaited.get(&id).cloned());
             active.push(ActiveApp { app, launcher, revision, awaited });
         }
         let on: BTreeSet<_> = active.iter().map(|active| active.launcher.id).collect();
