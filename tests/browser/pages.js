@@ -55,31 +55,39 @@ export async function open(page, prepare = () => {}) {
   return tab;
 }
 
-/** The link to send to somebody. */
+/** The link to send to somebody, as it is in the clipboard after the press of a button. */
 export async function shareLink(page) {
-  return page.getByLabel("Share link").inputValue();
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  await button(page, "Copy link").click();
+  await page.getByText("Link copied").waitFor();
+  return page.evaluate(() => navigator.clipboard.readText());
 }
 
 /** Opens the app's logs, waits until they contain `text`, and goes back. */
 export async function readLogs(page, text) {
   await link(page, "Logs").click();
-  await page.getByRole("log").filter({ hasText: text }).waitFor();
+  await page.getByRole("region", { name: "Log", exact: true }).filter({ hasText: text }).waitFor();
   await page.goBack();
 }
 
-/** Waits until the project's page says so, without being loaded again. */
+/** Waits until the launcher says so, without the page being loaded again. */
 export async function saysAsleep(page) {
-  await page.getByText(/asleep/i).first().waitFor({ timeout: 60_000 });
+  await page.getByRole("article").getByText("On, asleep", { exact: true }).waitFor({ timeout: 60_000 });
 }
 
-/** Switches the app off for everyone; a question whether that is meant is answered with yes. */
+/** Switches the app off for everyone, and says yes to the question whether that is meant. */
 export async function shutDown(page) {
-  page.once("dialog", (dialog) => dialog.accept());
   await button(page, "Shut down").click();
+  await button(page.getByRole("dialog"), "Yes, switch it off").click();
   await button(page, "Activate").waitFor();
 }
 
-/** The page that a link to an app that is off leads to. */
-export async function saysOff(page) {
-  await page.getByText(/\b(is|switched) off\b/i).first().waitFor();
+/** What the share link of an app that is off leads to. */
+export async function sharedIsOff(page, name) {
+  await page.getByRole("heading", { name: `${name} is off`, exact: true }).waitFor();
+}
+
+/** What the own address of an app that is off leads to. */
+export async function addressIsOff(page) {
+  await page.getByText("This app is switched off", { exact: true }).waitFor();
 }

@@ -52,9 +52,13 @@ test("a repository becomes an app that sleeps, wakes and is shared", { timeout: 
 
     await pages.readLogs(page, "You can now view your Streamlit app");
 
+    assert.deepEqual(connections, { opened: 1, closed: 0 }, "the first visitor's connection outlasted all of it");
+    const own = colleague.url();
     await pages.shutDown(page);
     await colleague.goto(address);
-    await pages.saysOff(colleague);
+    await pages.sharedIsOff(colleague, "Explorer");
+    await colleague.goto(own);
+    await pages.addressIsOff(colleague);
     assert.equal((await marmot.request("GET", "/", { host: new URL(app.url()).host })).status, 404);
   });
 
