@@ -57,13 +57,19 @@ CREATE TABLE members (
 );
 CREATE INDEX members_by_user ON members (user_id);
 
+-- Every name that an app ever had. Never deleted: the logs of an app that is gone, and what the browsers of its visitors
+-- keep for its address, must not fall to another.
+CREATE TABLE app_names (
+    name TEXT NOT NULL PRIMARY KEY
+);
+
 CREATE TABLE launchers (
     id TEXT NOT NULL PRIMARY KEY,
     project_id TEXT NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
     name TEXT NOT NULL,
     description TEXT,
     kind TEXT NOT NULL,
-    app_name TEXT NOT NULL UNIQUE,
+    app_name TEXT NOT NULL UNIQUE REFERENCES app_names (name),
     variables TEXT NOT NULL,
     resource_class_id BIGINT NOT NULL,
     created_by TEXT NOT NULL REFERENCES users (id),

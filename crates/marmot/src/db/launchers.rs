@@ -26,8 +26,12 @@ pub(super) fn read(row: &AnyRow) -> Result<Launcher> {
     })
 }
 
-/// Adds a launcher and its environment.
+/// Adds a launcher and its environment, and takes its app's name for good.
 pub async fn insert(db: &mut Connection, launcher: &Launcher) -> Result<()> {
+    sqlx::query("INSERT INTO app_names (name) VALUES ($1)")
+        .bind(launcher.app_name.as_str())
+        .execute(&mut *db)
+        .await?;
     sqlx::query(
         "INSERT INTO launchers (id, project_id, name, description, kind, app_name, variables, resource_class_id, \
          created_by, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
@@ -76,7 +80,7 @@ pub async fn update(db: &mut Connection, launcher: &Launcher) -> Result<()> {
     Ok(())
 }
 
-/// Removes a launcher with its environment, builds, revisions, events, and its app.
+/// Removes a launcher with its environment, builds, revisions, events, and its app. Its app's name stays taken.
 pub async fn delete(db: &mut Connection, id: LauncherId) -> Result<()> {
     // The app refers to revisions and builds that go in the same cascade, in no certain order.
     sqlx::query("DELETE FROM apps WHERE launcher_id = $1").bind(id.to_string()).execute(&mut *db).await?;
@@ -120,9 +124,9 @@ pub async fn by_environment(db: &mut Connection, id: EnvironmentId) -> Result<Op
     row.as_ref().map(read).transpose()
 }
 
-/// Whether an app of this name is spoken for.
+/// Whether an app has this name, or ever had it.
 pub async fn app_name_taken(db: &mut Connection, name: &AppName) -> Result<bool> {
-    let row = sqlx::query("SELECT COUNT(*) AS total FROM launchers WHERE app_name = $1").bind(name.as_str());
+    let row = sqlx::query("SELECT COUNT(*) AS total FROM app_names WHERE name = $1").bind(name.as_str());
     Ok(total(&row.fetch_one(db).await?)? > 0)
 }
 

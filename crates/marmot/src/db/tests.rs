@@ -301,6 +301,7 @@ async fn running(
     assert_eq!((found[0].message.as_str(), total), ("204", 200), "the oldest are forgotten");
     launchers::delete(db, launcher.id).await.unwrap();
     projects::delete(db, project.id).await.unwrap();
+    assert!(launchers::app_name_taken(db, &launcher.app_name).await.unwrap(), "it stays taken for good");
     assert!(apps::all(db).await.unwrap().is_empty() && builds::get(db, build.id).await.unwrap().is_none());
 }
 

@@ -183,6 +183,34 @@ async fn an_apps_name_is_never_given_twice_and_never_a_reserved_one() {
 }
 
 #[tokio::test]
+async fn the_name_of_an_app_that_is_gone_falls_to_nobody() {
+    let platform = Platform::new().await;
+    let (ada, mallory) = (platform.user("ada").await, platform.user("mallory").await);
+    let project = platform.project(&ada, "Iris", "private").await;
+    let launcher = platform.launcher(&ada, &project, "Iris").await;
+    platform.launcher(&ada, &project, "Rose").await;
+    let replica = "apps/iris/replicas/01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    let replica = platform.bench.dir.path().join(replica);
+    std::fs::create_dir_all(&replica).unwrap();
+    std::fs::write(replica.join("log"), "2026-05-04T10:00:00Z what Ada's app said\n").unwrap();
+    let said = platform.get("/apps/iris/logs", &ada).await.is(StatusCode::OK).body.to_string();
+    assert!(said.contains("what Ada's app said"), "{said}");
+
+    let launcher = format!("/session_launchers/{}", launcher["id"].as_str().unwrap());
+    platform.delete(&launcher, &ada).await.is(StatusCode::NO_CONTENT);
+    platform.delete(&format!("/projects/{project}"), &ada).await.is(StatusCode::NO_CONTENT);
+    let hers = platform.project(&mallory, "Mine", "private").await;
+    for name in ["Iris", "Rose"] {
+        let given = platform.launcher(&mallory, &hers, name).await["app_name"].as_str().unwrap().to_owned();
+        let gone = name.to_lowercase();
+        assert!(given.starts_with(&format!("{gone}-")), "{given}");
+        platform.get(&format!("/apps/{gone}/logs"), &mallory).await.is(StatusCode::NOT_FOUND);
+        let logs = platform.get(&format!("/apps/{given}/logs"), &mallory).await.is(StatusCode::OK);
+        assert_eq!(logs.body, json!({}));
+    }
+}
+
+#[tokio::test]
 async fn everything_in_a_project_goes_with_it() {
     let platform = Platform::new().await;
     let ada = platform.user("ada").await;
