@@ -271,7 +271,7 @@ pub enum EnvironmentSource {
 /// Code, and how to turn it into something runnable.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Code {
-    /// Address of the repository. May carry a password: show it with [`Code::shown_repository`].
+    /// Address of the repository. May carry a secret: show it with [`Code::shown_repository`].
     pub repository: String,
     /// Branch, tag or commit; the default branch when absent.
     pub revision: Option<String>,
@@ -282,11 +282,19 @@ pub struct Code {
 }
 
 impl Code {
-    /// The repository's address without a password.
+    /// The repository's address without what may be a secret: a password, and in an http(s) address the user name too,
+    /// since tokens are given as one.
     pub fn shown_repository(&self) -> String {
         let Ok(mut url) = url::Url::parse(&self.repository) else { return self.repository.clone() };
-        if url.password().is_none() || url.set_password(None).is_err() {
+        let web = matches!(url.scheme(), "http" | "https");
+        let secret_name = web && !url.username().is_empty();
+        if url.password().is_none() && !secret_name {
             return self.repository.clone();
+        }
+        // Neither fails where there was something to remove.
+        let _ = url.set_password(None);
+        if secret_name {
+            let _ = url.set_username("");
         }
         url.into()
     }
@@ -545,4 +553,31 @@ pub struct Paged<T> {
     pub page: Page,
     /// How many items there are on all pages.
     pub total: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_what_may_be_a_secret() {
+        for (given, shown) in [
+            ("https://ada:hunter2@example.org/x.git", "https://example.org/x.git"),
+            ("https://hunter2@example.org/x.git", "https://example.org/x.git"),
+            ("http://:hunter2@example.org/x", "http://example.org/x"),
+            ("ssh://git:hunter2@example.org/x", "ssh://git@example.org/x"),
+            ("ssh://git@example.org/x", "ssh://git@example.org/x"),
+            ("git@example.org:x/y.git", "git@example.org:x/y.git"),
+            ("https://example.org/@ada/x", "https://example.org/@ada/x"),
+        ] {
+            let code = Code {
+                repository: given.to_owned(),
+                revision: None,
+                context_dir: None,
+                builder: BuilderVariant::Auto,
+            };
+            assert_eq!(code.shown_repository(), shown);
+            assert!(!format!("{code:?}").contains("hunter2"));
+        }
+    }
 }

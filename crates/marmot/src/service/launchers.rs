@@ -364,9 +364,41 @@ fn is_local(address: &str) -> bool {
     address.starts_with(['/', '.', '~']) || address.starts_with("file:")
 }
 
+/// What an address tells that others must not read. A name in front of the host of an http(s) address is often a token;
+/// ssh takes its keys from elsewhere, and a name there is only a name.
+fn credentials(address: &str) -> Option<&'static str> {
+    let authority = |rest: &str| rest.split(['/', '?', '#']).next().unwrap_or_default().to_owned();
+    match address.split_once("://") {
+        Some((scheme, rest)) if ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web)) => {
+            // Read as browsers do, too, which forgive `https:///` and `\`.
+            let told = |url: url::Url| !url.username().is_empty() || url.password().is_some();
+            let found = authority(rest).contains('@') || url::Url::parse(address).is_ok_and(told);
+            found.then_some("user name or password")
+        }
+        Some((_, rest)) => {
+            let authority = authority(rest);
+            let (user, _) = authority.rsplit_once('@')?;
+            user.contains(':').then_some("password")
+        }
+        // In `user@host:path`, the path may hold an `@` of its own.
+        None => {
+            let authority = authority(address);
+            let (user, _) = authority.split_once('@')?;
+            user.contains(':').then_some("password")
+        }
+    }
+}
+
 /// Refuses what is no address of a repository. Which machines may be reached is decided when it is fetched.
 pub(super) fn check_address(what: &str, address: &str) -> Result<()> {
     check_text(what, Some(address))?;
+    if let Some(found) = credentials(address) {
+        // Not repeated in the message, which may go to a log or a screenshot.
+        return Err(Error::invalid(format!(
+            "`{what}`: the address of the repository contains a {found}; everybody who may read the project could \
+             read it: give the address without"
+        )));
+    }
     let scp_like = || {
         address.split_once(':').is_some_and(|(host, path)| {
             host.contains('@') && !host.starts_with('-') && !host.contains('/') && !path.is_empty()
@@ -374,6 +406,7 @@ pub(super) fn check_address(what: &str, address: &str) -> Result<()> {
     };
     let with_scheme = |scheme: &str| address.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty());
     let fine = !address.contains(char::is_whitespace)
+        && (!address.starts_with("http") || url::Url::parse(address).is_ok())
         && (with_scheme("https://")
             || with_scheme("http://")
             || with_scheme("ssh://")
@@ -385,7 +418,8 @@ pub(super) fn check_address(what: &str, address: &str) -> Result<()> {
     Err(Error::invalid(format!(
         "`{what}`: `{}` is no address of a repository: give it as `https://host/path`, `ssh://user@host/path` or \
          `user@host:path`",
-        cut(address)
+        // What cannot be read may still hold a password.
+        address.rsplit_once('@').map_or_else(|| cut(address), |(_, rest)| format!("…@{}", cut(rest)))
     )))
 }
 

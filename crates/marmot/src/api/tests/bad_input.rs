@@ -158,3 +158,58 @@ async fn launchers_that_cannot_work_are_refused_in_words() {
         `container_image` is not for an environment that is built from code
         "#);
 }
+
+#[tokio::test]
+async fn a_secret_in_the_address_of_a_repository_is_refused_and_never_repeated() {
+    let platform = Platform::new().await;
+    let ada = platform.user("ada").await;
+    let project = platform.project(&ada, "Iris", "public").await;
+    let launcher = platform.launcher(&ada, &project, "Iris").await["id"].as_str().unwrap().to_owned();
+    let version = platform.get(&format!("/projects/{project}"), &ada).await.header("etag").to_owned();
+    for address in [
+        "https://ada:hunter2@example.org/x.git",
+        "https://hunter2@example.org/x.git",
+        "HTTP://hunter2@example.org/x.git",
+        "https://:hunter2@example.org/x.git",
+        "https:///hunter2@example.org/x.git",
+        "https:\\\\ada:hunter2@example.org/x.git",
+        "https:/ada:hunter2@example.org/x.git",
+        "https://ada:hunter2/@example.org/x.git",
+        "ssh://git:hunter2@example.org/x.git",
+        "git:hunter2@example.org:x.git",
+        "git://hunter2@example.org/x.git",
+    ] {
+        let environment = json!({"environment_image_source": "build", "repository": address});
+        let new = json!({"project_id": project, "name": "X", "environment": environment});
+        let mut patch = platform.request(
+            Method::PATCH,
+            &format!("/projects/{project}"),
+            &ada,
+            Some(json!({"repositories": [address]})),
+        );
+        patch.headers_mut().insert("if-match", version.parse().unwrap());
+        for answer in [
+            platform.post("/projects", &ada, json!({"name": "X", "repositories": [address]})).await,
+            platform.send(patch).await,
+            platform.post("/session_launchers", &ada, new).await,
+            platform
+                .patch(&format!("/session_launchers/{launcher}"), &ada, json!({"environment": environment}))
+                .await,
+        ] {
+            let answer = answer.is(StatusCode::UNPROCESSABLE_ENTITY);
+            let told = answer.message();
+            assert!(!told.contains("hunter2") && told.contains("give "), "{address}: {told}");
+        }
+    }
+    let refused = json!({"name": "X", "repositories": ["https://ada:hunter2@example.org/x.git"]});
+    let refused = platform.post("/projects", &ada, refused).await;
+    insta::assert_snapshot!(refused.message(), @"`repositories`: the address of the repository contains a user name or password; everybody who may read the project could read it: give the address without");
+    let fine = [
+        "https://example.org/@ada/x",
+        "ssh://git@example.org:2222/x",
+        "git@example.org:ada/x.git",
+        "git@example.org:x@y",
+    ];
+    let made = platform.post("/projects", &ada, json!({"name": "Y", "repositories": fine})).await;
+    assert_eq!(made.is(StatusCode::CREATED).body["repositories"], json!(fine));
+}
