@@ -14,6 +14,7 @@ use super::pages::{Link, MessagePage};
 use super::present::{Presenter, can_open};
 use super::respond::{Failed, Html};
 use super::session::{Visitor, Wish};
+use super::words;
 
 /// Goes to an address that may be on another host.
 pub(super) fn found(address: &str) -> Response {
@@ -35,14 +36,16 @@ pub(super) async fn share_link(
     if view.app.is_some() && (can_open(view.phase) || on_its_way) {
         return Ok(found(&view.url));
     }
-    let phase = Presenter::new(&web.service).phase(&view);
     let name = &view.launcher.name;
-    let (title, text) = match view.phase {
+    let (phase, title, text) = match view.phase {
         Phase::Failed => (
+            Presenter::new(&web.service).phase(&view),
             format!("{name} cannot be opened"),
             "Something went wrong with it. The people of its project have been shown what.".to_owned(),
         ),
+        // Whoever has the link need not know that its last requests are being answered, or that something is built.
         _ => (
+            words::phase(Phase::Inactive, None, None),
             format!("{name} is off"),
             "It is switched off for everyone. Somebody of its project can switch it on again; this link stays valid."
                 .to_owned(),
