@@ -1,8 +1,9 @@
-//! Tasks of the repository: `cargo xtask demo`, `cargo xtask test`, `cargo xtask setup`.
+//! Tasks of the repository: `cargo xtask demo`, `cargo xtask test`, `cargo xtask screenshots`, `cargo xtask setup`.
 
 mod command;
 mod demo;
 mod repository;
+mod screenshots;
 mod setup;
 mod steps;
 mod test;
@@ -37,6 +38,8 @@ enum Task {
         #[arg(long, value_enum, value_name = "STEP", value_delimiter = ',')]
         only: Vec<Step>,
     },
+    /// Draw `docs/screenshots` anew: the real pages, with example apps
+    Screenshots,
     /// Install what is missing for all of the above
     Setup,
 }
@@ -56,6 +59,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.task {
         Task::Demo { arguments } => demo::run(&repository, &arguments),
         Task::Test { only } => test::run(&repository, &only),
+        Task::Screenshots => screenshots::run(&repository),
         Task::Setup => setup::run(&repository, &Need::ALL),
     }
 }

@@ -87,9 +87,14 @@ fn test(repository: &Repository) -> anyhow::Result<()> {
 fn browser(repository: &Repository) -> anyhow::Result<()> {
     let marmot = repository.marmot();
     ensure!(marmot.is_file(), "{} is not built: add the step `build`", marmot.display());
+    in_browser(repository, &["--test-concurrency=1"])
+}
+
+/// Runs the browser tests, or the files among `arguments`, on the release build.
+pub(crate) fn in_browser(repository: &Repository, arguments: &[&str]) -> anyhow::Result<()> {
+    let marmot = repository.marmot();
     let mut node = command(repository, "node")?;
-    node.args(["--test", "--test-concurrency=1", "--test-reporter=spec"])
-        .current_dir(repository.browser_tests());
+    node.args(["--test", "--test-reporter=spec"]).args(arguments).current_dir(repository.browser_tests());
     node.env("MARMOT_BIN", marmot).env("MARMOT_SCREENSHOTS", repository.screenshots());
     command::run(&mut node)
 }

@@ -36,10 +36,10 @@ export class Browser {
     this.#browser = browser;
   }
 
-  /** A profile of its own: no cookies, no history. Another person at another machine. */
-  async newProfile({ limit = 20_000 } = {}) {
-    const profile = await this.#browser.newContext({ viewport: { width: 1280, height: 900 } });
-    profile.setDefaultTimeout(limit);
+  /** A profile of its own: no cookies, no history. Another person at another machine, of which `options` tell. */
+  async newProfile(options = {}) {
+    const profile = await this.#browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+    profile.setDefaultTimeout(20_000);
     return profile;
   }
 
