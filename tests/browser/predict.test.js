@@ -50,6 +50,8 @@ test("a hundred first requests to a sleeping endpoint start one replica and are 
 
   const logs = await api("GET", `/apps/${name}/logs?max_lines=200`);
   assert.match(Object.values(logs).join("\n"), /POST \/predict HTTP/);
+  const everStarted = new Set(Object.keys(logs).map((source) => source.split("/")[0]));
+  assert.equal(everStarted.size, 2, `one after the build, one for the hundred, not: ${[...everStarted]}`);
 
   await api("DELETE", `/apps/${name}`);
   await eventually("the address says that the app is off", async () => (await predict()).status === 404);
