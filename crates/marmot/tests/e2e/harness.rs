@@ -367,6 +367,8 @@ lock = threading.Lock()
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body leave together: who is killed has answered whole, or not at all.
+    wbufsize = -1
 
     def answer(self, value):
         body = json.dumps(value).encode()
