@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use marmot_core::id::{BuildId, RevisionId};
+use marmot_core::id::{BuildId, EnvironmentId, RevisionId};
 use marmot_core::plan::Policy;
 use marmot_core::{AppName, Demand};
 
@@ -113,6 +113,9 @@ pub struct WantedBuild {
     pub source: Source,
     /// How to turn it into something runnable.
     pub builder: Builder,
+    /// Whose it is: environments and caches that code of a build may change are shared only by builds of the same
+    /// owner. Not of the same repository: a hosting site serves commits of anybody's fork from its address, too.
+    pub owner: EnvironmentId,
     /// The launcher has a command of its own, so the code need not say how to start it.
     pub command_given: bool,
 }

@@ -110,14 +110,27 @@ async fn packages_are_compiled_once_for_all_environments_that_have_them() {
 }
 
 #[tokio::test]
-async fn environments_are_not_shared_between_repositories() {
+async fn environments_are_not_shared_between_apps_even_of_one_repository() {
     let place = Place::new();
     place.wheel("hello", "1.0", HELLO);
-    let files = [("Procfile", "web: hello $PORT"), ("requirements.txt", "hello")];
-    let (one, other) = (place.repository("one", &files), place.repository("other", &files));
-    let (one, other) = (place.build(&one).await, place.build(&other).await);
+    let repository =
+        place.repository("app", &[("Procfile", "web: hello $PORT"), ("requirements.txt", "hello")]);
+    let one = place.build(&repository).await;
+    let other = place.build_with(&repository, |wanted| wanted.owner = 2.into()).await;
     assert!(!other.log.contains("re-used"), "{}", other.log);
     assert_ne!(one.run_file().path_prepend, other.run_file().path_prepend);
+}
+
+#[tokio::test]
+async fn changed_settings_of_uv_change_the_environment() {
+    let place = Place::new();
+    place.wheel("hello", "1.0", HELLO);
+    let repository =
+        place.repository("app", &[("Procfile", "web: hello $PORT"), ("requirements.txt", "hello")]);
+    place.build(&repository).await;
+    repository.commit(&[("uv.toml", "prerelease = 'disallow'\n")]);
+    let changed = place.build(&repository).await;
+    assert!(!changed.log.contains("re-used"), "{}", changed.log);
 }
 
 #[tokio::test]
@@ -351,6 +364,7 @@ async fn cancelling_ends_every_process_and_leaves_nothing_but_the_log() {
             context_dir: None,
         },
         builder: Builder::Auto,
+        owner: 1.into(),
         command_given: false,
     };
     let cancel = CancellationToken::new();
@@ -407,7 +421,8 @@ async fn what_nothing_needs_is_collected_and_what_is_kept_still_starts() {
     place.wheel("hello", "1.0", HELLO);
     let files = [("Procfile", "web: hello $PORT"), ("requirements.txt", "hello")];
     let (kept, gone) = (place.repository("kept", &files), place.repository("gone", &files));
-    let (kept, gone) = (place.build(&kept).await, place.build(&gone).await);
+    let gone = place.build_with(&gone, |wanted| wanted.owner = 2.into()).await;
+    let kept = place.build(&kept).await;
     fs::remove_dir_all(gone.dir.join("artefact")).unwrap();
     let count = |place: &Place, what: &str| fs::read_dir(place.path("cache").join(what)).unwrap().count();
     let day = Duration::from_secs(24 * 60 * 60);

@@ -20,6 +20,7 @@ fn wanted(repository: &str) -> Arc<WantedBuild> {
     Arc::new(WantedBuild {
         source: Source { repository: repository.to_owned(), revision: None, context_dir: None },
         builder: Builder::Auto,
+        owner: 1.into(),
         command_given: false,
     })
 }

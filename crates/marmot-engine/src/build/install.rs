@@ -1,13 +1,14 @@
 //! Installs Python packages into an environment of the cache, once for each set of manifests.
 //!
 //! Ready-made packages go through one cache of downloads, which no code of a package or repository ever runs beside.
-//! Where a package must be built, its code runs; that happens with a cache that only this repository's builds use.
-//! So nothing that one repository does changes what another one reads.
+//! Where a package must be built, its code runs; that happens with a cache that only builds of the same app use.
+//! So nothing that one app's build does changes what another's reads.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use marmot_core::id::EnvironmentId;
 use sha2::{Digest as _, Sha256};
 
 use super::bytecode;
@@ -43,8 +44,8 @@ pub(super) struct Order<'a> {
     /// The app's files.
     pub(super) code: &'a Path,
     pub(super) artefact: &'a Path,
-    /// Whose environments may be shared: those of the same repository.
-    pub(super) repository: &'a str,
+    /// Whose environments may be shared: those of the same app.
+    pub(super) owner: EnvironmentId,
     pub(super) commit: &'a str,
 }
 
@@ -160,13 +161,21 @@ fn key(context: &BuildContext, order: &Order<'_>, python: &Python) -> Result<Str
     // A new uv may install in another way.
     let uv = std::fs::metadata(&context.uv).map_err(|_| InstallError::NoUv)?;
     add(format!("{} {:?}", uv.len(), uv.modified().ok()).as_bytes());
-    add(order.repository.as_bytes());
+    add(order.owner.to_string().as_bytes());
     add(python.path.to_string_lossy().as_bytes());
     add(python.version.as_bytes());
     add(format!("{:?}", order.manifest.kind).as_bytes());
     for file in &order.manifest.files {
         add(file.as_bytes());
         add(&std::fs::read(order.code.join(file))?);
+    }
+    // uv reads its settings there, such as where packages come from.
+    for file in ["uv.toml", "pyproject.toml"] {
+        match std::fs::read(order.code.join(file)) {
+            Ok(settings) => add(&settings),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => add(b""),
+            Err(error) => return Err(error.into()),
+        }
     }
     order.extra.iter().for_each(|package| add(package.as_bytes()));
     if order.manifest.local {
@@ -312,9 +321,9 @@ fn wants_building(stderr: &str) -> bool {
     .any(|sign| stderr.contains(sign))
 }
 
-/// The cache of packages that code of this repository may have run beside.
+/// The cache of packages that code of this app's builds may have run beside.
 fn own_cache(context: &BuildContext, order: &Order<'_>) -> PathBuf {
-    context.cache_dir.join("built-packages").join(order.repository)
+    context.cache_dir.join("built-packages").join(order.owner.to_string())
 }
 
 /// Notes its use beside what programs of builds write: nothing of theirs decides about it.

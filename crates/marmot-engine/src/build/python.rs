@@ -80,13 +80,14 @@ async fn look(context: &BuildContext, job: &Job, version: Option<&str>) -> Resul
     {
         return inspect(job, path).await.map(Some);
     }
-    let find = || program(context, job).args(["python", "find", "--no-project", "--no-config"]).args(version);
+    let find =
+        || program(context, job).args(["python", "find", "--no-project", "--no-config", "--"]).args(version);
     let mut said = job.ask(&find(), 4096).await?;
     if !said.ok()
         && context.allow_python_downloads
         && let Some(version) = version
     {
-        let install = program(context, job).args(["python", "install", "--no-config", version]);
+        let install = program(context, job).args(["python", "install", "--no-config", "--", version]);
         if job.run(&install).await?.ok() {
             said = job.ask(&find(), 4096).await?;
         }

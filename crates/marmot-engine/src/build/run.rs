@@ -243,7 +243,7 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
                     extra,
                     code: &code,
                     artefact: &artefact,
-                    repository: &repository,
+                    owner: wanted.owner,
                     commit: &commit,
                 };
                 Some(install::install(self.context, self.job, &order).await?)

@@ -139,6 +139,7 @@ with tarfile.open(path, "w:gz") as sdist:
         let mut wanted = WantedBuild {
             source: Source { repository: repository.address(), revision: None, context_dir: None },
             builder: Builder::Auto,
+            owner: 1.into(),
             command_given: false,
         };
         change(&mut wanted);

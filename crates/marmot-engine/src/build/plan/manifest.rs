@@ -374,8 +374,29 @@ fn normalised(name: &str) -> String {
     name.trim().to_ascii_lowercase().replace(['_', '.'], "-")
 }
 
+/// Versions with their operators, as `requires-python` has them: <https://peps.python.org/pep-0440/#version-specifiers>.
+fn is_specifier_list(text: &str) -> bool {
+    const OPERATORS: [&str; 8] = ["===", ">=", "<=", "==", "!=", "~=", ">", "<"];
+    text.len() <= 200
+        && text.split(',').all(|part| {
+            let part = part.trim();
+            let version = OPERATORS.iter().find_map(|operator| part.strip_prefix(operator)).map(str::trim);
+            version.is_some_and(|version| {
+                version.starts_with(|c: char| c.is_ascii_digit())
+                    && version.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '*' | '+'))
+            })
+        })
+}
+
 fn wish(code: &Code, project: Option<&Table>) -> Result<PythonWish, CannotPlan> {
     let required = project.and_then(|project| project.get("project")?.get("requires-python")?.as_str());
+    // Whatever else stands there, such as a path, uv would take for a Python and run.
+    if required.is_some_and(|versions| !is_specifier_list(versions)) {
+        return Err(bad(
+            "pyproject.toml",
+            "`requires-python` is not a list of versions such as `>=3.10,<3.13`",
+        ));
+    }
     let mut wish = PythonWish {
         pinned: None,
         required: required.map(|versions| (versions.to_owned(), "pyproject.toml".to_owned())),

@@ -382,6 +382,13 @@ fn projects_name_nothing_outside() {
         let why = refused(&[("app.py", STREAMLIT), ("pyproject.toml", project)]);
         assert!(why.contains("not in the app's directory"), "{project}: {why}");
     }
+    for wish in
+        ["../artefact/code/evil", "--show-version", "/usr/bin/env", ">=3.10 /bin/sh", "", "==3.11,evil"]
+    {
+        let project = format!("[project]\nname = 'x'\nversion = '1'\nrequires-python = '{wish}'\n");
+        let why = refused(&[("app.py", STREAMLIT), ("pyproject.toml", &project)]);
+        assert!(why.contains("`requires-python` is not a list of versions"), "{wish}: {why}");
+    }
     let why = refused(&[("app.py", STREAMLIT), ("pyproject.toml", "[project\nname = 1")]);
     assert!(
         why.contains("pyproject.toml cannot be used: it is not valid TOML") && why.contains("line 1"),
