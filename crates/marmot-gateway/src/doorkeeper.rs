@@ -55,7 +55,7 @@ pub(crate) fn enter<B>(
     let Access::People(people) = &route.access else { return Entry::Welcome(None) };
     let ticket = cookie(request.headers(), ticket_cookie(shared.config.scheme));
     match ticket.and_then(|ticket| shared.tickets.check_ticket(&route.app, ticket).ok()) {
-        Some(person) if people.contains(&person.id) && is_same_origin(shared, host, request) => {
+        Some(person) if people.contains(&person.id) && is_own_request(shared, host, request) => {
             Entry::Welcome(Some(person))
         }
         Some(_) => forbidden(reader).into(),
@@ -68,17 +68,22 @@ pub(crate) fn enter<B>(
     }
 }
 
-/// A WebSocket is opened by whatever page asks for it, and takes the visitor's cookie along: only the app's own
-/// pages may open one to an app that is not for everyone.
-fn is_same_origin<B>(shared: &Shared, host: &str, request: &Request<B>) -> bool {
-    let Some(origin) = request.headers().get(header::ORIGIN) else { return true };
-    if !request.headers().contains_key(header::UPGRADE) {
-        return true;
+/// Whatever page a visitor has open can ask for things at an app, and takes the visitor's cookie along: apps are on
+/// sister hosts. To an app that is not for everyone, only its own pages may ask, and a visitor may follow a link.
+fn is_own_request<B>(shared: &Shared, host: &str, request: &Request<B>) -> bool {
+    let header = |name: &str| request.headers().get(name).map(|value| value.as_bytes());
+    // No page can set or change the `Sec-` headers of its browser.
+    match header("sec-fetch-site") {
+        Some(b"same-origin" | b"none") => true,
+        Some(_) => request.method() == Method::GET && header("sec-fetch-mode") == Some(b"navigate"),
+        None => {
+            let Some(origin) = request.headers().get(header::ORIGIN) else { return true };
+            let expected = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+            expected.is_some_and(|(scheme, from)| {
+                scheme == shared.config.scheme.as_str() && from.eq_ignore_ascii_case(host)
+            })
+        }
     }
-    let expected = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    expected.is_some_and(|(scheme, from)| {
-        scheme == shared.config.scheme.as_str() && from.eq_ignore_ascii_case(host)
-    })
 }
 
 fn forbidden(reader: Reader) -> Response<AnswerBody> {

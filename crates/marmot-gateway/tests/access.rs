@@ -226,3 +226,34 @@ async fn only_the_apps_own_pages_open_a_websocket_with_the_visitors_ticket() {
     }
     world.stop().await;
 }
+
+#[tokio::test]
+async fn pages_of_other_apps_cannot_act_with_the_visitors_ticket() {
+    let (world, app) = (World::start().await, TestApp::start().await);
+    world.set_for(&[ada().id], on(vec![replica(app.address)]));
+    let mut browser = Browser::new(&world);
+    let next = browser.sent_away("/").await;
+    browser.come_back(&ada(), &next).await;
+    let ask = async |method: reqwest::Method, headers: &[(&str, &str)]| {
+        let mut request =
+            browser.client.request(method, world.url("/")).header("cookie", browser.cookies.join("; "));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap().status()
+    };
+    let (get, post) = (reqwest::Method::GET, reqwest::Method::POST);
+    let own = world.url("");
+    assert_eq!(ask(post.clone(), &[("origin", &own), ("sec-fetch-site", "same-origin")]).await, 200);
+    assert_eq!(ask(post.clone(), &[("origin", &own)]).await, 200);
+    assert_eq!(
+        ask(get.clone(), &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")]).await,
+        200
+    );
+    let sister = "http://rose.localhost";
+    assert_eq!(ask(post.clone(), &[("origin", sister), ("sec-fetch-site", "same-site")]).await, 403);
+    assert_eq!(ask(post.clone(), &[("origin", sister)]).await, 403);
+    assert_eq!(ask(post, &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")]).await, 403);
+    assert_eq!(ask(get, &[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors")]).await, 403);
+    world.stop().await;
+}
