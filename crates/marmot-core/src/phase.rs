@@ -97,8 +97,13 @@ pub fn derive(facts: Facts) -> Phase {
     match facts.revision {
         RevisionFact::Building | RevisionFact::Unproven if facts.earlier_serves => Phase::Updating,
         RevisionFact::BuildFailed | RevisionFact::GaveUp if !facts.earlier_serves => {
-            // One more try is under way because somebody asked.
-            if facts.running > 0 { Phase::Running } else { Phase::Failed }
+            match facts {
+                // One more try, because somebody asked: it is under way, or it went well.
+                Facts { running: 1.., .. } => Phase::Running,
+                Facts { starting: 1.., .. } => Phase::Waking,
+                Facts { hibernated: 1.., .. } => asleep,
+                _ => Phase::Failed,
+            }
         }
         RevisionFact::Building => Phase::Building,
         RevisionFact::Unproven if facts.running > 0 => Phase::Running,
@@ -196,6 +201,14 @@ mod tests {
         for revision in [RevisionFact::BuildFailed, RevisionFact::GaveUp] {
             assert_eq!(derive(Facts { waited_for: true, ..on(revision) }).status(), Some(Status::Failed));
         }
+    }
+
+    #[test]
+    fn an_app_that_comes_back_after_starting_had_stopped_is_on_again() {
+        let again = on(RevisionFact::GaveUp);
+        assert_eq!(derive(Facts { starting: 1, ..again }), Phase::Waking);
+        assert_eq!(derive(Facts { running: 1, ..again }), Phase::Running);
+        assert_eq!(derive(Facts { hibernated: 1, ..again }), Phase::Asleep(Depth::Hibernated));
     }
 
     #[test]

@@ -8,13 +8,13 @@ use std::time::Duration;
 use marmot_core::gate::GateState;
 use marmot_core::id::{ReplicaId, RevisionId};
 use marmot_core::plan::{AppFacts, Order, Plan, ReplicaFacts, Stage, Why, plan};
-use marmot_core::restart::Failures;
+use marmot_core::restart::{Failures, STABLE_AFTER};
 use marmot_core::{AppName, Demand, Moment};
 use tokio::sync::mpsc;
 
 use crate::observed::{Event, Failure, Happening, ObservedApp, ObservedReplica, ReplicaStage};
 use crate::runtime::{Runtime, Seen, State, Want};
-use crate::wanted::WantedApp;
+use crate::wanted::{Program, WantedApp};
 
 /// A drain that has nobody inside is followed by a stop at once; more rounds than these are never needed.
 const ROUNDS: u32 = 3;
@@ -111,8 +111,25 @@ impl App {
         }
     }
 
+    /// A replica that has been ready for a while has shown that what failed before is over.
+    fn forgive(&mut self, now: Moment, seen: &[Seen]) {
+        let stable = |replica: &Seen| {
+            self.counted.is_some_and(|(revision, _)| revision == replica.revision)
+                && matches!(replica.state, State::Awake(_) | State::Asleep(_))
+                && self
+                    .replicas
+                    .get(&replica.id)
+                    .and_then(|known| known.ready)
+                    .is_some_and(|ready| now - ready >= STABLE_AFTER)
+        };
+        if seen.iter().any(stable) {
+            self.failures = Failures::default();
+        }
+    }
+
     /// Notes and tells what has changed.
     fn take_note(&mut self, look: &Look<'_>, seen: &[Seen]) {
+        self.forgive(look.now, seen);
         for replica in seen {
             let known = self.replicas.entry(replica.id).or_insert_with(|| {
                 if replica.adopted {
@@ -261,6 +278,17 @@ impl App {
 
     fn start(&mut self, look: &Look<'_>, why: Why) {
         let Some(wanted) = look.wanted.filter(|_| look.may_start) else { return };
+        if matches!(wanted.revision.program, Program::Built { port: Some(_), .. }) {
+            // Two cannot listen on one port: the one before goes first, and requests wait meanwhile.
+            let before = look.runtime.observe(look.name);
+            for replica in before.iter().filter(|replica| replica.revision != wanted.revision.id) {
+                replica.gate.close();
+                look.runtime.ensure(replica.id, Want::Gone);
+            }
+            if !before.is_empty() {
+                return;
+            }
+        }
         let id = ReplicaId::from(u128::from(ulid::Ulid::generate()));
         look.tell(id, Happening::Started(why));
         look.runtime.start(id, &wanted.revision, wanted.policy.per_replica);

@@ -161,9 +161,10 @@ impl Builds {
         self.running.insert(id, cancel.clone());
         self.states.insert(id, BuildState::InProgress { step: "Starting".to_owned() });
         let (context, dir, speak) = (Arc::clone(&self.context), self.layout.build(id), self.speak.clone());
-        self.tasks.spawn(async move {
+        let tell = speak.clone();
+        let work = self.tasks.spawn(async move {
             let fresh = dir.clone();
-            let state = match tokio::task::spawn_blocking(move || make_fresh(&fresh)).await {
+            match tokio::task::spawn_blocking(move || make_fresh(&fresh)).await {
                 Ok(Ok(())) => {
                     let progress = |step: &str| {
                         let _ = speak.send(Word::Step(id, step.to_owned()));
@@ -173,8 +174,12 @@ impl Builds {
                 }
                 Ok(Err(error)) => could_not_keep(&error),
                 Err(error) => could_not_keep(&io::Error::other(error)),
-            };
-            let _ = speak.send(Word::Ended(id, state));
+            }
+        });
+        // Told by another task: a build that panics has ended, too, and its place is free.
+        self.tasks.spawn(async move {
+            let state = work.await.unwrap_or_else(|error| could_not_keep(&io::Error::other(error)));
+            let _ = tell.send(Word::Ended(id, state));
         });
     }
 

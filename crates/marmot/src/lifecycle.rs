@@ -131,7 +131,9 @@ impl Lifecycle {
         Ok(news)
     }
 
-    fn publish(&mut self, seen: &Observed) {
+    /// Publishes what follows from what was read last. Before the first request is served: else every app's address
+    /// would mean nothing for a moment.
+    pub fn publish(&mut self, seen: &Observed) {
         let wanted = wanted(&self.service, &self.policy, &self.picture);
         self.wanted.send_if_modified(|now| {
             let changed = !same(now, &wanted);
@@ -324,6 +326,7 @@ fn engine_build(build: &model::Build) -> WantedBuild {
             BuilderVariant::Python => Builder::Python,
             BuilderVariant::Static => Builder::Static,
         },
+        owner: build.environment_id,
         command_given: build.command_given,
     }
 }

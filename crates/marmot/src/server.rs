@@ -79,11 +79,12 @@ impl Server {
         let tickets = Arc::new(Tickets::new(signing_key(&data_dir)?));
 
         let engine_config = engine_config(settings, &data_dir)?;
-        let lifecycle = Lifecycle::new(service.clone(), policy(settings), clock.clone())
+        let mut lifecycle = Lifecycle::new(service.clone(), policy(settings), clock.clone())
             .await
             .context("cannot read the database")?;
         let engine = Engine::start(engine_config, lifecycle.wanted(), clock.clone()).await?;
 
+        lifecycle.publish(&engine.observed().borrow());
         let nudge = engine.nudge();
         let gateway = Gateway::new(
             gateway_config(settings, listen),

@@ -254,6 +254,9 @@ fn failure(
     awaited: Option<&Build>,
     seen: &ObservedApp,
 ) -> Option<Failure> {
+    let gave_up = revision.is_some_and(|revision| seen.gave_up == Some(revision.id));
+    // What runs no longer starts: that is why the app cannot be opened, whatever became of its next build.
+    let awaited = awaited.filter(|_| !(gave_up && seen.failure.is_some()));
     if let Some(build) =
         awaited.filter(|build| matches!(build.status, BuildStatus::Failed | BuildStatus::Cancelled))
     {

@@ -271,7 +271,10 @@ impl Service {
             None => None,
         };
         match revision {
-            Some(revision) => app.wanted = Some(insert_revision(db, launcher, revision.program).await?),
+            Some(revision) => {
+                app.wanted = Some(insert_revision(db, launcher, revision.program).await?);
+                app.awaits = None;
+            }
             None => {
                 app.awaits = Some(match under_way(db, launcher).await? {
                     Some(build) => build.id,

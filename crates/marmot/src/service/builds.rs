@@ -124,7 +124,7 @@ async fn allowed_build(db: &mut Connection, who: &Identity, id: BuildId, action:
 /// The build of this launcher that has not ended, if there is one.
 pub(super) async fn under_way(db: &mut Connection, launcher: &Launcher) -> Result<Option<Build>> {
     let found = builds::newest_with_status(db, launcher.environment.id, BuildStatus::InProgress, 1).await?;
-    Ok(found.into_iter().next())
+    Ok(found.into_iter().find(|build| fits(build, launcher)))
 }
 
 /// Whether a build made what the launcher asks for now.

@@ -6,6 +6,7 @@ use marmot_core::AppName;
 use marmot_core::id::{BuildId, RevisionId, UserId};
 
 use super::apps::insert_revision;
+use super::builds::{fits, insert_build};
 use super::error::{Error, Result};
 use super::{Service, now};
 use crate::db::projects::Viewer;
@@ -162,6 +163,18 @@ impl Service {
         let event =
             |kind: &str, message: String| AppEvent { at: now(), kind: kind.to_owned(), message, by: None };
         let event = match (build.status, &launcher.environment.source) {
+            // The launcher was changed meanwhile: what it asks for now comes next.
+            (BuildStatus::Succeeded, EnvironmentSource::Code { .. }) if !fits(build, launcher) => {
+                let next = insert_build(db, launcher).await?;
+                let wanted = apps::of_launcher(db, launcher.id).await?.and_then(|app| app.wanted);
+                apps::set_wanted(db, launcher.id, wanted, Some(next.id)).await?;
+                event("building", "is built anew, since its launcher was changed meanwhile".to_owned())
+            }
+            (BuildStatus::Succeeded, EnvironmentSource::Image(image)) => {
+                let revision = insert_revision(db, launcher, Program::Image(image.clone())).await?;
+                apps::set_wanted(db, launcher.id, Some(revision), None).await?;
+                event("changed", format!("goes on with the image {}", image.container_image))
+            }
             (BuildStatus::Succeeded, EnvironmentSource::Code { run, .. }) => {
                 let program = Program::Built { build: build.id, run: run.clone() };
                 let revision = insert_revision(db, launcher, program).await?;
