@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::builds::{BuildOut, LogQuery, events as event_stream, line_event};
 use super::error::{Problem, Result};
-use super::extract::{Body, Listed, Pagination, Path, Query, Who, parse};
+use super::extract::{Body, Credential, Listed, Pagination, Path, Query, Who, parse};
 use crate::model::{AppEvent, Program, Revision};
 use crate::service::{AppView, Error, ReplicaView, Service};
 
@@ -264,19 +264,27 @@ pub(super) async fn shut_down(
     responses((status = 200, content((BTreeMap<String, String> = "application/json"), (String = "text/event-stream")))))]
 pub(super) async fn logs(
     State(service): State<Service>,
-    Who(who): Who,
+    credential: Credential,
     Path(name): Path<String>,
     Query(query): Query<LogQuery>,
 ) -> Result<Response> {
     let name = parse(&name)?;
+    let who = credential.identify(&service).await?;
     if !query.follow {
         let logs = service.app_logs(&who, &name, query.lines()).await?;
         let logs: BTreeMap<_, _> =
             logs.into_iter().map(|(source, lines)| (source, lines.join("\n"))).collect();
         return Ok(Json(logs).into_response());
     }
+    let (mut changes, asked) = (service.changes(), service.clone());
     let lines = service.follow_app_logs(&who, &name, query.lines()).await?;
-    Ok(event_stream(&service, lines.map(|line| line_event(&line.source, &line.text))))
+    let refused = async move {
+        while changes.look_again().await {
+            let Ok(who) = credential.identify(&asked).await else { return };
+            let Ok(()) = asked.check_app_logs(&who, &name).await else { return };
+        }
+    };
+    Ok(event_stream(&service, lines.map(|line| line_event(&line.source, &line.text)), refused))
 }
 
 /// What happened to an app, newest first. For members.

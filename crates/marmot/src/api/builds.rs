@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::{Problem, Result};
-use super::extract::{Body, Listed, Pagination, Path, Query, Who, parse};
+use super::extract::{Body, Credential, Listed, Pagination, Path, Query, Who, parse};
 use crate::model::BuildStatus;
 use crate::service::{BuildView, Service};
 
@@ -102,9 +102,14 @@ impl LogQuery {
     }
 }
 
-/// Server-sent events that end when the server stops, so that they do not hold it up.
-pub(super) fn events(service: &Service, events: impl Stream<Item = Event> + Send + 'static) -> Response {
-    let events = events.take_until(service.stopping().cancelled_owned()).map(Ok::<_, Infallible>);
+/// Server-sent events that end when the server stops, so that they do not hold it up, and once `refused` comes back.
+pub(super) fn events(
+    service: &Service,
+    events: impl Stream<Item = Event> + Send + 'static,
+    refused: impl Future<Output = ()> + Send + 'static,
+) -> Response {
+    let events =
+        events.take_until(service.stopping().cancelled_owned()).take_until(refused).map(Ok::<_, Infallible>);
     Sse::new(events).keep_alive(KeepAlive::default()).into_response()
 }
 
@@ -164,18 +169,26 @@ pub(super) async fn update(
         (std::collections::BTreeMap<String, String> = "application/json"), (String = "text/event-stream")))))]
 pub(super) async fn logs(
     State(service): State<Service>,
-    Who(who): Who,
+    credential: Credential,
     Path(id): Path<String>,
     Query(query): Query<LogQuery>,
 ) -> Result<Response> {
     let id = parse(&id)?;
+    let who = credential.identify(&service).await?;
     if !query.follow {
         let lines = service.build_logs(&who, id, query.lines()).await?;
         return Ok(Json(serde_json::json!({ "build": lines.join("\n") })).into_response());
     }
+    let (mut changes, asked) = (service.changes(), service.clone());
     let lines = service.follow_build_logs(&who, id).await?;
+    let refused = async move {
+        while changes.look_again().await {
+            let Ok(who) = credential.identify(&asked).await else { return };
+            let Ok(()) = asked.check_build_logs(&who, id).await else { return };
+        }
+    };
     let end = futures_util::stream::once(async { Event::default().event("end").data("") });
-    Ok(events(&service, lines.map(|line| line_event("build", &line)).chain(end)))
+    Ok(events(&service, lines.map(|line| line_event("build", &line)).chain(end), refused))
 }
 
 /// One line of a log as an event. As JSON, since a line may hold what would end the event.

@@ -16,10 +16,51 @@ use utoipa::IntoParams;
 use super::error::{Problem, Result};
 use crate::cookie::SessionCookie;
 use crate::model::{self, Paged, Secret};
-use crate::service::{Identity, Service};
+use crate::service::{self, Identity, Service};
 
 /// The most bytes of a request's body.
 const LARGEST_BODY: usize = 1 << 20;
+
+/// What a request shows of who sends it. Who that is may change while a long answer is under way.
+#[derive(Debug)]
+pub(super) enum Credential {
+    Token(Secret),
+    Session(Secret),
+    Nothing,
+}
+
+impl Credential {
+    /// Who has this credential now.
+    pub(super) async fn identify(&self, service: &Service) -> Result<Identity, service::Error> {
+        match self {
+            Self::Token(token) => service.identify_token(token).await,
+            Self::Session(session) => match service.identify_session(session).await {
+                // A cookie that has expired must not keep anybody from what everybody may see.
+                Err(service::Error::InvalidCredentials) => Ok(Identity::Anonymous),
+                other => other,
+            },
+            Self::Nothing => Ok(Identity::Anonymous),
+        }
+    }
+}
+
+impl FromRequestParts<Service> for Credential {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self> {
+        if let Some(token) = bearer(&parts.headers)? {
+            return Ok(Self::Token(token));
+        }
+        let public_url = &service.options().public_url;
+        let Some(session) = SessionCookie::at(public_url).read(&parts.headers) else {
+            return Ok(Self::Nothing);
+        };
+        if !parts.method.is_safe() {
+            same_origin(&parts.headers, public_url)?;
+        }
+        Ok(Self::Session(session))
+    }
+}
 
 /// Who asks: by bearer token, or else by session cookie.
 pub(super) struct Who(pub(super) Identity);
@@ -28,21 +69,8 @@ impl FromRequestParts<Service> for Who {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self> {
-        if let Some(token) = bearer(&parts.headers)? {
-            return Ok(Self(service.identify_token(&token).await?));
-        }
-        let public_url = &service.options().public_url;
-        let Some(session) = SessionCookie::at(public_url).read(&parts.headers) else {
-            return Ok(Self(Identity::Anonymous));
-        };
-        if !parts.method.is_safe() {
-            same_origin(&parts.headers, public_url)?;
-        }
-        match service.identify_session(&session).await {
-            // A cookie that has expired must not keep anybody from what everybody may see.
-            Err(crate::service::Error::InvalidCredentials) => Ok(Self(Identity::Anonymous)),
-            other => Ok(Self(other?)),
-        }
+        let credential = Credential::from_request_parts(parts, service).await?;
+        Ok(Self(credential.identify(service).await?))
     }
 }
 

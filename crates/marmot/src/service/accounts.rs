@@ -240,6 +240,8 @@ impl Service {
     pub async fn revoke_token(&self, who: &Identity, id: TokenId) -> Result<()> {
         let user = who.signed_in()?;
         if tokens::delete(&mut *self.db().read().await?, user.id, id).await? {
+            // Streams that it opened look again.
+            self.wrote();
             Ok(())
         } else {
             Err(Error::not_found("token", id))

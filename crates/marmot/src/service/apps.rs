@@ -193,8 +193,16 @@ impl Service {
         name: &AppName,
         max_lines: usize,
     ) -> Result<BTreeMap<String, Vec<String>>> {
-        allowed_app(&mut *self.db().read().await?, who, name, Action::ReadLogs).await?;
+        self.check_app_logs(who, name).await?;
         self.inner.live.logs.app(name, max_lines.min(MOST_LINES)).await.map_err(unreadable)
+    }
+
+    /// Whether `who` may (still) read the logs of an app.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn check_app_logs(&self, who: &Identity, name: &AppName) -> Result<()> {
+        allowed_app(&mut *self.db().read().await?, who, name, Action::ReadLogs).await.map(drop)
     }
 
     /// The last lines of an app's logs, then each new one. Never ends by itself.
@@ -207,7 +215,7 @@ impl Service {
         name: &AppName,
         max_lines: usize,
     ) -> Result<impl Stream<Item = LogLine> + Send + 'static + use<>> {
-        allowed_app(&mut *self.db().read().await?, who, name, Action::ReadLogs).await?;
+        self.check_app_logs(who, name).await?;
         Ok(self.inner.live.logs.follow_app(name, max_lines.min(MOST_LINES)))
     }
 

@@ -85,12 +85,20 @@ impl Service {
         self.build(who, id).await
     }
 
+    /// Whether `who` may (still) read the log of a build.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn check_build_logs(&self, who: &Identity, id: BuildId) -> Result<()> {
+        allowed_build(&mut *self.db().read().await?, who, id, Action::ReadLogs).await.map(drop)
+    }
+
     /// The last lines of a build's log.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`].
     pub async fn build_logs(&self, who: &Identity, id: BuildId, max_lines: usize) -> Result<Vec<String>> {
-        allowed_build(&mut *self.db().read().await?, who, id, Action::ReadLogs).await?;
+        self.check_build_logs(who, id).await?;
         self.inner.live.logs.build(id, max_lines.min(MOST_LINES)).await.map_err(unreadable)
     }
 
@@ -103,7 +111,7 @@ impl Service {
         who: &Identity,
         id: BuildId,
     ) -> Result<impl Stream<Item = String> + Send + 'static + use<>> {
-        allowed_build(&mut *self.db().read().await?, who, id, Action::ReadLogs).await?;
+        self.check_build_logs(who, id).await?;
         Ok(self.inner.live.logs.follow_build(id))
     }
 }

@@ -18,10 +18,6 @@ use super::respond::Failed;
 use crate::model::Secret;
 use crate::service::{Changes, Identity};
 
-/// What nobody tells of, such as how many people use an app, is looked at this often.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Changes within this time are told together.
-const GATHER: Duration = Duration::from_millis(80);
 /// Proxies close a connection that is silent for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
@@ -128,10 +124,8 @@ where
             if watching.started {
                 tokio::select! {
                     () = watching.web.stop.cancelled() => return None,
-                    go_on = watching.changes.changed() => if !go_on { return None },
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                    go_on = watching.changes.look_again() => if !go_on { return None },
                 }
-                tokio::time::sleep(GATHER).await;
             }
             watching.started = true;
             let who = watching.web.identify(watching.session.as_ref()).await.ok()?;

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::BodyDataStream;
+use futures_util::StreamExt as _;
 use marmot_core::id::{BuildId, RevisionId};
 use marmot_core::{Gate, Moment};
 use marmot_engine::Observed;
@@ -308,6 +310,56 @@ async fn logs_follow_as_events_until_the_server_stops() {
     let follow = platform.get("/apps/iris/logs?follow=true", &ada);
     let (answer, ()) = tokio::join!(follow, async { stopping.cancel() });
     assert_eq!(answer.is(StatusCode::OK).header("content-type"), "text/event-stream");
+}
+
+#[tokio::test]
+async fn a_followed_log_ends_when_whoever_reads_it_may_no_longer() {
+    let (platform, ada, launcher) = Platform::with_iris().await;
+    let app = platform.post("/apps", &ada, json!({"launcher_id": launcher["id"]})).await;
+    let members = format!("/projects/{}/members", launcher["project_id"].as_str().unwrap());
+    let (bob, eve) = (platform.user("bob").await, platform.user("eve").await);
+    let role =
+        |role: Value| json!([{"username": "bob", "role": role}, {"username": "eve", "role": "viewer"}]);
+    platform.patch(&members, &ada, role(json!("viewer"))).await.is(StatusCode::OK);
+
+    // The engine's, without which there is nothing to follow.
+    for dir in ["apps", "builds"] {
+        std::fs::create_dir_all(platform.bench.dir.path().join(dir)).unwrap();
+    }
+    let app_logs = "/apps/iris/logs?follow=true";
+    let build_logs = format!("/builds/{}/logs?follow=true", app.body["build"]["id"].as_str().unwrap());
+    let follow = async |path: &str, token: &str| {
+        let request = platform.request(Method::GET, path, token, None);
+        let response = platform.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body().into_data_stream()
+    };
+    let ended = async |mut stream: BodyDataStream| {
+        let end = async { while stream.next().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(20), end).await.expect("a stream outlived what allowed it");
+    };
+    let mut still_allowed = follow(app_logs, &ada).await;
+    let (of_app, of_build) = (follow(app_logs, &bob).await, follow(&build_logs, &bob).await);
+    platform.patch(&members, &ada, role(Value::Null)).await.is(StatusCode::OK);
+    ended(of_app).await;
+    ended(of_build).await;
+
+    let (of_app, of_build) = (follow(app_logs, &eve).await, follow(&build_logs, &eve).await);
+    let token = platform.get("/user/tokens", &eve).await.body[0]["id"].as_str().unwrap().to_owned();
+    platform.delete(&format!("/user/tokens/{token}"), &eve).await.is(StatusCode::NO_CONTENT);
+    ended(of_app).await;
+    ended(of_build).await;
+
+    let replica = platform.bench.dir.path().join("apps/iris/replicas/01ARZ3NDEKTSV4RRFFQ69G5FAV");
+    std::fs::create_dir_all(&replica).unwrap();
+    std::fs::write(replica.join("log"), "2026-05-04T10:00:00Z for members\n").unwrap();
+    let mut read = String::new();
+    let look = async {
+        while !read.contains("for members") {
+            read.push_str(&String::from_utf8_lossy(&still_allowed.next().await.unwrap().unwrap()));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), look).await.expect("the owner's stream goes on");
 }
 
 #[tokio::test]
