@@ -1,5 +1,7 @@
-//! Tasks of the repository: `cargo xtask demo`, `cargo xtask test`, `cargo xtask screenshots`, `cargo xtask setup`.
+//! Tasks of the repository: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`, `cargo xtask screenshots`,
+//! `cargo xtask setup`.
 
+mod bench;
 mod command;
 mod demo;
 mod repository;
@@ -38,6 +40,12 @@ enum Task {
         #[arg(long, value_enum, value_name = "STEP", value_delimiter = ',')]
         only: Vec<Step>,
     },
+    /// Measure the release build from outside, beside its peers; without a name, lists what there is
+    Bench {
+        /// What to measure, and its options
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Draw `docs/screenshots` anew: the real pages, with example apps
     Screenshots,
     /// Install what is missing for all of the above
@@ -59,6 +67,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.task {
         Task::Demo { arguments } => demo::run(&repository, &arguments),
         Task::Test { only } => test::run(&repository, &only),
+        Task::Bench { arguments } => bench::run(&repository, &arguments),
         Task::Screenshots => screenshots::run(&repository),
         Task::Setup => setup::run(&repository, &Need::ALL),
     }

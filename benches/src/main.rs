@@ -1,0 +1,42 @@
+//! Measures Marmot from outside, as a user of the built program, and prints tables. Run by `cargo xtask bench NAME`.
+
+mod process;
+mod serve;
+mod server;
+mod stats;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask bench",
+    bin_name = "cargo xtask bench",
+    about = "Measures Marmot from outside."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Start, idle memory and stop of an empty server
+    Serve(serve::Options),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let measured = match Arguments::parse().what {
+        What::Serve(options) => serve::run(&options).await,
+    };
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! `cargo xtask bench NAME`: measures the release build from outside.
+
+use std::ffi::OsString;
+
+use crate::command::{self, command};
+use crate::repository::Repository;
+use crate::setup::{self, Need};
+
+pub(crate) fn run(repository: &Repository, arguments: &[OsString]) -> anyhow::Result<()> {
+    setup::run(repository, &[Need::Apps])?;
+    println!("build   marmot and its benches");
+    let packages = ["build", "--release", "-p", "marmot", "-p", "marmot-benches"];
+    command::run(command(repository, "cargo")?.args(packages))?;
+    let marmot = repository.marmot();
+    let mut bench = command(repository, marmot.with_file_name("marmot-bench"))?;
+    command::run(bench.args(arguments).env("MARMOT_BIN", marmot))
+}
