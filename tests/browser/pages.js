@@ -40,10 +40,21 @@ export async function createAppFromCode(page, { name, repository, command }) {
   await button(page, "Activate").waitFor();
 }
 
+/** From anywhere; leaves the page at a project that is one's own. `name` may be a pattern. */
+export async function openProject(page, name) {
+  await link(page, "Marmot").first().click();
+  await page.getByRole("region", { name: "My projects" }).getByRole("link", { name }).click();
+}
+
+/** Waits, through the app's build and its first start, until the page offers to open it. */
+export async function isOn(page) {
+  await link(page, "Open").waitFor({ timeout: BUILD });
+}
+
 /** Switches the app on and waits, through its build and its first start, until the page offers to open it. */
 export async function activate(page) {
   await button(page, "Activate").click();
-  await link(page, "Open").waitFor({ timeout: BUILD });
+  await isOn(page);
 }
 
 /** Opens the app in a tab of its own and returns that tab. `prepare` sees the tab before it has loaded anything. */

@@ -18,7 +18,7 @@ pub(crate) fn run(repository: &Repository, arguments: &[OsString]) -> anyhow::Re
     let mut marmot = command(repository, repository.marmot())?;
     marmot
         .arg("demo")
-        .arg("--examples-dir")
+        .arg("--examples")
         .arg(repository.examples())
         .args(arguments)
         .stdin(Stdio::inherit());

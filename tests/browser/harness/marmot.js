@@ -9,7 +9,7 @@ import path from "node:path";
 import { once } from "node:events";
 import { eventually } from "./wait.js";
 
-const ROOT = path.resolve(import.meta.dirname, "../../..");
+export const ROOT = path.resolve(import.meta.dirname, "../../..");
 const BINARY = process.env.MARMOT_BIN ?? path.join(ROOT, "target/release/marmot");
 export const EXAMPLES = path.join(ROOT, "examples");
 
@@ -183,7 +183,8 @@ async function git(directory, ...words) {
   if (code !== 0) throw new Error(`git ${words[0]} ended with ${code}: ${errors}`);
 }
 
-async function freePort() {
+/** A port on which nothing listens this moment. */
+export async function freePort() {
   const server = net.createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address();
