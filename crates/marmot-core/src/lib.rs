@@ -11,6 +11,7 @@ pub mod name;
 pub mod phase;
 pub mod plan;
 pub mod restart;
+pub mod scaling;
 pub mod time;
 
 pub use demand::Demand;

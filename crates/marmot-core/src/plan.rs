@@ -6,6 +6,7 @@ use crate::Moment;
 use crate::demand::DemandSample;
 use crate::id::{ReplicaId, RevisionId};
 use crate::restart::{Failures, TRY_AGAIN_AFTER, Verdict};
+use crate::scaling::Concurrency;
 
 /// The rules an app's replicas live by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +23,10 @@ pub struct Policy {
     pub min_replicas: u32,
     /// The most replicas there may be of one revision.
     pub max_replicas: u32,
-    /// Requests that one replica is meant to work on at the same time.
-    pub per_replica: u32,
+    /// What one replica is meant to serve at the same time: the target that the number of replicas follows.
+    pub concurrency: Concurrency,
+    /// The most that one replica is given at the same time, of what `concurrency` counts. What is beyond it waits.
+    pub limit: u32,
     /// Whether an idle replica can be frozen here. Without, it is stopped instead.
     pub can_hibernate: bool,
 }
@@ -37,7 +40,8 @@ impl Default for Policy {
             drain_timeout: Duration::from_secs(30),
             min_replicas: 0,
             max_replicas: 1,
-            per_replica: 100,
+            concurrency: Concurrency::Requests(100),
+            limit: 100,
             can_hibernate: true,
         }
     }
@@ -169,7 +173,7 @@ fn awake_wanted(now: Moment, policy: &Policy, app: &AppFacts<'_>) -> (u32, Why) 
     }
     let load = app.demand.in_flight + app.demand.held;
     if load > 0 {
-        let needed = u32::try_from(load.div_ceil(u64::from(policy.per_replica.max(1)))).unwrap_or(u32::MAX);
+        let needed = u32::try_from(load.div_ceil(u64::from(policy.concurrency.count()))).unwrap_or(u32::MAX);
         return (needed.max(policy.min_replicas).min(policy.max_replicas.max(1)), Why::Load);
     }
     if !app.proven && !app.failures.gave_up(false) {

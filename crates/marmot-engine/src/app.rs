@@ -291,7 +291,7 @@ impl App {
         }
         let id = ReplicaId::from(u128::from(ulid::Ulid::generate()));
         look.tell(id, Happening::Started(why));
-        look.runtime.start(id, &wanted.revision, wanted.policy.per_replica);
+        look.runtime.start(id, &wanted.revision, wanted.policy.limit);
     }
 
     fn observed(

@@ -102,7 +102,7 @@ fn a_replica_that_is_used_or_computes_is_not_idle() {
 
 #[test]
 fn scales_out_with_the_load_and_thaws_before_it_starts() {
-    let policy = Policy { per_replica: 10, max_replicas: 3, ..policy() };
+    let policy = Policy { concurrency: Concurrency::Requests(10), max_replicas: 3, ..policy() };
     let replicas = [replica(1, Stage::Running, 0), replica(2, Stage::Hibernated, 50)];
     let busy = DemandSample { in_flight: 10, held: 35, ..used(100) };
     let plan = plan(at(100), &policy, &app(busy, &replicas));
@@ -111,7 +111,7 @@ fn scales_out_with_the_load_and_thaws_before_it_starts() {
 
 #[test]
 fn only_the_replicas_not_needed_for_the_load_rest() {
-    let policy = Policy { per_replica: 10, max_replicas: 3, ..policy() };
+    let policy = Policy { concurrency: Concurrency::Requests(10), max_replicas: 3, ..policy() };
     let replicas = [
         ReplicaFacts { inside: 3, last_used: at(200), ..replica(1, Stage::Running, 0) },
         replica(2, Stage::Running, 100),
@@ -215,7 +215,7 @@ proptest! {
     fn orders_fit_the_facts(
         replicas in any_replicas(), in_flight in 0u64..50, waiting in 0u64..50, now in 0u64..400, max in 1u32..4,
     ) {
-        let policy = Policy { max_replicas: max, per_replica: 5, ..policy() };
+        let policy = Policy { max_replicas: max, concurrency: Concurrency::Requests(5), ..policy() };
         let demand = DemandSample { in_flight, held: waiting, ..used(now / 2) };
         let plan = plan(at(now), &policy, &app(demand, &replicas));
         let starts = plan.orders.iter().filter(|order| **order == Order::Start).count();
