@@ -5,6 +5,7 @@
 //! word, so no request ever reaches a replica that is being frozen or stopped (proved with loom, below).
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
@@ -53,6 +54,12 @@ pub struct Gate {
     limit: u64,
     /// When somebody was last let in, or data last passed. A statistic: no order with `word` is needed.
     last_used: std::sync::atomic::AtomicU64,
+    /// Open connections whose other end is this replica. They are not inside: a silent one lets it sleep.
+    sessions: std::sync::atomic::AtomicU64,
+    /// One of those connections waits for the replica to wake; another replica would be of no use to it.
+    asked_for: AtomicBool,
+    /// New visitors are better sent elsewhere.
+    retiring: AtomicBool,
     /// Those who want to know when it opens or closes. Never touched on the way of a request.
     watchers: Mutex<Vec<Waker>>,
 }
@@ -64,6 +71,9 @@ impl Gate {
             word: AtomicU64::new(ASLEEP),
             limit: u64::from(limit),
             last_used: std::sync::atomic::AtomicU64::new(0),
+            sessions: std::sync::atomic::AtomicU64::new(0),
+            asked_for: AtomicBool::new(false),
+            retiring: AtomicBool::new(false),
             watchers: Mutex::new(Vec::new()),
         }
     }
@@ -79,7 +89,38 @@ impl Gate {
     ///
     /// It does not count as use of the replica: not all that passes on open connections does ([`Gate::touch`]).
     pub fn enter_again(self: &Arc<Self>) -> Result<Pass, Refused> {
-        self.enter_below(INSIDE)
+        let pass = self.enter_below(INSIDE);
+        if matches!(pass, Err(Refused::Asleep)) {
+            self.asked_for.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        pass
+    }
+
+    /// Whether somebody waits for this replica, and not just for any, to wake.
+    pub fn asked_for(&self) -> bool {
+        self.asked_for.load(std::sync::atomic::Ordering::Relaxed) && self.state() == GateState::Asleep
+    }
+
+    /// Counts an open connection to this replica, until the seat is dropped.
+    pub fn seat(self: &Arc<Self>) -> Seat {
+        self.sessions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Seat { gate: Arc::clone(self) }
+    }
+
+    /// How many connections to this replica are open, silent ones too.
+    pub fn sessions(&self) -> u64 {
+        self.sessions.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Notes whether the replica is about to go: then new visitors are sent to it only if there is no other. Those who
+    /// have their session there stay.
+    pub fn retire(&self, retiring: bool) {
+        self.retiring.store(retiring, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Whether new visitors are better sent elsewhere.
+    pub fn retiring(&self) -> bool {
+        self.retiring.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     fn enter_below(self: &Arc<Self>, limit: u64) -> Result<Pass, Refused> {
@@ -112,6 +153,10 @@ impl Gate {
     /// Shuts the gate for sleep, if it is open and nobody is inside. From then on nobody is, until [`Gate::open`].
     #[must_use]
     pub fn try_sleep(&self) -> bool {
+        if self.state() == GateState::Open {
+            // What was asked while it slept before has been answered.
+            self.asked_for.store(false, std::sync::atomic::Ordering::Relaxed);
+        }
         self.word.compare_exchange(OPEN, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
@@ -184,6 +229,19 @@ impl Drop for Pass {
     }
 }
 
+/// A place at a replica that an open connection has.
+#[derive(Debug)]
+#[must_use = "dropping it gives the place up"]
+pub struct Seat {
+    gate: Arc<Gate>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.gate.sessions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -236,6 +294,26 @@ mod tests {
         let _request = gate.enter(NOW).unwrap();
         let _frame = gate.enter_again().unwrap();
         assert_eq!((gate.inside(), gate.try_sleep()), (2, false));
+    }
+
+    #[test]
+    fn knows_that_a_connection_of_its_own_waits_for_it_to_wake() {
+        let gate = Arc::new(Gate::new(1));
+        assert_eq!((gate.enter(NOW).unwrap_err(), gate.asked_for()), (Refused::Asleep, false));
+        assert_eq!((gate.enter_again().unwrap_err(), gate.asked_for()), (Refused::Asleep, true));
+        gate.open();
+        assert!(!gate.asked_for());
+        assert!(gate.try_sleep() && !gate.asked_for());
+    }
+
+    #[test]
+    fn connections_have_seats_and_are_not_inside() {
+        let gate = Arc::new(Gate::new(1));
+        gate.open();
+        let seats = [gate.seat(), gate.seat()];
+        assert_eq!((gate.sessions(), gate.inside(), gate.try_sleep()), (2, 0, true));
+        drop(seats);
+        assert_eq!(gate.sessions(), 0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
 use marmot_core::demand::Counted;
-use marmot_core::gate::{GateState, Pass};
+use marmot_core::gate::{GateState, Pass, Seat};
 use marmot_core::id::{ReplicaId, UserId};
 use marmot_core::{AppName, Moment};
 use tokio::sync::{Notify, oneshot};
@@ -50,6 +50,7 @@ impl Slot {
             shared: Arc::clone(&self.shared),
             visitor,
             _counted: session,
+            _seat: self.backend.gate.seat(),
         }
     }
 
@@ -80,6 +81,7 @@ pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
     visitor: Option<UserId>,
     _counted: Counted,
+    _seat: Seat,
 }
 
 impl Session {
@@ -292,7 +294,7 @@ fn enter_any(
                 .iter()
                 .filter(|backend| backend.gate.state() == GateState::Open && !suspect(backend))
                 .collect();
-            open.sort_by_key(|backend| backend.gate.inside());
+            open.sort_by_key(|backend| (backend.gate.retiring(), backend.gate.inside()));
             open.into_iter().find_map(enter)
         }
     }

@@ -36,7 +36,7 @@ async fn main() -> anyhow::Result<()> {
     let data = tempfile::tempdir()?;
     let (tell, observed) = watch::channel(Arc::new(Observed::default()));
     let clock = Clock::new(|| Moment::from_millis(0));
-    let demands = Demands::default();
+    let demands = Demands::new(clock.clone());
     let live = Live { observed, demands: demands.clone(), clock, logs: Logs::new(data.path()) };
     let options = Options {
         public_url: format!("http://localhost:{port}"),

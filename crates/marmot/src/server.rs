@@ -71,7 +71,7 @@ impl Server {
         let (observed, seen) = watch::channel(Arc::new(Observed::default()));
         let live = Live {
             observed: seen,
-            demands: Demands::default(),
+            demands: Demands::new(clock.clone()),
             clock: clock.clone(),
             logs: Logs::new(data_dir.clone()),
         };

@@ -36,7 +36,7 @@ impl Bench {
         let (observed, receiver) = watch::channel(Arc::new(Observed::default()));
         let live = Live {
             observed: receiver,
-            demands: Demands::default(),
+            demands: Demands::new(Clock::new(|| Moment::START)),
             clock: Clock::new(|| Moment::START),
             logs: Logs::new(dir.path()),
         };

@@ -120,11 +120,7 @@ async fn service(config: Option<PathBuf>, data_dir: Option<PathBuf>) -> anyhow::
     let data_dir = settings.data_dir()?;
     let db = Db::open(settings.database_url.as_ref().map(|url| url.reveal()), &data_dir).await?;
     let (_, observed) = watch::channel(Arc::new(Observed::default()));
-    let live = Live {
-        observed,
-        demands: Demands::default(),
-        clock: Clock::new(|| Moment::START),
-        logs: Logs::new(data_dir),
-    };
+    let clock = Clock::new(|| Moment::START);
+    let live = Live { observed, demands: Demands::new(clock.clone()), clock, logs: Logs::new(data_dir) };
     Ok(Service::new(db, live, settings.options(settings.listen)))
 }

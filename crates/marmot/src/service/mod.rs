@@ -53,19 +53,28 @@ pub struct Live {
 }
 
 /// One [`Demand`] per app, the same for all of its life in this process: shared by gateway, engine and service.
-#[derive(Debug, Clone, Default)]
-pub struct Demands(Arc<Mutex<HashMap<AppName, Arc<Demand>>>>);
+#[derive(Debug, Clone)]
+pub struct Demands {
+    of: Arc<Mutex<HashMap<AppName, Arc<Demand>>>>,
+    clock: Clock,
+}
 
 impl Demands {
+    /// No counters yet; those to come count on this clock.
+    pub fn new(clock: Clock) -> Self {
+        Self { of: Arc::default(), clock }
+    }
+
     /// The counter of this app, made when it is asked for the first time.
     pub fn of(&self, app: &AppName) -> Arc<Demand> {
-        let mut demands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(demands.entry(app.clone()).or_default())
+        let mut demands = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Demand::new(self.clock.clone()));
+        Arc::clone(demands.entry(app.clone()).or_insert_with(new))
     }
 
     /// Forgets the counters of apps that `keep` does not name and that nobody else holds.
     pub fn retain(&self, keep: impl Fn(&AppName) -> bool) {
-        let mut demands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut demands = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         demands.retain(|app, demand| keep(app) || Arc::strong_count(demand) > 1);
     }
 }
