@@ -15,6 +15,8 @@ pub struct GatewayConfig {
     pub platform_url: String,
     /// How visitors reach the gateway: decides `X-Forwarded-Proto` and whether cookies are `Secure`.
     pub scheme: Scheme,
+    /// Threads that move requests, each with a listening socket of its own: one for each core of the machine.
+    pub cores: usize,
     /// What is allowed.
     pub limits: Limits,
 }
@@ -27,9 +29,15 @@ impl GatewayConfig {
             apps_domain: "localhost".into(),
             platform_url: format!("http://localhost:{}", listen.port()),
             scheme: Scheme::Http,
+            cores: cores(),
             limits: Limits::default(),
         }
     }
+}
+
+/// How many cores this machine lets us have.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// How visitors reach the gateway.

@@ -100,7 +100,7 @@ impl Session {
             loop {
                 let may_stay = {
                     let routes = shared.routes.borrow();
-                    routes.apps.get(&app).is_none_or(|route| route.access.lets_in(visitor))
+                    routes.get(app.as_str()).is_none_or(|route| route.access.lets_in(visitor))
                 };
                 if !may_stay {
                     return Dismissal::AccessLost;
@@ -252,7 +252,7 @@ impl Rooms {
 
     /// Forgets the rooms of apps that are gone and for which nobody waits.
     pub(crate) fn keep_only(&self, routes: &Routes) {
-        self.lock().retain(|app, room| routes.apps.contains_key(app) || room.lock().served);
+        self.lock().retain(|app, room| routes.get(app.as_str()).is_some() || room.lock().served);
     }
 }
 
@@ -341,7 +341,7 @@ async fn serve(shared: Arc<Shared>, app: AppName, room: Arc<Room>) {
         // Registered before looking, so that nothing that happens in between is lost.
         let mut freed = std::pin::pin!(room.freed.notified());
         freed.as_mut().enable();
-        let route = routes.borrow_and_update().apps.get(&app).cloned();
+        let route = routes.borrow_and_update().get(app.as_str()).cloned();
         if let Some(RouteState::On { backends, .. }) = route.as_deref().map(|route| &route.state) {
             backends.iter().for_each(|backend| backend.gate.watch(&waker));
         }

@@ -164,7 +164,7 @@ async fn follow(shared: Arc<Shared>, route: Arc<Route>, tell: mpsc::Sender<Bytes
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     let mut told = None;
     loop {
-        let route = routes.borrow_and_update().apps.get(&app).cloned();
+        let route = routes.borrow_and_update().get(app.as_str()).cloned();
         let news = news(&shared, route.as_deref());
         let over = !matches!(news, News::Waking { .. });
         if !told.as_ref().is_some_and(|told| is_same(told, &news)) {

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::body::RequestBody;
-use crate::routes::{Backend, RouteState, Routes};
+use crate::routes::{Backend, Change, Route};
 use crate::shared::Shared;
 
 /// An idle connection is not used again after this long. uvicorn, hypercorn and Node close theirs after 5 s, and a
@@ -45,7 +45,7 @@ struct Idle {
     since: Moment,
 }
 
-/// The idle connections of all replicas.
+/// The idle connections of one core to all replicas. The lock is that core's own: nobody ever waits for it.
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: Mutex<HashMap<ReplicaId, Vec<Idle>>>,
@@ -86,17 +86,21 @@ impl Pool {
     }
 
     /// Closes the idle connections of replicas that are gone, and makes room for those of new ones.
-    pub(crate) fn keep_only(&self, routes: &Routes) {
+    pub(crate) fn follow<'a>(&self, changes: impl Iterator<Item = Change<'a>>) {
+        let mut gone = Vec::new();
         let mut idle = self.lock();
-        let mut kept = HashMap::with_capacity(idle.len());
-        for route in routes.apps.values() {
-            if let RouteState::On { backends, .. } = &route.state {
-                for backend in backends {
-                    kept.insert(backend.replica, idle.remove(&backend.replica).unwrap_or_default());
+        for change in changes {
+            let backends = |route: Option<&'a Arc<Route>>| route.map_or(&[][..], |route| route.backends());
+            let (before, now) = (backends(change.before), backends(change.now));
+            for backend in now {
+                idle.entry(backend.replica).or_default();
+            }
+            for backend in before {
+                if !now.iter().any(|now| now.replica == backend.replica) {
+                    gone.extend(idle.remove(&backend.replica));
                 }
             }
         }
-        let gone = std::mem::replace(&mut *idle, kept);
         drop(idle);
         drop(gone);
     }

@@ -1,45 +1,43 @@
-//! Accepts connections, serves them, and stops in order: no new ones, those under way finish, the rest is cut.
+//! Serves on every core, and stops in order: no new connections, those under way finish, the rest is cut.
+//!
+//! Each core has a thread with a runtime, a listening socket and a pool of connections of its own: a request is
+//! answered where it arrived, and never waits for another core. The platform's own requests, which ask a database, are
+//! answered on the runtime that [`Gateway::serve`] was called on.
 
 use std::io;
-use std::net::SocketAddr;
-use std::pin::pin;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use marmot_core::{AppName, Clock};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tower::Service;
+use tower::{Service, ServiceExt as _};
 
 use crate::access::Tickets;
-use crate::body::{BoxError, Watched};
+use crate::body::BoxError;
 use crate::config::GatewayConfig;
-use crate::hold::Rooms;
-use crate::pool::Pool;
-use crate::routes::{Route, Routes};
-use crate::service::handle;
+use crate::connection::serve_connection;
+use crate::listen::Listeners;
+use crate::routes::Routes;
 use crate::shared::Shared;
-use crate::wire::Wire;
 
 /// How long to wait before accepting again when there are no descriptors left: only time brings them back.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// What was cut has this long to notice.
 const CUT: Duration = Duration::from_secs(2);
-/// Requests of one HTTP/2 connection at the same time.
-const HTTP2_STREAMS: u32 = 200;
 
 /// Receives every request, to the platform and to apps, on one port.
 #[derive(Debug)]
 pub struct Gateway {
-    shared: Arc<Shared>,
+    shared: Shared,
 }
 
 impl Gateway {
@@ -52,20 +50,7 @@ impl Gateway {
         nudge: impl Fn(&AppName) + Send + Sync + 'static,
         tickets: Arc<Tickets>,
     ) -> Self {
-        let shared = Shared {
-            config,
-            routes,
-            clock,
-            nudge: Box::new(nudge),
-            tickets,
-            access_changed: watch::Sender::new(()),
-            rooms: Rooms::default(),
-            pool: Pool::default(),
-            tracker: TaskTracker::new(),
-            soft_stop: CancellationToken::new(),
-            hard_stop: CancellationToken::new(),
-        };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Shared::new(config, routes, clock, Arc::new(nudge), tickets) }
     }
 
     /// Serves until `stop`, then finishes: requests in flight end within the configured grace, WebSockets are closed
@@ -74,32 +59,136 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// Never: what goes wrong with one connection ends that connection.
+    /// When a core's socket or thread cannot be made. What goes wrong with one connection ends that connection.
     pub async fn serve<P, B>(
         self,
-        listener: TcpListener,
+        listeners: Listeners,
         platform: P,
         stop: CancellationToken,
     ) -> io::Result<()>
     where
         P: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
         P::Future: Send,
-        P::Error: Into<BoxError>,
+        P::Error: Into<BoxError> + Send,
         B: HttpBody<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let shared = self.shared;
-        shared.tracker.spawn(keep(Arc::clone(&shared)));
+        let listeners = listeners.spread(shared.config.cores.max(1))?;
+        let platform = OnMain { service: platform, runtime: Handle::current() };
+        // If this future is dropped, everything ends with it, at once.
+        let over = CancellationToken::new();
+        let _cut = [over.clone(), shared.hard_stop.clone(), shared.soft_stop.clone()].map(|t| t.drop_guard());
+        let accepting = CancellationToken::new();
+        let _refuse = accepting.clone().drop_guard();
+        let mut cores = Vec::with_capacity(listeners.len());
+        for (number, listener) in listeners.into_iter().enumerate() {
+            let core = Core {
+                shared: Arc::new(shared.for_another_core()),
+                platform: platform.clone(),
+                stop: accepting.clone(),
+                over: over.clone(),
+            };
+            cores.push(core.start(number, listener)?);
+        }
+        let keeping = tokio::spawn(keep_rooms(Arc::new(shared.for_another_core())));
+        stop.cancelled().await;
+        accepting.cancel();
+        // What has been accepted is served; what has not by then never will be.
+        for core in &mut cores {
+            let _ = (&mut core.stopped_accepting).await;
+        }
+        shared.soft_stop.cancel();
+        shared.tracker.close();
+        if tokio::time::timeout(shared.config.limits.stop_grace, shared.tracker.wait()).await.is_err() {
+            tracing::warn!(tasks = shared.tracker.len(), "requests were still in flight; they are cut");
+            shared.hard_stop.cancel();
+            let _ = tokio::time::timeout(CUT, shared.tracker.wait()).await;
+        }
+        over.cancel();
+        for core in cores {
+            let _ = core.ended.await;
+        }
+        keeping.abort();
+        Ok(())
+    }
+}
+
+/// Tells connections that access has changed, and forgets the queues of apps that are gone.
+async fn keep_rooms(shared: Arc<Shared>) {
+    let mut routes = shared.routes.clone();
+    let mut before = Arc::clone(&routes.borrow_and_update());
+    while routes.changed().await.is_ok() {
+        let now = Arc::clone(&routes.borrow_and_update());
+        let access_changed = now.changes_since(&before).any(|change| match (change.before, change.now) {
+            (Some(before), Some(now)) => before.access != now.access,
+            _ => false,
+        });
+        if access_changed {
+            shared.access_changed.send_replace(());
+        }
+        shared.rooms.keep_only(&now);
+        before = now;
+    }
+}
+
+/// One core's part of the gateway.
+struct Core<P> {
+    shared: Arc<Shared>,
+    platform: P,
+    /// Accept nothing more.
+    stop: CancellationToken,
+    /// Nothing is left to do.
+    over: CancellationToken,
+}
+
+/// A core that runs.
+struct Running {
+    stopped_accepting: oneshot::Receiver<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl<P, B> Core<P>
+where
+    P: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    P::Future: Send,
+    P::Error: Into<BoxError>,
+    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn start(self, number: usize, listener: TcpListener) -> io::Result<Running> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (tell_stopped, stopped_accepting) = oneshot::channel();
+        let (tell_ended, ended) = oneshot::channel::<()>();
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        std::thread::Builder::new().name(format!("gateway-{number}")).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = self.run(listener, tell_stopped) => {}
+                    () = self.over.cancelled() => {}
+                }
+            });
+            drop(runtime);
+            drop(tell_ended);
+        })?;
+        Ok(Running { stopped_accepting, ended })
+    }
+
+    async fn run(&self, listener: tokio::net::TcpListener, stopped: oneshot::Sender<()>) {
+        let keeping = tokio::spawn(keep_pool(Arc::clone(&self.shared)));
         let mut complained = false;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = stop.cancelled() => break,
+                () = self.stop.cancelled() => break,
             };
             match accepted {
                 Ok((stream, peer)) => {
                     complained = false;
-                    shared.tracker.spawn(connection(Arc::clone(&shared), platform.clone(), stream, peer));
+                    self.welcome(stream, peer);
                 }
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
@@ -110,15 +199,21 @@ impl Gateway {
                 }
             }
         }
-        drop(listener);
-        shared.soft_stop.cancel();
-        shared.tracker.close();
-        if tokio::time::timeout(shared.config.limits.stop_grace, shared.tracker.wait()).await.is_err() {
-            tracing::warn!(tasks = shared.tracker.len(), "requests were still in flight; they are cut");
-            shared.hard_stop.cancel();
-            let _ = tokio::time::timeout(CUT, shared.tracker.wait()).await;
+        // Those that have been told that they are connected would be reset with the socket.
+        if let Ok(listener) = listener.into_std() {
+            while let Ok((stream, peer)) = listener.accept() {
+                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                stream.into_iter().for_each(|stream| self.welcome(stream, peer));
+            }
         }
-        Ok(())
+        let _ = stopped.send(());
+        self.over.cancelled().await;
+        keeping.abort();
+    }
+
+    fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
+        let serving = serve_connection(Arc::clone(&self.shared), self.platform.clone(), stream, peer);
+        self.shared.tracker.spawn(serving);
     }
 }
 
@@ -129,93 +224,66 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Lets go of what belongs to replicas and apps that are gone.
-async fn keep(shared: Arc<Shared>) {
+/// Lets go of connections to replicas that are gone.
+async fn keep_pool(shared: Arc<Shared>) {
     let mut routes = shared.routes.clone();
     let mut before = Arc::new(Routes::default());
     loop {
         let now = Arc::clone(&routes.borrow_and_update());
-        let access_changed = |(app, route): (&AppName, &Arc<Route>)| {
-            now.apps.get(app).is_some_and(|route_now| route_now.access != route.access)
-        };
-        if before.apps.iter().any(access_changed) {
-            shared.access_changed.send_replace(());
-        }
-        before = Arc::clone(&now);
-        shared.pool.keep_only(&now);
-        shared.rooms.keep_only(&now);
+        shared.pool.follow(now.changes_since(&before));
+        before = now;
         tokio::select! {
             changed = routes.changed() => if changed.is_err() { return },
             () = shared.soft_stop.cancelled() => break,
         }
     }
     // Idle connections would outlive the requests they were made for.
-    shared.pool.keep_only(&Routes::default());
+    shared.pool.follow(Routes::default().changes_since(&before));
 }
 
-async fn connection<P, B>(shared: Arc<Shared>, platform: P, stream: TcpStream, peer: SocketAddr)
+/// Answers on the main runtime, so that a slow answer of the platform's holds up no app.
+#[derive(Clone)]
+struct OnMain<P> {
+    service: P,
+    runtime: Handle,
+}
+
+impl<P, B> Service<Request<Incoming>> for OnMain<P>
 where
-    P: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    P: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     P::Future: Send,
-    P::Error: Into<BoxError>,
-    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    P::Error: Into<BoxError> + Send,
+    B: Send + 'static,
 {
-    // Small answers must not wait for more. A connection that is gone already tells so when it is read.
-    let _ = stream.set_nodelay(true);
-    let limits = &shared.config.limits;
-    let opened = tokio::select! {
-        opened = tokio::time::timeout(limits.header_timeout, Wire::open(stream, limits)) => opened,
-        () = shared.soft_stop.cancelled() => return,
-    };
-    let Ok(Ok(wire)) = opened else { return };
-    let (is_http2, line) = (wire.is_http2(), wire.line());
-    let service = service_fn(|request: Request<Incoming>| {
-        let (clear, busy) = line.begin();
-        let clear = clear || is_http2;
-        let line = Arc::clone(&line);
-        let answer = handle(Arc::clone(&shared), platform.clone(), peer, clear, request);
-        async move {
-            let response = answer.await;
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                line.switch();
-            }
-            Ok::<_, std::convert::Infallible>(response.map(|body| Watched { body, _busy: busy }))
-        }
-    });
-    let io = TokioIo::new(wire);
-    // Errors are the client's doing: it left, or sent what is no HTTP and has been told.
-    if is_http2 {
-        let serving = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(HTTP2_STREAMS)
-            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-            .keep_alive_interval(limits.idle_timeout)
-            .serve_connection(io, service);
-        let mut serving = pin!(serving);
-        tokio::select! {
-            _ = serving.as_mut() => return,
-            () = shared.soft_stop.cancelled() => serving.as_mut().graceful_shutdown(),
-        }
-        tokio::select! {
-            _ = serving.as_mut() => {}
-            () = shared.hard_stop.cancelled() => {}
-        }
-    } else {
-        let serving = http1::Builder::new()
-            // Kept by the wire, which tells a slow head from an idle connection.
-            .header_read_timeout(None)
-            .max_header_size(limits.header_bytes)
-            .serve_connection(io, service)
-            .with_upgrades();
-        let mut serving = pin!(serving);
-        tokio::select! {
-            _ = serving.as_mut() => return,
-            () = shared.soft_stop.cancelled() => serving.as_mut().graceful_shutdown(),
-        }
-        tokio::select! {
-            _ = serving.as_mut() => {}
-            () = shared.hard_stop.cancelled() => {}
-        }
+    type Response = Response<B>;
+    type Error = BoxError;
+    type Future = Elsewhere<Result<Response<B>, P::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        Elsewhere(self.runtime.spawn(self.service.clone().oneshot(request)))
+    }
+}
+
+/// Work on another runtime, given up with whoever waits for it.
+struct Elsewhere<T>(JoinHandle<T>);
+
+impl<T> Drop for Elsewhere<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl<T, E: Into<BoxError>> Future for Elsewhere<Result<T, E>> {
+    type Output = Result<T, BoxError>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(std::pin::Pin::new(&mut self.0).poll(cx)) {
+            Ok(answer) => answer.map_err(Into::into),
+            Err(error) => Err(error.into()),
+        })
     }
 }

@@ -30,14 +30,14 @@ pub struct Peer(pub SocketAddr);
 
 /// Answers one request. `clear`: its framing can be read in one way only.
 pub(crate) async fn handle<P, B>(
-    shared: Arc<Shared>,
-    platform: P,
+    shared: &Arc<Shared>,
+    platform: &P,
     peer: SocketAddr,
     clear: bool,
     mut request: Request<Incoming>,
 ) -> Response<AnswerBody>
 where
-    P: Service<Request<Incoming>, Response = Response<B>>,
+    P: Service<Request<Incoming>, Response = Response<B>> + Clone,
     P::Error: Into<BoxError>,
     B: HttpBody<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -63,12 +63,12 @@ where
             headers::remove_claims(request.headers_mut());
             request.headers_mut().insert(headers::X_REQUEST_ID, request_id.clone());
             request.extensions_mut().insert(Peer(peer));
-            ask_platform(platform, request).await
+            ask_platform(platform.clone(), request).await
         }
-        Target::App(label) => match find(&shared, label) {
+        Target::App(label) => match find(shared, label) {
             Some(route) => {
                 let host = &host;
-                App { shared: &shared, route, peer, host, request_id: &request_id }.answer(request).await
+                App { shared, route, peer, host, request_id: &request_id }.answer(request).await
             }
             None => nobody(reader(request.method(), request.headers()), &host, StatusCode::NOT_FOUND),
         },
@@ -100,11 +100,10 @@ where
 }
 
 fn find(shared: &Shared, label: &str) -> Option<Arc<Route>> {
-    let routes = shared.routes.borrow();
     if label.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        routes.apps.get(label.to_ascii_lowercase().as_str()).cloned()
+        shared.find(&label.to_ascii_lowercase())
     } else {
-        routes.apps.get(label).cloned()
+        shared.find(label)
     }
 }
 

@@ -1,7 +1,7 @@
-//! What all connections of one gateway share.
+//! What the connections of one core share, and what all cores do.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use marmot_core::{AppName, Clock};
 use tokio::sync::watch;
@@ -12,20 +12,25 @@ use crate::access::Tickets;
 use crate::config::GatewayConfig;
 use crate::hold::Rooms;
 use crate::pool::Pool;
-use crate::routes::Routes;
+use crate::routes::{Route, Routes};
 
 /// Asks the engine to look at an app now.
-pub(crate) type Nudge = Box<dyn Fn(&AppName) + Send + Sync>;
+pub(crate) type Nudge = Arc<dyn Fn(&AppName) + Send + Sync>;
 
+/// Each core has one of these: nothing in it that a request changes is another core's too, but for the queue of an
+/// app that wakes.
 pub(crate) struct Shared {
-    pub(crate) config: GatewayConfig,
+    pub(crate) config: Arc<GatewayConfig>,
     pub(crate) routes: watch::Receiver<Arc<Routes>>,
+    /// This core's own.
+    table: Table,
     pub(crate) clock: Clock,
     pub(crate) nudge: Nudge,
     pub(crate) tickets: Arc<Tickets>,
     /// Somebody has lost, or been given, access to some app: whoever is connected looks whether it is them.
     pub(crate) access_changed: watch::Sender<()>,
-    pub(crate) rooms: Rooms,
+    pub(crate) rooms: Arc<Rooms>,
+    /// This core's own.
     pub(crate) pool: Pool,
     /// Owns what outlives a single request: connections, queues, WebSockets.
     pub(crate) tracker: TaskTracker,
@@ -38,5 +43,79 @@ pub(crate) struct Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: GatewayConfig,
+        routes: watch::Receiver<Arc<Routes>>,
+        clock: Clock,
+        nudge: Nudge,
+        tickets: Arc<Tickets>,
+    ) -> Self {
+        Self {
+            config: Arc::new(config),
+            table: Table::new(routes.clone()),
+            routes,
+            clock,
+            nudge,
+            tickets,
+            access_changed: watch::Sender::new(()),
+            rooms: Arc::default(),
+            pool: Pool::default(),
+            tracker: TaskTracker::new(),
+            soft_stop: CancellationToken::new(),
+            hard_stop: CancellationToken::new(),
+        }
+    }
+
+    /// The same for another core.
+    pub(crate) fn for_another_core(&self) -> Self {
+        Self {
+            config: Arc::clone(&self.config),
+            table: Table::new(self.routes.clone()),
+            routes: self.routes.clone(),
+            clock: self.clock.clone(),
+            nudge: Arc::clone(&self.nudge),
+            tickets: Arc::clone(&self.tickets),
+            access_changed: self.access_changed.clone(),
+            rooms: Arc::clone(&self.rooms),
+            pool: Pool::default(),
+            tracker: self.tracker.clone(),
+            soft_stop: self.soft_stop.clone(),
+            hard_stop: self.hard_stop.clone(),
+        }
+    }
+
+    /// How requests to an app are treated as of now.
+    pub(crate) fn find(&self, app: &str) -> Option<Arc<Route>> {
+        self.table.find(app)
+    }
+}
+
+/// The routing table as one core last saw it. A request only looks whether there is a newer one, which is one atomic
+/// read; the lock is this core's own, so nobody ever waits for it.
+struct Table(Mutex<Seen>);
+
+struct Seen {
+    routes: watch::Receiver<Arc<Routes>>,
+    now: Arc<Routes>,
+}
+
+impl Table {
+    fn new(mut routes: watch::Receiver<Arc<Routes>>) -> Self {
+        let now = Arc::clone(&routes.borrow_and_update());
+        Self(Mutex::new(Seen { routes, now }))
+    }
+
+    fn find(&self, app: &str) -> Option<Arc<Route>> {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = &mut *seen;
+        // Nobody to change it any more is an error; what was said last goes on to count.
+        if seen.routes.has_changed().unwrap_or(true) {
+            seen.now = Arc::clone(&seen.routes.borrow_and_update());
+        }
+        seen.now.get(app).cloned()
     }
 }

@@ -120,8 +120,9 @@ pub(crate) async fn relay(client: OnUpgrade, app: OnUpgrade, session: Session) {
 /// A replica that was told to stop goes away; one that ended by itself will be replaced.
 fn why_gone(session: &Session) -> u16 {
     let routes = session.shared.routes.borrow();
-    let is_on =
-        routes.apps.get(&session.route.app).is_some_and(|route| matches!(route.state, RouteState::On { .. }));
+    let is_on = routes
+        .get(session.route.app.as_str())
+        .is_some_and(|route| matches!(route.state, RouteState::On { .. }));
     if is_on && session.backend.gate.state() != GateState::Closed { SERVICE_RESTART } else { GOING_AWAY }
 }
 

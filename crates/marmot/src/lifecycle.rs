@@ -4,7 +4,7 @@
 //! new, and on a period, in which it also finds what another process wrote. While the database cannot be read it goes
 //! on with what it read last: apps that run do not notice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,14 +143,22 @@ impl Lifecycle {
             changed
         });
         let routes = self.routes_for(seen);
-        self.routes.send_replace(Arc::new(routes));
+        self.routes.send_if_modified(|now| {
+            let changed = routes.changes_since(now).next().is_some();
+            if changed {
+                *now = Arc::new(routes);
+            }
+            changed
+        });
     }
 
+    /// The routes as they are, but for the apps of which something else is to be said now.
     fn routes_for(&mut self, seen: &Observed) -> Routes {
+        let before = Arc::clone(&self.routes.borrow());
         let active: BTreeMap<&AppName, &ActiveApp> =
             self.picture.apps.iter().map(|active| (&active.app.name, active)).collect();
         let mut steps = HashMap::new();
-        let mut apps = HashMap::with_capacity(self.picture.addresses.len());
+        let mut routes = Routes::clone(&before);
         for address in &self.picture.addresses {
             let demand = self.service.demands().of(&address.app);
             let state = match active.get(&address.app).filter(|_| address.on) {
@@ -172,10 +180,18 @@ impl Lifecycle {
                     state
                 }
             };
-            apps.insert(address.app.clone(), Arc::new(route(address, state, demand)));
+            let route = route(address, state, demand);
+            if !before.get(route.app.as_str()).is_some_and(|before| before.is_same(&route)) {
+                routes.insert(Arc::new(route));
+            }
         }
         self.steps = steps;
-        Routes { apps }
+        let known: HashSet<&str> =
+            self.picture.addresses.iter().map(|address| address.app.as_str()).collect();
+        for gone in before.iter().filter(|route| !known.contains(route.app.as_str())) {
+            routes.remove(gone.app.as_str());
+        }
+        routes
     }
 }
 

@@ -10,7 +10,7 @@ use marmot_core::plan::Policy;
 use marmot_core::{Clock, Moment};
 use marmot_engine::build::{BuildContext, operators_environment};
 use marmot_engine::{Engine, EngineConfig, Logs, Observed, ShimCommand};
-use marmot_gateway::{Gateway, GatewayConfig, Scheme, Tickets};
+use marmot_gateway::{Gateway, GatewayConfig, Listeners, Scheme, Tickets};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -115,7 +115,8 @@ impl Server {
     /// # Errors
     /// When the gateway fails.
     pub async fn run(self) -> anyhow::Result<()> {
-        let served = self.gateway.serve(self.listener, self.platform, self.stop).await;
+        let listeners = Listeners::try_from(self.listener).context("cannot use the listening socket")?;
+        let served = self.gateway.serve(listeners, self.platform, self.stop).await;
         // The engine goes first, so that the last it sees is still written down.
         self.engine.stop().await;
         self.stop_tasks.cancel();
@@ -221,6 +222,7 @@ fn gateway_config(settings: &Settings, listen: SocketAddr) -> GatewayConfig {
         apps_domain: settings.apps_domain().to_string(),
         platform_url: public.to_string(),
         scheme: if public.scheme == "https" { Scheme::Https } else { Scheme::Http },
+        cores: marmot_gateway::config::cores(),
         limits,
     }
 }

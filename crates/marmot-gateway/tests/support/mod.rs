@@ -208,7 +208,7 @@ impl World {
                 request.uri().path()
             ))))
         });
-        let serving = tokio::spawn(gateway.serve(listener, platform, stop.clone()));
+        let serving = tokio::spawn(gateway.serve(listener.try_into().unwrap(), platform, stop.clone()));
         let demand = Arc::new(Demand::default());
         Self { address, routes, demand, tickets, clock, nudges, on_nudge, stop, serving }
     }
@@ -219,15 +219,14 @@ impl World {
     }
 
     pub fn route(&self, access: Access, state: RouteState) -> Routes {
-        let app: AppName = "iris".parse().unwrap();
         let route = Route {
-            app: app.clone(),
+            app: "iris".parse().unwrap(),
             title: "Iris <b>Explorer</b>".to_owned(),
             access,
             state,
             demand: Arc::clone(&self.demand),
         };
-        Routes { apps: [(app, Arc::new(route))].into() }
+        [Arc::new(route)].into_iter().collect()
     }
 
     pub fn set(&self, state: RouteState) {

@@ -1,0 +1,148 @@
+//! One client's connection, from its first byte to its last.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use http_body::Body as HttpBody;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tower::Service;
+
+use crate::body::{BoxError, Watched};
+use crate::service::handle;
+use crate::shared::Shared;
+use crate::wire::{Line, Wire};
+
+/// Requests of one HTTP/2 connection at the same time.
+const HTTP2_STREAMS: u32 = 200;
+/// A client that connected just before the gateway stops has this long to begin its request.
+const LAST_CHANCE: Duration = Duration::from_millis(500);
+
+/// Serves a connection until it ends, or the gateway stops.
+pub(crate) async fn serve_connection<P, B>(
+    shared: Arc<Shared>,
+    platform: P,
+    stream: TcpStream,
+    peer: SocketAddr,
+) where
+    P: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    P::Future: Send,
+    P::Error: Into<BoxError>,
+    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    // Small answers must not wait for more. A connection that is gone already tells so when it is read.
+    let _ = stream.set_nodelay(true);
+    let limits = &shared.config.limits;
+    let stopped = async {
+        shared.soft_stop.cancelled().await;
+        tokio::time::sleep(LAST_CHANCE).await;
+    };
+    let opened = tokio::select! {
+        opened = tokio::time::timeout(limits.header_timeout, Wire::open(stream, limits)) => opened,
+        () = stopped => return,
+    };
+    let Ok(Ok(wire)) = opened else { return };
+    let is_http2 = wire.is_http2();
+    let client = Arc::new(Client { line: wire.line(), shared, platform, peer, is_http2 });
+    if is_http2 {
+        serve_http2(&client, wire).await;
+    } else {
+        serve_http1(&client, wire).await;
+    }
+}
+
+/// What the requests of one connection share.
+struct Client<P> {
+    shared: Arc<Shared>,
+    platform: P,
+    peer: SocketAddr,
+    line: Arc<Line>,
+    is_http2: bool,
+}
+
+async fn answer<P, B>(
+    client: Arc<Client<P>>,
+    request: Request<Incoming>,
+) -> Result<Response<Watched>, std::convert::Infallible>
+where
+    P: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    P::Future: Send,
+    P::Error: Into<BoxError>,
+    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (clear, busy) = client.line.begin();
+    let clear = clear || client.is_http2;
+    let response = handle(&client.shared, &client.platform, client.peer, clear, request).await;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        client.line.switch();
+    }
+    Ok(response.map(|body| Watched { body, _busy: busy }))
+}
+
+// Errors of a connection are the client's doing: it left, or sent what is no HTTP and has been told.
+
+async fn serve_http2<P, B>(client: &Arc<Client<P>>, wire: Wire)
+where
+    P: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    P::Future: Send,
+    P::Error: Into<BoxError>,
+    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let shared = &client.shared;
+    let limits = &shared.config.limits;
+    let service = service_fn(|request| answer(Arc::clone(client), request));
+    let serving = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(limits.idle_timeout)
+        .serve_connection(TokioIo::new(wire), service);
+    let mut serving = pin!(serving);
+    // The connection first: a request that has arrived is read before the end is announced.
+    tokio::select! {
+        biased;
+        _ = serving.as_mut() => return,
+        () = shared.soft_stop.cancelled() => serving.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        _ = serving.as_mut() => {}
+        () = shared.hard_stop.cancelled() => {}
+    }
+}
+
+async fn serve_http1<P, B>(client: &Arc<Client<P>>, wire: Wire)
+where
+    P: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    P::Future: Send,
+    P::Error: Into<BoxError>,
+    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let shared = &client.shared;
+    let service = service_fn(|request| answer(Arc::clone(client), request));
+    let serving = http1::Builder::new()
+        // Kept by the wire, which tells a slow head from an idle connection.
+        .header_read_timeout(None)
+        .max_header_size(shared.config.limits.header_bytes)
+        .serve_connection(TokioIo::new(wire), service)
+        .with_upgrades();
+    let mut serving = pin!(serving);
+    tokio::select! {
+        biased;
+        _ = serving.as_mut() => return,
+        () = shared.soft_stop.cancelled() => serving.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        _ = serving.as_mut() => {}
+        () = shared.hard_stop.cancelled() => {}
+    }
+}
