@@ -278,7 +278,8 @@ impl App {
 
     fn start(&mut self, look: &Look<'_>, why: Why) {
         let Some(wanted) = look.wanted.filter(|_| look.may_start) else { return };
-        if matches!(wanted.revision.program, Program::Built { port: Some(_), .. }) {
+        let fixed_port = matches!(wanted.revision.program, Program::Built { port: Some(_), .. });
+        if fixed_port && look.runtime.shares_ports() {
             // Two cannot listen on one port: the one before goes first, and requests wait meanwhile.
             let before = look.runtime.observe(look.name);
             for replica in before.iter().filter(|replica| replica.revision != wanted.revision.id) {
@@ -330,6 +331,7 @@ impl App {
             stage,
             since: draining.unwrap_or(replica.since),
             gate: Arc::clone(&replica.gate),
+            sockets: replica.sockets.clone(),
             memory: replica.memory,
         })
     }

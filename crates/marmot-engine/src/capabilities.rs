@@ -50,12 +50,12 @@ impl Capabilities {
         sentences.push(match confiner {
             Ok(confiner) if confiner.separates_users() => {
                 "Apps are confined by bubblewrap: each is a user of its own and sees the system for reading, its own \
-                 files, and nothing else. They share the machine's network."
+                 files, its own network, and nothing else."
                     .to_owned()
             }
-            Ok(_) => "Apps are confined by bubblewrap: each sees the system for reading, its own files, and nothing \
-                      else. They share the server's user id, and the machine's network. Run as root to give each app \
-                      a user of its own."
+            Ok(_) => "Apps are confined by bubblewrap: each sees the system for reading, its own files, its own \
+                      network, and nothing else. They share the server's user id. Run as root to give each app a user \
+                      of its own."
                 .to_owned(),
             Err(why) => format!(
                 "Apps are NOT confined: {why}. Every app can read and change whatever the server's user can. Run only \

@@ -66,6 +66,8 @@ pub(crate) struct Inside<'a> {
     pub(crate) names: Option<(&'a Path, &'a Path)>,
     /// Where it is started, inside.
     pub(crate) directory: &'a Path,
+    /// Whether it has a network of its own; else it shares the machine's.
+    pub(crate) own_network: bool,
 }
 
 impl Confiner {
@@ -80,8 +82,8 @@ impl Confiner {
         };
         let confiner = Self { bwrap, setpriv };
         let user = is_root.then_some(65_534);
-        let trial =
-            confiner.sandbox(&Inside { user, own: &[], reads: &[], names: None, directory: Path::new("/") });
+        let (own, reads, directory) = (&[], &[], Path::new("/"));
+        let trial = confiner.sandbox(&Inside { user, own, reads, names: None, directory, own_network: true });
         let mut command = Command::new(&trial.program);
         command.env_clear().args(&trial.args).arg("--").args(&trial.before).arg("/usr/bin/true");
         let tried = command.stdin(Stdio::null()).stdout(Stdio::null()).output();
@@ -107,6 +109,9 @@ impl Confiner {
         args.add(["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]);
         // Should the supervisor be killed, its program does not stay behind without one.
         args.add(["--die-with-parent", "--hostname", "marmot"]);
+        if inside.own_network {
+            args.add(["--unshare-net"]);
+        }
         let mut before = Vec::new();
         match (&self.setpriv, inside.user) {
             (Some(setpriv), Some(user)) => {
@@ -118,7 +123,12 @@ impl Confiner {
                 let drop_all = ["--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", "--"];
                 before.extend(become_user.into_iter().chain(drop_all).map(str::to_owned));
             }
-            _ => args.add(["--unshare-user", "--disable-userns", "--cap-drop", "ALL"]),
+            _ => {
+                args.add(["--unshare-user", "--disable-userns", "--cap-drop", "ALL"]);
+                // Its supervisor is root in a user namespace of its own; the program would be, too.
+                let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+                args.add(["--uid", &user.as_raw().to_string(), "--gid", &group.as_raw().to_string()]);
+            }
         }
         args.system();
         if let Some((passwd, group)) = inside.names {
@@ -133,7 +143,7 @@ impl Confiner {
             args.bind("--ro-bind-try", path, &path.to_string_lossy());
         }
         args.add(["--remount-ro", "/", "--chdir", &inside.directory.to_string_lossy()]);
-        Sandbox { program: self.bwrap.clone(), args: args.0, before }
+        Sandbox { program: self.bwrap.clone(), args: args.0, before, own_network: inside.own_network }
     }
 }
 

@@ -21,6 +21,7 @@ mod procfs;
 mod reconcile;
 mod runtime;
 pub mod shim;
+mod sockets;
 mod sweep;
 pub mod wanted;
 
@@ -30,4 +31,5 @@ pub use engine::{Engine, StartError};
 pub use logs::{LogLine, Logs};
 pub use nudge::Nudge;
 pub use observed::Observed;
+pub use sockets::Sockets;
 pub use wanted::Wanted;

@@ -10,6 +10,8 @@ use marmot_core::id::{BuildId, ReplicaId, RevisionId};
 use marmot_core::plan::Why;
 use marmot_core::{AppName, Gate, Moment};
 
+use crate::sockets::Sockets;
+
 /// How things are.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
@@ -47,12 +49,14 @@ pub struct ObservedReplica {
     pub since: Moment,
     /// Lets the gateway in while the replica is awake.
     pub gate: Arc<Gate>,
+    /// Makes sockets in its own network; `None` for one that is in the machine's.
+    pub sockets: Option<Arc<Sockets>>,
     /// Memory it holds, in bytes: resident, and swapped out. As last measured.
     pub memory: Memory,
 }
 
 impl PartialEq for ObservedReplica {
-    /// Two pictures of the same replica that show the same. The gate is the replica's own, whatever its state.
+    /// Two pictures of the same replica that show the same. Its gate and its sockets are its own.
     fn eq(&self, other: &Self) -> bool {
         let key =
             |replica: &Self| (replica.id, replica.revision, replica.stage, replica.since, replica.memory);

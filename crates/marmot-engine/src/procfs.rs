@@ -102,11 +102,14 @@ pub(crate) fn cpu_ticks(pids: &[RawPid]) -> u64 {
     pids.iter().filter_map(|&pid| stat(pid)).map(|stat| stat.cpu_ticks).sum()
 }
 
-/// The TCP ports on which these processes listen. They share a network namespace.
+/// The TCP ports on which these processes listen.
 pub(crate) fn listening_ports(pids: &[RawPid]) -> BTreeSet<u16> {
-    let Some(sockets) = pids.iter().find_map(|&pid| listening_sockets(pid)) else { return BTreeSet::new() };
     let mut ports = BTreeSet::new();
+    // The sandbox's own process is in the machine's network, the program in one of its own.
+    let mut networks = BTreeMap::new();
     for pid in pids {
+        let Ok(network) = fs::read_link(format!("/proc/{pid}/ns/net")) else { continue };
+        let sockets = networks.entry(network).or_insert_with(|| listening_sockets(*pid));
         for inode in socket_inodes(*pid) {
             ports.extend(sockets.get(&inode));
         }
@@ -115,7 +118,7 @@ pub(crate) fn listening_ports(pids: &[RawPid]) -> BTreeSet<u16> {
 }
 
 /// The listening TCP sockets that a process could see: port by inode.
-fn listening_sockets(pid: RawPid) -> Option<BTreeMap<u64, u16>> {
+fn listening_sockets(pid: RawPid) -> BTreeMap<u64, u16> {
     const LISTEN: &str = "0A";
     let mut sockets = BTreeMap::new();
     for table in ["tcp", "tcp6"] {
@@ -130,7 +133,7 @@ fn listening_sockets(pid: RawPid) -> Option<BTreeMap<u64, u16>> {
             }
         }
     }
-    (!sockets.is_empty()).then_some(sockets)
+    sockets
 }
 
 fn socket_inodes(pid: RawPid) -> impl Iterator<Item = u64> {

@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -20,9 +20,11 @@ use crate::confine::seccomp;
 use crate::procfs::{self, RawPid};
 
 mod log;
+mod network;
 pub(crate) mod spec;
 
 use log::Log;
+use network::Held;
 use spec::{End, Exit, Launch, Spec};
 
 /// Runs the supervisor. `args`: the replica's directory. A program offers this as a hidden sub-command.
@@ -48,7 +50,7 @@ fn supervise(dir: &Path) -> io::Result<()> {
     // From here on, whoever finds the directory finds this process. Fails when the directory was removed.
     spec::write(dir, spec::SHIM, &spec::ShimProcess::own()?)?;
     let mut log = Log::new(dir, spec.launch.log_bytes);
-    let end = match start(&spec) {
+    let end = match start(dir, &spec) {
         Ok((program, output)) => {
             let copying = thread::spawn(move || log.copy(output));
             let end = wait_for(program);
@@ -65,18 +67,25 @@ fn supervise(dir: &Path) -> io::Result<()> {
 }
 
 /// Starts the program inside its control group: this process goes in, starts it, and comes out again.
-fn start(spec: &Spec) -> io::Result<(RawPid, PipeReader)> {
+fn start(dir: &Path, spec: &Spec) -> io::Result<(RawPid, PipeReader)> {
     let (output, writer) = io::pipe()?;
+    if spec.own_network() {
+        network::own_users()?;
+    }
     let home = spec.group.enter()?;
     let started = spawn(spec, writer);
     home.restore();
-    Ok((started?, output))
+    let (program, held) = started?;
+    if let Some(held) = held {
+        held.let_go(dir)?;
+    }
+    Ok((program, output))
 }
 
-fn spawn(spec: &Spec, output: PipeWriter) -> io::Result<RawPid> {
+fn spawn(spec: &Spec, output: PipeWriter) -> io::Result<(RawPid, Option<Held>)> {
     let launch = &spec.launch;
     let mut command;
-    let (mut arguments, mut filter) = (None, None);
+    let (mut arguments, mut inherited, mut held) = (None, Vec::new(), None);
     if let Some(sandbox) = &launch.sandbox {
         let (reader, writer) = inherited_pipe()?;
         command = Command::new(&sandbox.program);
@@ -86,7 +95,14 @@ fn spawn(spec: &Spec, output: PipeWriter) -> io::Result<RawPid> {
             command.arg("--seccomp").arg(reader.as_raw_fd().to_string());
             // Shorter than what a pipe holds, so that nobody has to read yet.
             writer.write_all(&bytes)?;
-            filter = Some(reader);
+            inherited.push(OwnedFd::from(reader));
+        }
+        if sandbox.own_network {
+            let (hold, children) = Held::new()?;
+            command.arg("--info-fd").arg(children[0].as_raw_fd().to_string());
+            command.arg("--block-fd").arg(children[1].as_raw_fd().to_string());
+            inherited.extend(children);
+            held = Some(hold);
         }
         command.arg("--").args(&sandbox.before).args(&launch.argv);
         // Where bubblewrap is started from does not matter; what it was started with can be read by the program.
@@ -99,20 +115,25 @@ fn spawn(spec: &Spec, output: PipeWriter) -> io::Result<RawPid> {
     }
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
     let child = command.spawn()?;
-    drop(filter);
+    drop(inherited);
     if let Some((reader, mut writer, bytes)) = arguments {
         drop(reader);
         // When bubblewrap has ended already, its exit says so.
         let _ = writer.write_all(&bytes);
     }
-    RawPid::try_from(child.id()).map_err(io::Error::other)
+    Ok((RawPid::try_from(child.id()).map_err(io::Error::other)?, held))
 }
 
 /// A pipe whose reading end the child inherits.
 fn inherited_pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = io::pipe()?;
-    rustix::io::fcntl_setfd(&reader, FdFlags::empty())?;
+    inherit(&reader)?;
     Ok((reader, writer))
+}
+
+/// Lets children have this descriptor.
+fn inherit(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::fcntl_setfd(fd, FdFlags::empty())?)
 }
 
 /// The sandbox's arguments as bubblewrap reads them from a descriptor: other users could read its command line.

@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -15,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use marmot_core::Moment;
 use marmot_core::id::ReplicaId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::body::RequestBody;
 use crate::routes::{Backend, Change, Route};
@@ -118,7 +117,7 @@ impl Connection {
 
 /// Opens a connection to a replica.
 pub(crate) async fn connect(shared: &Arc<Shared>, backend: &Backend) -> io::Result<Connection> {
-    let stream = open(backend.address, shared.config.limits.connect_timeout).await?;
+    let stream = open(backend, shared.config.limits.connect_timeout).await?;
     stream.set_nodelay(true)?;
     let stream = Arc::new(stream);
     let (sender, driver) = http1::Builder::new()
@@ -138,8 +137,13 @@ pub(crate) async fn connect(shared: &Arc<Shared>, backend: &Backend) -> io::Resu
     Ok(Connection { replica: backend.replica, sender, stream, used: false })
 }
 
-async fn open(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
-    match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+async fn open(backend: &Backend, limit: Duration) -> io::Result<TcpStream> {
+    let connecting = async {
+        let Some(sockets) = &backend.sockets else { return TcpStream::connect(backend.address).await };
+        let socket = sockets.open().await?;
+        TcpSocket::from_std_stream(socket.into()).connect(backend.address).await
+    };
+    match tokio::time::timeout(limit, connecting).await {
         Ok(stream) => stream,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -222,8 +225,10 @@ pub enum RouteState {
 pub struct Backend {
     /// Which replica. Never used again: connections are pooled by it, never by address.
     pub replica: ReplicaId,
-    /// Where it listens.
+    /// Where it listens, in the network that its sockets are in.
     pub address: SocketAddr,
+    /// Makes sockets in its own network; `None` for one that is in the machine's.
+    pub sockets: Option<Arc<Sockets>>,
     /// To be entered before anything is sent to it.
     pub gate: Arc<Gate>,
 }
@@ -236,6 +241,35 @@ impl PartialEq for Backend {
 }
 
 impl Eq for Backend {}
+
+/// Makes sockets in the network of one replica.
+pub struct Sockets {
+    open: Box<dyn Fn() -> Opening + Send + Sync>,
+}
+
+/// A socket that is being made.
+pub type Opening = Pin<Box<dyn Future<Output = io::Result<OwnedFd>> + Send>>;
+
+impl Sockets {
+    /// Made by `open`: TCP sockets over IPv4, not yet connected, that do not block.
+    pub fn new(open: impl Fn() -> Opening + Send + Sync + 'static) -> Self {
+        Self { open: Box::new(open) }
+    }
+
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When the replica is gone.
+    pub async fn open(&self) -> io::Result<OwnedFd> {
+        (self.open)().await
+    }
+}
+
+impl fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sockets").finish_non_exhaustive()
+    }
+}
 
 /// How far an app is from answering.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -207,6 +207,7 @@ impl Stage {
             },
             since: Moment::START,
             gate: Arc::new(Gate::new(8)),
+            sockets: None,
             memory: Memory { resident: 180 << 20, swapped: 0 },
         }
     }

@@ -241,11 +241,20 @@ fn backends(app: &ObservedApp) -> Vec<Backend> {
         ReplicaStage::Running { address }
         | ReplicaStage::Hibernated { address }
         | ReplicaStage::Draining { address } => {
-            Some(Backend { replica: replica.id, address, gate: Arc::clone(&replica.gate) })
+            let sockets = replica.sockets.clone().map(|sockets| Arc::new(inside(sockets)));
+            Some(Backend { replica: replica.id, address, sockets, gate: Arc::clone(&replica.gate) })
         }
         ReplicaStage::Starting(_) | ReplicaStage::Stopping => None,
     };
     app.replicas.iter().filter_map(backend).collect()
+}
+
+/// The way into a replica's network, as the gateway asks for it.
+fn inside(sockets: Arc<marmot_engine::Sockets>) -> marmot_gateway::routes::Sockets {
+    marmot_gateway::routes::Sockets::new(move || {
+        let sockets = Arc::clone(&sockets);
+        Box::pin(async move { sockets.open().await })
+    })
 }
 
 /// How a build ended, if it did.

@@ -52,6 +52,7 @@ impl View {
             reads: &self.reads,
             names: None,
             directory,
+            own_network: false,
         })
     }
 }

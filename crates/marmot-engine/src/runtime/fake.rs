@@ -50,6 +50,7 @@ impl Runtime for FakeRuntime {
             state: State::Awake(address()),
             since: self.clock.now(),
             gate: Arc::new(Gate::new(per_replica)),
+            sockets: None,
             memory: self.memory,
             busy: false,
             boot_time: Some(Duration::from_secs(1)),
@@ -98,6 +99,10 @@ impl Runtime for FakeRuntime {
 
     fn observe(&self, app: &AppName) -> Vec<Seen> {
         self.replicas().values().filter(|(of, _)| of == app).map(|(_, seen)| seen.clone()).collect()
+    }
+
+    fn shares_ports(&self) -> bool {
+        true
     }
 
     fn apps(&self) -> Vec<AppName> {

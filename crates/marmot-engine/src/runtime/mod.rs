@@ -8,6 +8,7 @@ use marmot_core::id::{ReplicaId, RevisionId};
 use marmot_core::{AppName, Gate, Moment};
 
 use crate::observed::{Failure, Memory, StartStep};
+use crate::sockets::Sockets;
 use crate::wanted::Revision;
 
 #[cfg(test)]
@@ -26,6 +27,9 @@ pub(crate) trait Runtime: Send + Sync + 'static {
 
     /// All replicas of an app, also those that were left over from a crash, oldest first.
     fn observe(&self, app: &AppName) -> Vec<Seen>;
+
+    /// Whether two replicas cannot listen on the same port.
+    fn shares_ports(&self) -> bool;
 
     /// The apps of which replicas exist.
     fn apps(&self) -> Vec<AppName>;
@@ -53,6 +57,8 @@ pub(crate) struct Seen {
     /// Since when it is in this state.
     pub(crate) since: Moment,
     pub(crate) gate: Arc<Gate>,
+    /// Makes sockets in its own network, where it has one.
+    pub(crate) sockets: Option<Arc<Sockets>>,
     pub(crate) memory: Memory,
     /// It used more than half a core between the last two samples.
     pub(crate) busy: bool,

@@ -57,6 +57,13 @@ pub(crate) struct Launch {
     pub(crate) log_bytes: u64,
 }
 
+impl Spec {
+    /// Whether the replica has a network of its own.
+    pub(crate) fn own_network(&self) -> bool {
+        self.launch.sandbox.as_ref().is_some_and(|sandbox| sandbox.own_network)
+    }
+}
+
 impl std::fmt::Debug for Launch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The environment holds secrets, and so may the arguments.
@@ -71,6 +78,9 @@ pub(crate) struct Sandbox {
     pub(crate) args: Vec<String>,
     /// What inside the sandbox starts the program.
     pub(crate) before: Vec<String>,
+    /// It has a network of its own, where the supervisor goes, too.
+    #[serde(default)]
+    pub(crate) own_network: bool,
 }
 
 /// Which process the supervisor is.

@@ -172,7 +172,7 @@ impl Machine {
 
     /// Wants the app to run what this build says.
     pub fn activate_built(&self, build: u128, policy: Policy) {
-        self.activate_revision(build.into(), None, &policy, &[]);
+        self.activate_revision(build.into(), None, &policy, &[], None);
     }
 
     /// Wants the app to run this program with these variables.
@@ -181,7 +181,13 @@ impl Machine {
         if !self.layout().artefact(build).exists() {
             self.artefact(build, &[("app.py", COUNTER)], None);
         }
-        self.activate_revision(build, Some(command), &policy, &variables);
+        self.activate_revision(build, Some(command), &policy, &variables, None);
+    }
+
+    /// Wants the app to run [`COUNTER`] on this port.
+    pub fn fixed_port(&self, build: u128, port: u16) {
+        self.artefact(build.into(), &[("app.py", COUNTER)], None);
+        self.activate_revision(build.into(), Some(&["python3", "app.py"]), &policy(), &[], Some(port));
     }
 
     fn activate_revision(
@@ -190,6 +196,7 @@ impl Machine {
         command: Option<&[&str]>,
         policy: &Policy,
         variables: &[Variable],
+        port: Option<u16>,
     ) {
         let revision = Revision {
             id: u128::from_be_bytes(*b"revision-of-iris")
@@ -200,7 +207,7 @@ impl Machine {
             program: Program::Built {
                 build,
                 command: command.map(|words| words.iter().map(|&word| word.to_owned()).collect()),
-                port: None,
+                port,
             },
             variables: variables.to_vec(),
             limits: Limits { memory_bytes: 512 << 20, cpu_millis: 1000 },
@@ -317,7 +324,7 @@ pub async fn ask(replica: &ObservedReplica) -> Answer {
         panic!("it has no address: {replica:?}")
     };
     let asking = async {
-        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut stream = connect(replica, address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
@@ -332,6 +339,24 @@ pub async fn ask(replica: &ObservedReplica) -> Answer {
         env: env.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect(),
         cwd: body["cwd"].as_str().unwrap().to_owned(),
     }
+}
+
+/// The machine's addresses, without those of the loopback interface.
+pub fn own_addresses() -> Vec<std::net::IpAddr> {
+    let table = fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
+    let lines: Vec<&str> = table.lines().collect();
+    let local = lines.windows(2).filter(|pair| pair[1].contains("/32 host LOCAL"));
+    let addresses = local.filter_map(|pair| pair[0].trim().trim_start_matches("|-- ").parse().ok());
+    addresses.filter(|address: &std::net::IpAddr| !address.is_loopback()).collect()
+}
+
+/// Connects to a replica as the gateway does.
+pub async fn connect(
+    replica: &ObservedReplica,
+    address: std::net::SocketAddr,
+) -> std::io::Result<tokio::net::TcpStream> {
+    let Some(sockets) = &replica.sockets else { return tokio::net::TcpStream::connect(address).await };
+    tokio::net::TcpSocket::from_std_stream(sockets.open().await?.into()).connect(address).await
 }
 
 /// Whether a machine-wide process id is in use.

@@ -284,7 +284,7 @@ pub fn replica(address: SocketAddr) -> Backend {
 pub fn sleeping_replica(address: SocketAddr, limit: u32) -> Backend {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let replica = ReplicaId::from(u128::from(NEXT.fetch_add(1, Ordering::SeqCst)));
-    Backend { replica, address, gate: Arc::new(Gate::new(limit)) }
+    Backend { replica, address, sockets: None, gate: Arc::new(Gate::new(limit)) }
 }
 
 pub fn on(backends: Vec<Backend>) -> RouteState {

@@ -17,6 +17,7 @@ use crate::logs;
 use crate::observed::{Memory, StartStep};
 use crate::procfs;
 use crate::shim::{self, spec};
+use crate::sockets::Sockets;
 
 /// How long the engine's start waits for replicas that were ready to answer again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -115,6 +116,7 @@ fn take_over(shared: &Arc<Shared>, found: Found) -> Option<ReplicaId> {
         state: State::Starting(StartStep::WaitingForPort),
         since: shared.settings.clock.now(),
         gate: Arc::new(Gate::new(spec.per_replica)),
+        sockets: spec.own_network().then(|| Sockets::of(dir.clone())),
         memory: Memory::default(),
         busy: false,
         boot_time: booted,
@@ -123,7 +125,7 @@ fn take_over(shared: &Arc<Shared>, found: Found) -> Option<ReplicaId> {
     let want = if frozen { Want::Asleep } else { Want::Awake };
     let life: Life = shared.admit(app.clone(), seen, want)?;
     if let Some(entry) = shared.replicas().get_mut(&id) {
-        (entry.port, entry.user) = (Some(spec.port), spec.user);
+        (entry.port, entry.user) = ((!spec.own_network()).then_some(spec.port), spec.user);
     }
     match Process::reopen(dir.clone(), Arc::clone(&spec), &shim) {
         Ok(Some(mut process)) => {

@@ -17,6 +17,7 @@ use crate::logs;
 use crate::observed::{Failure, FailureReason};
 use crate::procfs;
 use crate::shim::{self, spec};
+use crate::sockets::SOCKETS;
 
 /// Lines of the log that a failure carries along.
 const LAST_LINES: usize = 20;
@@ -188,7 +189,7 @@ fn without_timestamp(line: String) -> String {
 
 /// Removes everything of a replica but its log. That it is gone is the last thing to be true.
 pub(super) fn clear(dir: &Path) -> io::Result<()> {
-    let mut names = vec![WORK, HOME, TMP, PASSWD, GROUP, spec::SHIM, spec::STATE];
+    let mut names = vec![WORK, HOME, TMP, PASSWD, GROUP, SOCKETS, spec::SHIM, spec::STATE];
     let drafts: Vec<String> =
         [spec::SPEC, spec::SHIM, spec::STATE, spec::EXIT].map(|name| format!("{name}.new")).into();
     names.extend(drafts.iter().map(String::as_str));

@@ -20,6 +20,7 @@ use crate::fd::waitable;
 use crate::observed::{FailureReason, StartStep};
 use crate::procfs::{self, RawPid};
 use crate::shim::spec::{self, ShimProcess, Spec};
+use crate::sockets::Sockets;
 use crate::wanted::Revision;
 
 /// How often CPU time is looked at while a replica is awake.
@@ -87,13 +88,15 @@ pub(super) struct Life {
     pub(super) id: ReplicaId,
     pub(super) revision: RevisionId,
     pub(super) gate: Arc<Gate>,
+    pub(super) sockets: Option<Arc<Sockets>>,
     pub(super) want: watch::Receiver<Want>,
 }
 
 impl Life {
     pub(super) fn new(shared: &Arc<Shared>, app: AppName, seen: &Seen, want: watch::Receiver<Want>) -> Self {
         let shared = Arc::clone(shared);
-        Self { shared, app, id: seen.id, revision: seen.revision, gate: Arc::clone(&seen.gate), want }
+        let (gate, sockets) = (Arc::clone(&seen.gate), seen.sockets.clone());
+        Self { shared, app, id: seen.id, revision: seen.revision, gate, sockets, want }
     }
 
     /// Starts the program and looks after it until nothing is left of it.
@@ -141,7 +144,7 @@ impl Life {
         }
         let port = process.spec.port;
         let (group, shim) = (process.spec.group.clone(), process.shim);
-        let ready = probe::until_it_answers(prepare::address(port), move || {
+        let ready = probe::until_it_answers(prepare::address(port), self.sockets.clone(), move || {
             let ports = procfs::listening_ports(&sample::processes(&group, shim));
             // An empty answer: this user may not look. Then the port was free, and that must do.
             ports.is_empty() || ports.contains(&port)

@@ -19,6 +19,7 @@ use crate::confine::Confiner;
 use crate::layout::Layout;
 use crate::nudge::Nudge;
 use crate::observed::{Memory, StartStep};
+use crate::sockets::Sockets;
 use crate::wanted::Revision;
 
 mod adopt;
@@ -47,6 +48,13 @@ pub(crate) struct Settings {
     pub(crate) log_bytes: u64,
     pub(crate) clock: Clock,
     pub(crate) nudge: Nudge,
+}
+
+impl Settings {
+    /// Whether each replica has a network of its own.
+    fn own_network(&self) -> bool {
+        self.confiner.is_some()
+    }
 }
 
 /// Runs replicas as process trees, each below a supervisor that outlives this process.
@@ -88,12 +96,14 @@ impl ProcessRuntime {
 impl Runtime for ProcessRuntime {
     fn start(&self, replica: ReplicaId, revision: &Arc<Revision>, per_replica: u32) {
         let gate = Arc::new(Gate::new(per_replica));
+        let own_network = self.shared.settings.own_network();
         let seen = Seen {
             id: replica,
             revision: revision.id,
             state: State::Starting(StartStep::Preparing),
             since: self.shared.settings.clock.now(),
             gate,
+            sockets: own_network.then(|| Sockets::of(self.shared.dir(&revision.app, replica))),
             memory: Memory::default(),
             busy: false,
             boot_time: None,
@@ -120,6 +130,10 @@ impl Runtime for ProcessRuntime {
     fn observe(&self, app: &AppName) -> Vec<Seen> {
         let replicas = self.shared.replicas();
         replicas.values().filter(|entry| entry.app == *app).map(|entry| entry.seen.clone()).collect()
+    }
+
+    fn shares_ports(&self) -> bool {
+        !self.shared.settings.own_network()
     }
 
     fn apps(&self) -> Vec<AppName> {

@@ -30,6 +30,9 @@ pub(super) const TMP: &str = "tmp";
 pub(super) const PASSWD: &str = "passwd";
 pub(super) const GROUP: &str = "group";
 
+/// The port of a replica that has a network of its own and does not ask for another one.
+const PORT: u16 = 8080;
+
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Why a replica could not be started, in words for the owner of the app.
@@ -144,6 +147,7 @@ fn sandbox(confiner: &Confiner, dir: &Path, run: &RunFile, user: Option<u32>, di
         reads: &run.reads,
         names: Some((&dir.join(PASSWD), &dir.join(GROUP))),
         directory,
+        own_network: true,
     })
 }
 
@@ -163,7 +167,10 @@ pub(super) fn start(shared: &Shared, dir: PathBuf, spec: Spec) -> io::Result<Pro
 fn claim(shared: &Shared, id: ReplicaId, fixed: Option<u16>) -> Result<(u16, Option<u32>), PrepareError> {
     let mut replicas = shared.replicas();
     let taken = |port: u16| replicas.values().any(|entry| entry.port == Some(port)) || in_use(port);
+    let own_network = shared.settings.own_network();
     let port = match fixed {
+        // Nobody else is in its network.
+        _ if own_network => fixed.unwrap_or(PORT),
         Some(port) if taken(port) => return Err(PrepareError::PortInUse(port)),
         Some(port) => port,
         None => {
@@ -178,7 +185,7 @@ fn claim(shared: &Shared, id: ReplicaId, fixed: Option<u16>) -> Result<(u16, Opt
     let user =
         shared.settings.uids.clone().find(|&user| replicas.values().all(|entry| entry.user != Some(user)));
     let entry = replicas.get_mut(&id).ok_or(PrepareError::NoPort)?;
-    (entry.port, entry.user) = (Some(port), user);
+    (entry.port, entry.user) = ((!own_network).then_some(port), user);
     Ok((port, user))
 }
 

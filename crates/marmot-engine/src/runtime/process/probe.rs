@@ -1,10 +1,14 @@
 //! Whether a booting program answers on its port.
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::sockets::Sockets;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
@@ -16,10 +20,14 @@ const LONGEST_ANSWER: u64 = 1 << 20;
 
 /// Returns once something at `address` has answered an HTTP request, whatever its status, and `ours`, which may take a
 /// while, says that it is the program that is waited for. The kernel tells nobody of a port being opened, so this asks again and again.
-pub(super) async fn until_it_answers(address: SocketAddr, ours: impl Fn() -> bool + Clone + Send + 'static) {
+pub(super) async fn until_it_answers(
+    address: SocketAddr,
+    sockets: Option<Arc<Sockets>>,
+    ours: impl Fn() -> bool + Clone + Send + 'static,
+) {
     let mut pause = FIRST_PAUSE;
     loop {
-        if let Ok(stream) = TcpStream::connect(address).await {
+        if let Ok(stream) = connect(address, sockets.as_deref()).await {
             let answered = tokio::time::timeout(ANSWER_WITHIN, answers(stream, address)).await;
             if matches!(answered, Ok(Ok(true)))
                 && tokio::task::spawn_blocking(ours.clone()).await.unwrap_or(false)
@@ -32,7 +40,12 @@ pub(super) async fn until_it_answers(address: SocketAddr, ours: impl Fn() -> boo
     }
 }
 
-async fn answers(mut stream: TcpStream, address: SocketAddr) -> std::io::Result<bool> {
+async fn connect(address: SocketAddr, sockets: Option<&Sockets>) -> io::Result<TcpStream> {
+    let Some(sockets) = sockets else { return TcpStream::connect(address).await };
+    TcpSocket::from_std_stream(sockets.open().await?.into()).connect(address).await
+}
+
+async fn answers(mut stream: TcpStream, address: SocketAddr) -> io::Result<bool> {
     let request = format!(
         "GET / HTTP/1.1\r\nHost: {address}\r\nUser-Agent: marmot-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );

@@ -65,6 +65,7 @@ fn replica(revision: RevisionId, stage: ReplicaStage) -> ObservedReplica {
         stage,
         since: Moment::START,
         gate: Arc::new(Gate::new(1)),
+        sockets: None,
         memory: Memory { resident: 1 << 20, swapped: 0 },
     }
 }
