@@ -16,12 +16,7 @@ pub(crate) fn run(repository: &Repository, arguments: &[OsString]) -> anyhow::Re
     command::run(command(repository, "cargo")?.args(["build", "--release", "-p", "marmot"]))?;
 
     let mut marmot = command(repository, repository.marmot())?;
-    marmot
-        .arg("demo")
-        .arg("--examples")
-        .arg(repository.examples())
-        .args(arguments)
-        .stdin(Stdio::inherit());
+    marmot.arg("demo").arg("--examples").arg(repository.examples()).args(arguments).stdin(Stdio::inherit());
     // Becomes Marmot, so that signals reach it and its exit code is ours.
     Err(marmot.exec()).with_context(|| format!("cannot start {}", repository.marmot().display()))
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use marmot_core::id::BuildId;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
@@ -18,7 +19,7 @@ use super::log::{BuildLog, Lines};
 use super::view::View;
 use crate::confine::Confiner;
 
-/// Marks the processes of a build, so that those that left their process group are found as well.
+/// The variable that marks the processes of a build, so that those that left their process group are found as well.
 const MARK: &str = "MARMOT_BUILD";
 
 /// Where programs are looked for. The server's own `PATH` may lead into a home that no app can read.
@@ -27,7 +28,8 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// What all steps of a build share.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) id: String,
+    /// Tells its processes from those of every other build, also on another data directory.
+    pub(super) mark: Mark,
     pub(super) log: BuildLog,
     pub(super) cancel: CancellationToken,
     pub(super) deadline: Instant,
@@ -35,6 +37,29 @@ pub(super) struct Job {
     /// The home of every program of this build; removed with it.
     pub(super) home: PathBuf,
     pub(super) confiner: Option<Confiner>,
+}
+
+/// What marks the processes of one build while it is done.
+#[derive(Debug, Clone)]
+pub(super) struct Mark(String);
+
+impl Mark {
+    /// A mark that nothing had before. Not the build's id alone: another server may do a build of the same id.
+    pub(super) fn new(id: BuildId) -> Self {
+        Self(format!("{id}-{}", ulid::Ulid::generate()))
+    }
+
+    /// Kills the processes that have it in their environment, and says how many there were.
+    fn kill(&self) -> usize {
+        let mark = format!("{MARK}={}", self.0).into_bytes();
+        let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
+        let marked = processes.flatten().filter_map(|process| {
+            let pid = Pid::from_raw(process.file_name().to_str()?.parse().ok()?)?;
+            let environment = std::fs::read(process.path().join("environ")).ok()?;
+            environment.split(|&byte| byte == 0).any(|variable| variable == mark).then_some(pid)
+        });
+        marked.filter(|&pid| kill_process(pid, Signal::KILL).is_ok()).count()
+    }
 }
 
 /// A program did not get to its end.
@@ -165,7 +190,7 @@ impl Program {
         path.push(PATH);
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]).args(&self.args).env_clear().env("PATH", path).env("LC_ALL", "C.UTF-8");
-        command.env("HOME", &job.home).env("TMPDIR", &job.home).env(MARK, &job.id);
+        command.env("HOME", &job.home).env("TMPDIR", &job.home).env(MARK, &job.mark.0);
         command.envs(self.env.iter().map(|(name, value)| (name, value))).current_dir(dir);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         Ok(command)
@@ -297,29 +322,17 @@ impl Job {
     /// Ends every process of this build that is still there, also those that left their process group, and waits
     /// until they are gone.
     pub(super) async fn end_strays(&self) {
-        let mark = format!("{MARK}={}", self.id).into_bytes();
         // Each pass may find what was forked during the one before; a build that forks faster than it is killed is
         // stopped only by its sandbox.
         for _ in 0..20 {
-            let mark = mark.clone();
-            let found = tokio::task::spawn_blocking(move || kill_marked(&mark)).await.unwrap_or(0);
+            let mark = self.mark.clone();
+            let found = tokio::task::spawn_blocking(move || mark.kill()).await.unwrap_or(0);
             if found == 0 {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-}
-
-/// Kills the processes with `mark` in their environment, and says how many there were.
-fn kill_marked(mark: &[u8]) -> usize {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
-    let marked = processes.flatten().filter_map(|process| {
-        let pid = Pid::from_raw(process.file_name().to_str()?.parse().ok()?)?;
-        let environment = std::fs::read(process.path().join("environ")).ok()?;
-        environment.split(|&byte| byte == 0).any(|variable| variable == mark).then_some(pid)
-    });
-    marked.filter(|&pid| kill_process(pid, Signal::KILL).is_ok()).count()
 }
 
 /// Reads to the end, keeps the last `keep` bytes, and gives each line to `each`.
@@ -367,5 +380,25 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn ends_its_own_processes_and_not_those_of_a_build_with_the_same_id_elsewhere() {
+        let (here, elsewhere) = (Mark::new(BuildId::from(1)), Mark::new(BuildId::from(1)));
+        // Its output says that it runs: until then, its environment may not be there to be read.
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "echo runs; read forever"]).env(MARK, &here.0);
+        let mut child = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut [0; 5]).unwrap();
+        assert_eq!(elsewhere.kill(), 0);
+        assert_eq!(here.kill(), 1);
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
     }
 }

@@ -13,7 +13,7 @@ use super::fetch::{self, FetchError, Git};
 use super::install::{self, Environment, InstallError, Order};
 use super::log::BuildLog;
 use super::plan::{self, CannotPlan, Code, Install, Plan};
-use super::process::{Interrupted, Job};
+use super::process::{Interrupted, Job, Mark};
 use super::source::{Allowed, CheckedSource, InvalidSource};
 use super::start::{self, StartError};
 use super::{network, tree};
@@ -128,7 +128,7 @@ fn prepare(context: &BuildContext, id: BuildId, dir: &Path, cancel: Cancellation
     }
     let secrets = network::secrets(&context.environment);
     Ok(Job {
-        id: id.to_string(),
+        mark: Mark::new(id),
         log: BuildLog::create(&dir.join("log"), context.limits.log_bytes, secrets)?,
         cancel,
         deadline: Instant::now() + context.limits.time,
