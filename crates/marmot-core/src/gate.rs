@@ -5,7 +5,6 @@
 //! word, so no request ever reaches a replica that is being frozen or stopped (proved with loom, below).
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
@@ -22,10 +21,10 @@ pub enum Refused {
     /// The replica sleeps or is falling asleep: ask for it to be woken, then enter again.
     #[error("the replica is asleep")]
     Asleep,
-    /// The replica is draining, stopping or gone: take another one.
+    /// The replica takes nobody new, or is stopping, or gone: take another one.
     #[error("the replica takes no more requests")]
     Closed,
-    /// As many are inside as the replica can work on.
+    /// As many are inside, or have a seat, as the replica can work on.
     #[error("the replica is busy to its limit")]
     Full,
 }
@@ -37,29 +36,42 @@ pub enum GateState {
     Open,
     /// Nobody, until the replica is awake.
     Asleep,
+    /// Its own visitors, until it is closed; nobody new.
+    Draining,
     /// Nobody, ever again. Those inside may finish.
     Closed,
 }
 
+/// What a replica is limited in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    /// Requests at the same time.
+    Inside(u64),
+    /// Seats: visitors who keep something in the replica's memory, whether they ask for anything or not.
+    Seats(u64),
+}
+
+// The word: two bits of state, thirty of seats, thirty-two of those inside.
 const OPEN: u64 = 0;
 const ASLEEP: u64 = 1 << 62;
 const CLOSED: u64 = 2 << 62;
+const DRAINING: u64 = 3 << 62;
 const STATE: u64 = 3 << 62;
-const INSIDE: u64 = !STATE;
+const ONE_SEAT: u64 = 1 << 32;
+const SEATS: u64 = !STATE & !INSIDE;
+const INSIDE: u64 = ONE_SEAT - 1;
 
 /// Guards one replica. It starts asleep: a replica is opened when it is ready.
 pub struct Gate {
-    /// The state in the two highest bits, how many are inside in the others.
+    /// The state, how many have a seat, how many are inside.
     word: AtomicU64,
-    limit: u64,
+    limit: Limit,
     /// When somebody was last let in, or data last passed. A statistic: no order with `word` is needed.
     last_used: std::sync::atomic::AtomicU64,
-    /// Open connections whose other end is this replica. They are not inside: a silent one lets it sleep.
-    sessions: std::sync::atomic::AtomicU64,
-    /// One of those connections waits for the replica to wake; another replica would be of no use to it.
-    asked_for: AtomicBool,
-    /// New visitors are better sent elsewhere.
-    retiring: AtomicBool,
+    /// How many wait for this replica and can use no other. A statistic too.
+    awaited: std::sync::atomic::AtomicU64,
+    /// New visitors are better sent elsewhere. A hint.
+    retiring: std::sync::atomic::AtomicBool,
     /// Those who want to know when it opens or closes. Never touched on the way of a request.
     watchers: Mutex<Vec<Waker>>,
 }
@@ -67,77 +79,88 @@ pub struct Gate {
 impl Gate {
     /// A gate that lets at most `limit` requests in at the same time.
     pub fn new(limit: u32) -> Self {
+        Self::limited(Limit::Inside(u64::from(limit)))
+    }
+
+    /// A gate that has at most `limit` seats for newcomers. Who has one may send as many requests as they like.
+    pub fn for_sessions(limit: u32) -> Self {
+        Self::limited(Limit::Seats(u64::from(limit)))
+    }
+
+    fn limited(limit: Limit) -> Self {
         Self {
             word: AtomicU64::new(ASLEEP),
-            limit: u64::from(limit),
+            limit,
             last_used: std::sync::atomic::AtomicU64::new(0),
-            sessions: std::sync::atomic::AtomicU64::new(0),
-            asked_for: AtomicBool::new(false),
-            retiring: AtomicBool::new(false),
+            awaited: std::sync::atomic::AtomicU64::new(0),
+            retiring: std::sync::atomic::AtomicBool::new(false),
             watchers: Mutex::new(Vec::new()),
         }
     }
 
-    /// Lets one request in, until the pass is dropped.
+    /// Whether it is seats that are limited, not requests.
+    pub fn counts_seats(&self) -> bool {
+        matches!(self.limit, Limit::Seats(_))
+    }
+
+    /// Lets the request of a newcomer in, until the pass is dropped. Where seats are limited, it takes one along.
     pub fn enter(self: &Arc<Self>, now: Moment) -> Result<Pass, Refused> {
-        let pass = self.enter_below(self.limit)?;
+        let pass = match self.limit {
+            Limit::Inside(limit) => self.enter_if(false, 1, |word| word & INSIDE < limit),
+            Limit::Seats(limit) => {
+                self.enter_if(false, ONE_SEAT + 1, |word| (word & SEATS) / ONE_SEAT < limit)
+            }
+        }?;
         self.touch(now);
         Ok(pass)
     }
 
-    /// Lets something of a connection in that was let in before, also when the replica is busy to its limit.
+    /// Lets a request of one of the replica's own visitors in: also while it is draining, and where seats are
+    /// limited without taking another one.
+    pub fn enter_own(self: &Arc<Self>, now: Moment) -> Result<Pass, Refused> {
+        let pass = match self.limit {
+            Limit::Inside(limit) => self.enter_if(true, 1, |word| word & INSIDE < limit),
+            Limit::Seats(_) => self.enter_if(true, 1, |_| true),
+        }?;
+        self.touch(now);
+        Ok(pass)
+    }
+
+    /// Lets something of a connection in that was let in before, also when the replica is busy to its limit or drains.
     ///
     /// It does not count as use of the replica: not all that passes on open connections does ([`Gate::touch`]).
     pub fn enter_again(self: &Arc<Self>) -> Result<Pass, Refused> {
-        let pass = self.enter_below(INSIDE);
-        if matches!(pass, Err(Refused::Asleep)) {
-            self.asked_for.store(true, std::sync::atomic::Ordering::Relaxed);
-        }
-        pass
+        self.enter_if(true, 1, |_| true)
     }
 
-    /// Whether somebody waits for this replica, and not just for any, to wake.
-    pub fn asked_for(&self) -> bool {
-        self.asked_for.load(std::sync::atomic::Ordering::Relaxed) && self.state() == GateState::Asleep
-    }
-
-    /// Counts an open connection to this replica, until the seat is dropped.
-    pub fn seat(self: &Arc<Self>) -> Seat {
-        self.sessions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Seat { gate: Arc::clone(self) }
-    }
-
-    /// How many connections to this replica are open, silent ones too.
-    pub fn sessions(&self) -> u64 {
-        self.sessions.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    /// Notes whether the replica is about to go: then new visitors are sent to it only if there is no other. Those who
-    /// have their session there stay.
-    pub fn retire(&self, retiring: bool) {
-        self.retiring.store(retiring, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    /// Whether new visitors are better sent elsewhere.
-    pub fn retiring(&self) -> bool {
-        self.retiring.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    fn enter_below(self: &Arc<Self>, limit: u64) -> Result<Pass, Refused> {
+    /// Adds `counts` to the word if it is open (or draining, for its `own`) and has room.
+    fn enter_if(
+        self: &Arc<Self>,
+        own: bool,
+        counts: u64,
+        has_room: impl Fn(u64) -> bool,
+    ) -> Result<Pass, Refused> {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             match word & STATE {
                 ASLEEP => return Err(Refused::Asleep),
                 CLOSED => return Err(Refused::Closed),
-                _ if word & INSIDE >= limit => return Err(Refused::Full),
+                DRAINING if !own => return Err(Refused::Closed),
+                _ if !has_room(word) => return Err(Refused::Full),
                 _ => {}
             }
-            match self.word.compare_exchange_weak(word, word + 1, Ordering::AcqRel, Ordering::Acquire) {
+            match self.word.compare_exchange_weak(word, word + counts, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => break,
                 Err(seen) => word = seen,
             }
         }
-        Ok(Pass { gate: Arc::clone(self) })
+        Ok(Pass { gate: Arc::clone(self), counts })
+    }
+
+    /// Counts an open connection to this replica, until the seat is dropped.
+    pub fn seat(self: &Arc<Self>) -> Seat {
+        self.word.fetch_add(ONE_SEAT, Ordering::AcqRel);
+        Seat { gate: Arc::clone(self) }
     }
 
     /// Notes that the replica was used, also by those who are inside already.
@@ -151,24 +174,52 @@ impl Gate {
     }
 
     /// Shuts the gate for sleep, if it is open and nobody is inside. From then on nobody is, until [`Gate::open`].
+    /// Seats are kept: those who have one find the replica as they left it.
     #[must_use]
     pub fn try_sleep(&self) -> bool {
-        if self.state() == GateState::Open {
-            // What was asked while it slept before has been answered.
-            self.asked_for.store(false, std::sync::atomic::Ordering::Relaxed);
-        }
-        self.word.compare_exchange(OPEN, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.change(|word| (word & (STATE | INSIDE) == OPEN).then_some(word | ASLEEP))
     }
 
-    /// Opens a gate that sleeps: the replica is ready, or awake again. A closed one stays closed.
+    /// Opens a gate that sleeps: the replica is ready, or awake again. One that drains or is closed stays so.
     pub fn open(&self) {
-        if self.word.compare_exchange(ASLEEP, OPEN, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        if self.change(|word| (word & STATE == ASLEEP).then_some(word & !STATE)) {
             self.tell_watchers();
         }
     }
 
-    /// Wakes `waker` once, when the gate next opens or closes. Register first, then look at the state, so that
-    /// a change in between is not missed.
+    /// Lets nobody new in any more; the replica's own visitors stay until it is closed. One that sleeps is closed.
+    pub fn drain(&self) {
+        let changed = self.change(|word| match word & STATE {
+            OPEN => Some(word | DRAINING),
+            ASLEEP => Some(word & !STATE | CLOSED),
+            _ => None,
+        });
+        if changed {
+            self.tell_watchers();
+        }
+    }
+
+    /// Closes the gate for good. Those inside may finish.
+    pub fn close(&self) {
+        if self.change(|word| (word & STATE != CLOSED).then_some(word & !STATE | CLOSED)) {
+            self.tell_watchers();
+        }
+    }
+
+    /// Changes the word in one step; false when there is nothing to change.
+    fn change(&self, to: impl Fn(u64) -> Option<u64>) -> bool {
+        let mut word = self.word.load(Ordering::Acquire);
+        while let Some(changed) = to(word) {
+            match self.word.compare_exchange_weak(word, changed, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(seen) => word = seen,
+            }
+        }
+        false
+    }
+
+    /// Wakes `waker` once, when the gate next opens, drains or closes. Register first, then look at the state, so
+    /// that a change in between is not missed.
     pub fn watch(&self, waker: &Waker) {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         if !watchers.iter().any(|known| known.will_wake(waker)) {
@@ -181,18 +232,26 @@ impl Gate {
         watchers.into_iter().for_each(Waker::wake);
     }
 
-    /// Closes the gate for good. Those inside may finish.
-    pub fn close(&self) {
-        let mut word = self.word.load(Ordering::Acquire);
-        while let Err(seen) = self.word.compare_exchange_weak(
-            word,
-            (word & INSIDE) | CLOSED,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        ) {
-            word = seen;
-        }
-        self.tell_watchers();
+    /// Notes that somebody waits for this replica and can use no other, until the guard is dropped.
+    pub fn await_it(self: &Arc<Self>) -> Awaiting {
+        self.awaited.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Awaiting { gate: Arc::clone(self) }
+    }
+
+    /// Whether somebody waits for this replica, and not just for any, to wake.
+    pub fn asked_for(&self) -> bool {
+        self.awaited.load(std::sync::atomic::Ordering::Relaxed) > 0 && self.state() == GateState::Asleep
+    }
+
+    /// Notes whether the replica is about to go: then new visitors are sent to it only if there is no other. Those who
+    /// have their session there stay.
+    pub fn retire(&self, retiring: bool) {
+        self.retiring.store(retiring, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Whether new visitors are better sent elsewhere.
+    pub fn retiring(&self) -> bool {
+        self.retiring.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// How many are inside.
@@ -200,11 +259,17 @@ impl Gate {
         self.word.load(Ordering::Acquire) & INSIDE
     }
 
+    /// How many have a seat: open connections, and visitors for whom one is kept.
+    pub fn sessions(&self) -> u64 {
+        (self.word.load(Ordering::Acquire) & SEATS) / ONE_SEAT
+    }
+
     /// Whom the gate lets in right now.
     pub fn state(&self) -> GateState {
         match self.word.load(Ordering::Acquire) & STATE {
             OPEN => GateState::Open,
             ASLEEP => GateState::Asleep,
+            DRAINING => GateState::Draining,
             _ => GateState::Closed,
         }
     }
@@ -212,7 +277,7 @@ impl Gate {
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Gate({:?}, {} inside)", self.state(), self.inside())
+        write!(f, "Gate({:?}, {} inside, {} sessions)", self.state(), self.inside(), self.sessions())
     }
 }
 
@@ -221,24 +286,55 @@ impl fmt::Debug for Gate {
 #[must_use = "dropping it leaves the replica"]
 pub struct Pass {
     gate: Arc<Gate>,
+    /// What it has added to the word.
+    counts: u64,
+}
+
+impl Pass {
+    /// The seat that this request came with, or another one: whoever is inside may stay, whatever the limit.
+    pub fn take_seat(&mut self) -> Seat {
+        if self.counts & SEATS == 0 {
+            return self.gate.seat();
+        }
+        self.counts -= ONE_SEAT;
+        Seat { gate: Arc::clone(&self.gate) }
+    }
+
+    /// Whether it has brought a seat of its own.
+    pub fn has_seat(&self) -> bool {
+        self.counts & SEATS != 0
+    }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.gate.word.fetch_sub(1, Ordering::AcqRel);
+        self.gate.word.fetch_sub(self.counts, Ordering::AcqRel);
     }
 }
 
-/// A place at a replica that an open connection has.
+/// A place in a replica's memory. It keeps nobody awake.
 #[derive(Debug)]
-#[must_use = "dropping it gives the place up"]
+#[must_use = "dropping it gives the seat up"]
 pub struct Seat {
     gate: Arc<Gate>,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.gate.sessions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.gate.word.fetch_sub(ONE_SEAT, Ordering::AcqRel);
+    }
+}
+
+/// Keeps a replica noted as waited for.
+#[derive(Debug)]
+#[must_use = "dropping it takes the note back"]
+pub struct Awaiting {
+    gate: Arc<Gate>,
+}
+
+impl Drop for Awaiting {
+    fn drop(&mut self) {
+        self.gate.awaited.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
@@ -297,23 +393,63 @@ mod tests {
     }
 
     #[test]
-    fn knows_that_a_connection_of_its_own_waits_for_it_to_wake() {
-        let gate = Arc::new(Gate::new(1));
-        assert_eq!((gate.enter(NOW).unwrap_err(), gate.asked_for()), (Refused::Asleep, false));
-        assert_eq!((gate.enter_again().unwrap_err(), gate.asked_for()), (Refused::Asleep, true));
+    fn seats_are_limited_for_newcomers_and_outlast_their_requests() {
+        let gate = Arc::new(Gate::for_sessions(2));
         gate.open();
-        assert!(!gate.asked_for());
-        assert!(gate.try_sleep() && !gate.asked_for());
+        let mut first = gate.enter(NOW).unwrap();
+        let seat = first.take_seat();
+        drop(first);
+        assert_eq!((gate.inside(), gate.sessions()), (0, 1));
+        let second = gate.enter(NOW).unwrap();
+        assert_eq!(gate.enter(NOW).unwrap_err(), Refused::Full);
+        let own = (gate.enter_own(NOW).unwrap(), gate.enter_own(NOW).unwrap());
+        assert_eq!((gate.inside(), gate.sessions()), (3, 2));
+        drop((own, second));
+        assert!(gate.try_sleep(), "a seat keeps nobody awake");
+        gate.open();
+        drop((seat, gate.enter(NOW).unwrap()));
+        assert_eq!((gate.inside(), gate.sessions()), (0, 0));
     }
 
     #[test]
-    fn connections_have_seats_and_are_not_inside() {
+    fn an_open_connection_has_a_seat_also_where_requests_are_limited() {
         let gate = Arc::new(Gate::new(1));
         gate.open();
-        let seats = [gate.seat(), gate.seat()];
-        assert_eq!((gate.sessions(), gate.inside(), gate.try_sleep()), (2, 0, true));
-        drop(seats);
-        assert_eq!(gate.sessions(), 0);
+        let mut request = gate.enter(NOW).unwrap();
+        let _seat = request.take_seat();
+        drop(request);
+        assert_eq!((gate.inside(), gate.sessions()), (0, 1));
+        assert!(gate.enter(NOW).is_ok());
+    }
+
+    #[test]
+    fn one_that_drains_keeps_its_own_visitors_and_takes_nobody_new() {
+        let gate = Arc::new(Gate::new(2));
+        gate.open();
+        gate.drain();
+        assert_eq!((gate.state(), gate.enter(NOW).unwrap_err()), (GateState::Draining, Refused::Closed));
+        let own = gate.enter_own(NOW).unwrap();
+        assert!(gate.enter_again().is_ok() && !gate.try_sleep());
+        gate.open();
+        assert_eq!(gate.state(), GateState::Draining);
+        gate.close();
+        assert_eq!((gate.enter_own(NOW).unwrap_err(), gate.inside()), (Refused::Closed, 1));
+        drop(own);
+        let asleep = Gate::new(2);
+        asleep.drain();
+        assert_eq!(asleep.state(), GateState::Closed);
+    }
+
+    #[test]
+    fn knows_that_somebody_waits_for_it_to_wake_and_could_use_no_other() {
+        let gate = Arc::new(Gate::new(1));
+        let waits = gate.await_it();
+        assert!(gate.asked_for());
+        gate.open();
+        assert!(!gate.asked_for());
+        assert!(gate.try_sleep() && gate.asked_for());
+        drop(waits);
+        assert!(!gate.asked_for());
     }
 
     #[test]
@@ -381,6 +517,59 @@ mod loom_tests {
             }
             visitors.into_iter().for_each(|visitor| visitor.join().expect("visitor"));
             assert_eq!(gate.inside(), 0);
+        });
+    }
+
+    #[test]
+    fn loom_newcomers_never_share_the_last_seat_and_a_sleep_loses_none() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::for_sessions(1));
+            gate.open();
+            let seated = Arc::new(AtomicBool::new(false));
+            let newcomers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (gate, seated) = (Arc::clone(&gate), Arc::clone(&seated));
+                    thread::spawn(move || {
+                        let Ok(mut pass) = gate.enter(Moment::START) else { return };
+                        let seat = pass.take_seat();
+                        assert!(!seated.swap(true, Ordering::AcqRel), "two have one seat");
+                        drop(pass);
+                        seated.store(false, Ordering::Release);
+                        drop(seat);
+                    })
+                })
+                .collect();
+            if gate.try_sleep() {
+                assert_eq!(gate.inside(), 0);
+                gate.open();
+            }
+            newcomers.into_iter().for_each(|newcomer| newcomer.join().expect("newcomer"));
+            assert_eq!((gate.state(), gate.inside(), gate.sessions()), (GateState::Open, 0, 0));
+        });
+    }
+
+    #[test]
+    fn loom_nobody_new_enters_a_replica_that_drains() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(9));
+            gate.open();
+            let draining = Arc::new(AtomicBool::new(false));
+            let newcomer = {
+                let (gate, draining) = (Arc::clone(&gate), Arc::clone(&draining));
+                thread::spawn(move || {
+                    let already = draining.load(Ordering::Acquire);
+                    assert!(!(already && gate.enter(Moment::START).is_ok()), "entered one that drains");
+                })
+            };
+            let own = {
+                let gate = Arc::clone(&gate);
+                thread::spawn(move || drop(gate.enter_own(Moment::START).expect("its own stay")))
+            };
+            gate.drain();
+            draining.store(true, Ordering::Release);
+            newcomer.join().expect("newcomer");
+            own.join().expect("own");
+            assert_eq!((gate.state(), gate.inside()), (GateState::Draining, 0));
         });
     }
 

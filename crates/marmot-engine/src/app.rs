@@ -256,7 +256,7 @@ impl App {
                 }
                 Order::Drain(id) => {
                     if let (Some(gate), Some(known)) = (gate(id), self.replicas.get_mut(&id)) {
-                        gate.close();
+                        gate.drain();
                         known.draining = Some(look.now);
                         drained = true;
                     }
