@@ -32,6 +32,8 @@ const NONCE_BYTES: usize = 16;
 pub struct Tickets {
     /// Has taken in the key.
     mac: Hmac<Sha256>,
+    /// Has taken in the key too, for what ties visitors to replicas.
+    bonds: Hmac<Sha256>,
     wall_clock: Box<dyn Fn() -> Duration + Send + Sync>,
     /// The codes that have been used, and when they would have ended.
     used: Mutex<HashMap<[u8; NONCE_BYTES], u64>>,
@@ -88,8 +90,9 @@ impl Tickets {
         // HMAC fills short keys up with zeros to a block.
         let mut block = [0; 64];
         block[..32].copy_from_slice(&key);
-        let mac = Hmac::<Sha256>::new(&block.into()).chain_update(b"marmot gateway ticket 1");
-        Self { mac, wall_clock: Box::new(tell), used: Mutex::default() }
+        let mac = |purpose: &[u8]| Hmac::<Sha256>::new(&block.into()).chain_update(purpose);
+        let (mac, bonds) = (mac(b"marmot gateway ticket 1"), mac(b"marmot gateway affinity 1"));
+        Self { mac, bonds, wall_clock: Box::new(tell), used: Mutex::default() }
     }
 
     /// A code that lets this person into this app, once, within 30 s. For the platform's page at `/access/APP`, which
@@ -157,6 +160,12 @@ impl Tickets {
         } else {
             Ok((person, nonce, expires))
         }
+    }
+
+    /// What a bond of this app to a replica is signed with.
+    pub(crate) fn bond_mac(&self, app: &AppName, claim: &[u8]) -> Hmac<Sha256> {
+        // The claim is of one length, so that what comes before it cannot run into it.
+        self.bonds.clone().chain_update(app.as_str()).chain_update(claim)
     }
 
     fn mac(&self, claim: &[u8]) -> Hmac<Sha256> {

@@ -10,10 +10,11 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
-use crate::hold::{Dismissal, Session, Slot};
 use crate::lobby::Events;
+use crate::meter::Meter;
 use crate::pool::Connection;
 use crate::shared::Shared;
+use crate::slot::{Dismissal, Session, Slot};
 use crate::wire::Busy;
 
 /// Why a body ended before its end.
@@ -27,6 +28,8 @@ pub(crate) enum RequestBody {
         body: Incoming,
         /// How many pieces of it have been taken: an upload that goes on is not a silent app.
         taken: Arc<AtomicU64>,
+        /// Of the app that it is for.
+        meter: Arc<Meter>,
     },
 }
 
@@ -45,9 +48,12 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client { body, taken } => {
+            Self::Client { body, taken, meter } => {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
                 taken.fetch_add(1, Ordering::Relaxed);
+                if let Some(Ok(frame)) = &frame {
+                    meter.received(frame.data_ref().map_or(0, Bytes::len));
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(ClientBodyError)))
             }
         }
@@ -122,12 +128,18 @@ impl OpenStream {
 pub(crate) struct AppBody {
     incoming: Incoming,
     held: Held,
+    meter: Arc<Meter>,
     shared: Arc<Shared>,
 }
 
 impl AppBody {
     pub(crate) fn new(incoming: Incoming, held: Held, shared: Arc<Shared>) -> Self {
-        let mut body = Self { incoming, held, shared };
+        let meter = match &held {
+            Held::Request(slot, _) => Arc::clone(&slot.route.meter),
+            Held::Session(stream) => Arc::clone(&stream.session.route.meter),
+            Held::Done => Arc::default(),
+        };
+        let mut body = Self { incoming, held, meter, shared };
         if body.incoming.is_end_stream() {
             body.finish();
         }
@@ -223,7 +235,8 @@ impl Body for AppBody {
         }
         let frame = ready!(Pin::new(&mut this.incoming).poll_frame(cx));
         match &frame {
-            Some(Ok(_)) => {
+            Some(Ok(frame)) => {
+                this.meter.sent(frame.data_ref().map_or(0, Bytes::len));
                 if let Held::Session(stream) = &this.held {
                     stream.session.touch();
                 }

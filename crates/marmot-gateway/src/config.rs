@@ -66,6 +66,10 @@ pub struct Limits {
     pub held_per_app: usize,
     /// Requests that may wait for apps altogether. More: 503.
     pub held_in_all: usize,
+    /// Bytes of the requests that wait for one app at the same time. More: 503.
+    pub held_bytes_per_app: usize,
+    /// Bytes of the requests that wait for apps altogether. More: 503.
+    pub held_bytes_in_all: usize,
     /// How long a request waits for its app to wake. Longer: 504. Above an app's own start timeout, so that the
     /// reason of a failed start reaches those who wait for it.
     pub wake_timeout: Duration,
@@ -89,6 +93,8 @@ pub struct Limits {
     pub stop_grace: Duration,
     /// How long a client may take to answer the ping of its app before the app may be frozen all the same.
     pub pong_timeout: Duration,
+    /// How long a visitor's seat is kept after the last connection is closed: most who lose it come back at once.
+    pub session_linger: Duration,
 }
 
 impl Default for Limits {
@@ -97,6 +103,8 @@ impl Default for Limits {
             // What Knative's activator holds; a held request costs under 16 KiB.
             held_per_app: 10_000,
             held_in_all: 20_000,
+            held_bytes_per_app: 160 << 20,
+            held_bytes_in_all: 320 << 20,
             wake_timeout: Duration::from_secs(150),
             lobby_after: Duration::from_secs(1),
             response_timeout: Duration::from_secs(300),
@@ -109,6 +117,7 @@ impl Default for Limits {
             uri_bytes: 16 * 1024,
             stop_grace: Duration::from_secs(30),
             pong_timeout: Duration::from_secs(10),
+            session_linger: Duration::from_secs(15),
         }
     }
 }

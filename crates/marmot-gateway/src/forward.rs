@@ -6,21 +6,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request,
+};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use marmot_core::Moment;
 use marmot_core::id::UserId;
+use marmot_core::{AppName, Moment};
+use tokio::time::Instant;
 
+use crate::affinity::{self, Bond};
 use crate::body::{AnswerBody, AppBody, ClientBodyError, Held, OpenStream, RequestBody};
 use crate::headers::rewrite_response;
-use crate::hold::{Refusal, Session, Slot, hold};
+use crate::hold::{Refusal, hold, weight};
 use crate::pool::{Connection, connect};
 use crate::shared::Shared;
+use crate::slot::{Session, Slot, Waited};
 use crate::websocket;
 
 /// Connections that are tried for a request of which nothing was sent.
 const ATTEMPTS: u32 = 4;
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Why an app's answer cannot be passed on.
 #[derive(Debug, thiserror::Error)]
@@ -54,24 +61,29 @@ pub(crate) async fn forward(
     mut slot: Slot,
 ) -> Result<Response<AnswerBody>, Failure> {
     let Outgoing { parts, body, upgrade, visitor } = outgoing;
+    let bytes = weight(&parts);
     let empty = body.is_end_stream();
     // Kept for a second try, where one is allowed.
     let mut spare = (empty && is_safe(&parts.method) && upgrade.is_none()).then(|| copy(&parts));
     let taken = Arc::new(AtomicU64::new(0));
-    let body =
-        if empty { RequestBody::Empty } else { RequestBody::Client { body, taken: Arc::clone(&taken) } };
+    let body = if empty {
+        RequestBody::Empty
+    } else {
+        RequestBody::Client { body, taken: Arc::clone(&taken), meter: Arc::clone(&slot.route.meter) }
+    };
     let mut request = Request::from_parts(parts, body);
     let started = shared.clock.now();
     let mut attempts = 0;
-    let (response, slot, connection) = loop {
+    let (response, slot, connection, upstream) = loop {
         attempts += 1;
         let mut connection;
-        (slot, connection) = connection_for(shared, slot, started).await?;
+        (slot, connection) = connection_for(shared, slot, started, bytes).await?;
+        let handed_over = Instant::now();
         let sent = connection.sender.try_send_request(request);
         let patience = shared.config.limits.response_timeout;
         let answer = while_taken(sent, &taken, patience).await.ok_or(Failure::Silent)?;
         let mut error = match answer {
-            Ok(response) => break (response, slot, connection),
+            Ok(response) => break (response, slot, connection, handed_over.elapsed()),
             Err(error) => error,
         };
         if is_clients_fault(error.error()) {
@@ -89,7 +101,41 @@ pub(crate) async fn forward(
             _ => return Err(Failure::Broken(Some(error.into_error()))),
         };
     };
-    answer(shared, response, slot, connection, upgrade, visitor)
+    slot.route.meter.upstream(upstream);
+    let add = Added { app: slot.route.app.clone(), bond: slot.new_bond(), waited: slot.waited };
+    let mut response = answer(shared, response, slot, connection, upgrade, visitor)?;
+    add.to(shared, upstream, response.headers_mut());
+    Ok(response)
+}
+
+/// What the gateway adds to an app's answer: to which replica the visitor belongs, and where the time went.
+struct Added {
+    app: AppName,
+    bond: Option<Bond>,
+    waited: Waited,
+}
+
+impl Added {
+    fn to(&self, shared: &Shared, upstream: Duration, headers: &mut HeaderMap) {
+        if let Some(bond) = self.bond {
+            affinity::set_cookie(shared, &self.app, bond, headers);
+        }
+        let millis = |time: Duration| time.as_micros() as f64 / 1000.0;
+        let Waited { wake, queue } = self.waited;
+        let timing = if wake + queue > Duration::ZERO {
+            format!(
+                "wake;dur={}, queue;dur={}, upstream;dur={}",
+                millis(wake),
+                millis(queue),
+                millis(upstream)
+            )
+        } else {
+            format!("upstream;dur={}", millis(upstream))
+        };
+        if let Ok(timing) = HeaderValue::try_from(timing) {
+            headers.append(SERVER_TIMING, timing);
+        }
+    }
 }
 
 /// Waits for an answer. `None`: it did not begin, and no more of the request was taken, for as long as `patience`.
@@ -136,6 +182,7 @@ async fn connection_for(
     shared: &Arc<Shared>,
     mut slot: Slot,
     started: Moment,
+    bytes: usize,
 ) -> Result<(Slot, Connection), Failure> {
     loop {
         if let Some(connection) = shared.pool.take(slot.backend.replica, shared.clock.now()) {
@@ -145,14 +192,14 @@ async fn connection_for(
             Ok(connection) => return Ok((slot, connection)),
             Err(error) => error,
         };
-        let (route, replica) = (Arc::clone(&slot.route), slot.backend.replica);
+        let (route, replica, guest) = (Arc::clone(&slot.route), slot.backend.replica, slot.guest);
         tracing::debug!(app = %route.app, %replica, %error, "replica refuses connections");
         drop(slot);
         if shared.clock.now() - started >= shared.config.limits.wake_timeout {
             return Err(Refusal::TooLate.into());
         }
         (shared.nudge)(&route.app);
-        slot = hold(shared, &route, Some(replica)).await?;
+        slot = hold(shared, &route, guest, bytes, Some(replica)).await?;
     }
 }
 

@@ -1,148 +1,33 @@
 //! Admission: lets requests in where a replica is awake, and holds them in order where none is.
 //!
 //! Whoever waits has a bounded place, a deadline and a named way to fail. One task per app hands out what becomes
-//! free, first come, first served: it belongs to nobody who can leave.
+//! free, first come, first served: it belongs to nobody who can leave. Those who belong to one replica wait for that
+//! one, and hold up nobody else.
 
 use std::collections::{BTreeMap, HashMap};
-use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Wake, Waker};
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use marmot_core::demand::Counted;
-use marmot_core::gate::{GateState, Pass, Seat};
-use marmot_core::id::{ReplicaId, UserId};
+use http::request;
+use marmot_core::gate::{GateState, Refused};
+use marmot_core::id::ReplicaId;
 use marmot_core::{AppName, Moment};
 use tokio::sync::{Notify, oneshot};
 
+use crate::affinity::Guest;
+use crate::config::Limits;
+use crate::meter::{Rung, Waking};
 use crate::routes::{Backend, Route, RouteState, Routes};
 use crate::shared::Shared;
+use crate::slot::{Slot, Waited};
 
 /// A replica that refused a connection is not tried again for this long, unless it is the only one: the engine
 /// sees that it is gone within that time.
 const SUSPECT_FOR: Duration = Duration::from_secs(1);
-
-/// The right to send one request to a replica.
-pub(crate) struct Slot {
-    pub(crate) backend: Backend,
-    pub(crate) route: Arc<Route>,
-    shared: Arc<Shared>,
-    /// `None` once given back.
-    inside: Option<(Pass, Counted)>,
-}
-
-impl Slot {
-    /// Notes that the replica was used just now.
-    pub(crate) fn touch(&self) {
-        let now = self.shared.clock.now();
-        self.backend.gate.touch(now);
-        self.route.demand.touch(now);
-    }
-
-    /// Counts as an open session of this visitor from now on, and no longer as a request: the replica may fall asleep.
-    pub(crate) fn into_session(mut self, visitor: Option<UserId>) -> Session {
-        let session = self.route.demand.session();
-        self.leave();
-        Session {
-            backend: self.backend.clone(),
-            route: Arc::clone(&self.route),
-            shared: Arc::clone(&self.shared),
-            visitor,
-            _counted: session,
-            _seat: self.backend.gate.seat(),
-        }
-    }
-
-    fn leave(&mut self) {
-        if self.inside.is_none() {
-            return;
-        }
-        self.touch();
-        self.inside = None;
-        // Either whoever waits sees that the gate has room, or this sees that somebody waits.
-        fence(Ordering::SeqCst);
-        if self.route.demand.sample().held > 0 {
-            self.shared.rooms.freed(&self.route.app);
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.leave();
-    }
-}
-
-/// A WebSocket or event stream that is open to a replica, awake or asleep.
-pub(crate) struct Session {
-    pub(crate) backend: Backend,
-    pub(crate) route: Arc<Route>,
-    pub(crate) shared: Arc<Shared>,
-    visitor: Option<UserId>,
-    _counted: Counted,
-    _seat: Seat,
-}
-
-impl Session {
-    /// Notes that data passed just now.
-    pub(crate) fn touch(&self) {
-        let now = self.shared.clock.now();
-        self.backend.gate.touch(now);
-        self.route.demand.touch(now);
-    }
-
-    /// Waits until the connection must end although neither side ends it.
-    pub(crate) fn dismissed(&self) -> impl Future<Output = Dismissal> + Send + 'static {
-        let (shared, app, visitor) = (Arc::clone(&self.shared), self.route.app.clone(), self.visitor);
-        async move {
-            let mut access_changed = shared.access_changed.subscribe();
-            loop {
-                let may_stay = {
-                    let routes = shared.routes.borrow();
-                    routes.get(app.as_str()).is_none_or(|route| route.access.lets_in(visitor))
-                };
-                if !may_stay {
-                    return Dismissal::AccessLost;
-                }
-                tokio::select! {
-                    () = shared.soft_stop.cancelled() => return Dismissal::Stopping,
-                    changed = access_changed.changed() => if changed.is_err() { return Dismissal::Stopping },
-                }
-            }
-        }
-    }
-
-    /// Waits until the replica is awake, waking it if need be. `None`: it never will be again, or took too long.
-    pub(crate) async fn wake(&self) -> Option<Pass> {
-        let gate = &self.backend.gate;
-        let enter = || gate.enter_again();
-        if let Ok(pass) = enter() {
-            return Some(pass);
-        }
-        let _held = self.route.demand.hold();
-        self.route.demand.touch(self.shared.clock.now());
-        (self.shared.nudge)(&self.route.app);
-        let awake = poll_fn(|context| {
-            gate.watch(context.waker());
-            match enter() {
-                Ok(pass) => Poll::Ready(Some(pass)),
-                Err(_) if gate.state() == GateState::Closed => Poll::Ready(None),
-                Err(_) => Poll::Pending,
-            }
-        });
-        tokio::time::timeout(self.shared.config.limits.wake_timeout, awake).await.ok().flatten()
-    }
-}
-
-/// Why a connection must end although neither side ends it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dismissal {
-    /// The gateway stops.
-    Stopping,
-    /// The visitor may not use the app any more.
-    AccessLost,
-}
+/// Bytes that a held request costs besides its head: its connection, its buffers, its place.
+const PLACE_BYTES: usize = 8 * 1024;
 
 /// Why a request could not be let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -159,11 +44,18 @@ pub(crate) enum Refusal {
     Stopping,
 }
 
+/// What waits, in numbers.
+#[derive(Debug, Default)]
+struct Load {
+    requests: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
 /// Where requests wait, by app.
 #[derive(Default)]
 pub(crate) struct Rooms {
     rooms: Mutex<HashMap<AppName, Arc<Room>>>,
-    waiting: AtomicUsize,
+    load: Load,
 }
 
 /// Where the requests for one app wait.
@@ -177,26 +69,72 @@ struct Room {
 struct Queue {
     next: u64,
     /// By their order of arrival. Those who leave are taken out at once, so that a place is never lost.
-    waiting: BTreeMap<u64, oneshot::Sender<Result<Slot, Refusal>>>,
+    waiting: BTreeMap<u64, Waiter>,
+    /// Those who wait for one replica and can use no other.
+    for_one: HashMap<ReplicaId, BTreeMap<u64, Waiter>>,
+    /// Bytes of all who wait.
+    bytes: usize,
     /// A task hands out what becomes free.
     served: bool,
+    /// Since when a replica has been awake; `None` while none is.
+    awake_since: Option<Moment>,
+    /// The wake that is under way.
+    waking: Option<Waking>,
     /// Replicas that refused a connection, and until when they are passed over.
     suspects: Vec<(ReplicaId, Moment)>,
+}
+
+struct Waiter {
+    guest: Guest,
+    since: Moment,
+    bytes: usize,
+    hand_over: oneshot::Sender<Result<Slot, Refusal>>,
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.waiting.len() + self.for_one.values().map(BTreeMap::len).sum::<usize>()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.for_one.is_empty()
+    }
+
+    fn remove(&mut self, number: u64, replica: Option<ReplicaId>) -> Option<Waiter> {
+        let for_one = replica.and_then(|replica| {
+            let waiting = self.for_one.get_mut(&replica)?;
+            let waiter = waiting.remove(&number);
+            if waiting.is_empty() {
+                self.for_one.remove(&replica);
+            }
+            waiter
+        });
+        let waiter = for_one.or_else(|| self.waiting.remove(&number))?;
+        self.bytes -= waiter.bytes;
+        Some(waiter)
+    }
+
+    fn is_suspect(&self, replica: ReplicaId) -> bool {
+        self.suspects.iter().any(|(suspect, _)| *suspect == replica)
+    }
 }
 
 /// A place in a queue, given up when dropped.
 struct Place<'a> {
     room: &'a Room,
     number: u64,
-    waiting: &'a AtomicUsize,
+    replica: Option<ReplicaId>,
+    bytes: usize,
+    load: &'a Load,
     turn: oneshot::Receiver<Result<Slot, Refusal>>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.load.requests.fetch_sub(1, Ordering::Relaxed);
+        self.load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         let mut queue = self.room.lock();
-        if queue.waiting.remove(&self.number).is_some() && queue.waiting.is_empty() {
+        if queue.remove(self.number, self.replica).is_some() && queue.is_empty() {
             // The one who hands out has nothing left to do.
             self.room.freed.notify_one();
         }
@@ -215,17 +153,34 @@ impl Room {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn queue_up<'a>(&'a self, rooms: &'a Rooms, per_app: usize, in_all: usize) -> Result<Place<'a>, Refusal> {
+    fn queue_up<'a>(
+        &'a self,
+        load: &'a Load,
+        limits: &Limits,
+        waiter: (Guest, Moment, usize),
+        replica: Option<ReplicaId>,
+    ) -> Result<Place<'a>, Refusal> {
+        let (guest, since, bytes) = waiter;
         let mut queue = self.lock();
-        if queue.waiting.len() >= per_app || rooms.waiting.load(Ordering::Relaxed) >= in_all {
+        if queue.len() >= limits.held_per_app
+            || queue.bytes + bytes > limits.held_bytes_per_app
+            || load.requests.load(Ordering::Relaxed) >= limits.held_in_all
+            || load.bytes.load(Ordering::Relaxed) + bytes > limits.held_bytes_in_all
+        {
             return Err(Refusal::Crowded);
         }
-        rooms.waiting.fetch_add(1, Ordering::Relaxed);
+        load.requests.fetch_add(1, Ordering::Relaxed);
+        load.bytes.fetch_add(bytes, Ordering::Relaxed);
         let (hand_over, turn) = oneshot::channel();
         let number = queue.next;
         queue.next += 1;
-        queue.waiting.insert(number, hand_over);
-        Ok(Place { room: self, number, waiting: &rooms.waiting, turn })
+        queue.bytes += bytes;
+        let waiter = Waiter { guest, since, bytes, hand_over };
+        match replica {
+            Some(replica) => queue.for_one.entry(replica).or_default().insert(number, waiter),
+            None => queue.waiting.insert(number, waiter),
+        };
+        Ok(Place { room: self, number, replica, bytes, load, turn })
     }
 }
 
@@ -243,11 +198,16 @@ impl Rooms {
     }
 
     /// A replica of this app has room for one more.
-    fn freed(&self, app: &AppName) {
+    pub(crate) fn freed(&self, app: &AppName) {
         let room = self.lock().get(app).cloned();
         if let Some(room) = room {
             room.freed.notify_one();
         }
+    }
+
+    /// A replica of some app has room for one more.
+    pub(crate) fn freed_somewhere(&self) {
+        self.lock().values().for_each(|room| room.freed.notify_one());
     }
 
     /// Forgets the rooms of apps that are gone and for which nobody waits.
@@ -257,47 +217,63 @@ impl Rooms {
 }
 
 /// Lets a request in at once, if a replica is awake and nobody waits before it.
-pub(crate) fn admit(shared: &Arc<Shared>, route: &Arc<Route>) -> Option<Slot> {
+pub(crate) fn admit(shared: &Arc<Shared>, route: &Arc<Route>, guest: Guest) -> Option<Slot> {
     let RouteState::On { backends, .. } = &route.state else { return None };
     if route.demand.sample().held > 0 {
         return None;
     }
-    enter_any(shared, route, backends, &[])
+    if let Some(own) = own_replica(shared, backends, guest) {
+        return Slot::enter(shared, route, own, guest).ok();
+    }
+    enter_any(shared, route, backends, guest, |_| false)
 }
 
-/// Enters the replica with the fewest inside; of those that are passed over, none.
+/// The replica that this guest has to be let into, and no other: it lives, and they have something there.
+fn own_replica<'a>(shared: &Shared, backends: &'a [Backend], guest: Guest) -> Option<&'a Backend> {
+    let bond = guest.bond?;
+    let own = backends.iter().find(|backend| backend.replica == bond.replica)?;
+    let stays = match own.gate.state() {
+        GateState::Closed => false,
+        // Where seats are limited, who has none any more has nothing there to lose.
+        _ => !own.gate.counts_seats() || shared.seats.has(bond),
+    };
+    stays.then_some(own)
+}
+
+/// Enters the replica with the fewest inside, the one that this guest was at before the others.
 fn enter_any(
     shared: &Arc<Shared>,
     route: &Arc<Route>,
     backends: &[Backend],
-    pass_over: &[(ReplicaId, Moment)],
+    guest: Guest,
+    pass_over: impl Fn(&Backend) -> bool,
 ) -> Option<Slot> {
-    let suspect = |backend: &Backend| pass_over.iter().any(|(replica, _)| *replica == backend.replica);
-    let enter = |backend: &Backend| {
-        let now = shared.clock.now();
-        // Counted before it is inside, so that the engine never sees an idle app with an open gate.
-        let counted = route.demand.request();
-        let pass = backend.gate.enter(now).ok()?;
-        route.demand.touch(now);
-        Some(Slot {
-            backend: backend.clone(),
-            route: Arc::clone(route),
-            shared: Arc::clone(shared),
-            inside: Some((pass, counted)),
-        })
-    };
+    let enter = |backend: &Backend| Slot::enter(shared, route, backend, guest).ok();
     match backends {
         [] => None,
-        [only] => (!suspect(only)).then(|| enter(only)).flatten(),
+        [only] => (!pass_over(only)).then(|| enter(only)).flatten(),
         several => {
             let mut open: Vec<&Backend> = several
                 .iter()
-                .filter(|backend| backend.gate.state() == GateState::Open && !suspect(backend))
+                .filter(|backend| backend.gate.state() == GateState::Open && !pass_over(backend))
                 .collect();
-            open.sort_by_key(|backend| (backend.gate.retiring(), backend.gate.inside()));
+            let before = guest.bond.map(|bond| bond.replica);
+            open.sort_by_key(|backend| {
+                let load =
+                    if backend.gate.counts_seats() { backend.gate.sessions() } else { backend.gate.inside() };
+                (before != Some(backend.replica), backend.gate.retiring(), load)
+            });
             open.into_iter().find_map(enter)
         }
     }
+}
+
+/// What a request that waits costs, in bytes.
+pub(crate) fn weight(parts: &request::Parts) -> usize {
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    // hyper keeps the head as it came besides what it read of it.
+    PLACE_BYTES
+        + 2 * (fields.sum::<usize>() + parts.uri.path_and_query().map_or(0, |path| path.as_str().len()))
 }
 
 /// Waits for a replica: asks for one to be woken, and gives the request its turn. `suspect` is the replica that did
@@ -305,25 +281,28 @@ fn enter_any(
 pub(crate) async fn hold(
     shared: &Arc<Shared>,
     route: &Arc<Route>,
+    guest: Guest,
+    bytes: usize,
     suspect: Option<ReplicaId>,
 ) -> Result<Slot, Refusal> {
     let limits = &shared.config.limits;
     let room = shared.rooms.room(&route.app);
-    let mut place = room.queue_up(&shared.rooms, limits.held_per_app, limits.held_in_all)?;
-    let _held = route.demand.hold();
     let now = shared.clock.now();
+    let own = match &route.state {
+        RouteState::On { backends, .. } => own_replica(shared, backends, guest),
+        RouteState::Off | RouteState::Failed { .. } => None,
+    };
+    let own = own.filter(|backend| Some(backend.replica) != suspect);
+    let replica = own.map(|backend| backend.replica);
+    let mut place = room.queue_up(&shared.rooms.load, limits, (guest, now, bytes), replica)?;
+    let _held = (route.demand.hold(), own.map(|backend| backend.gate.await_it()));
     route.demand.touch(now);
-    {
+    if let Some(replica) = suspect {
         let mut queue = room.lock();
-        if let Some(replica) = suspect {
-            queue.suspects.retain(|(known, _)| *known != replica);
-            queue.suspects.push((replica, now + SUSPECT_FOR));
-        }
-        if !std::mem::replace(&mut queue.served, true) {
-            shared.tracker.spawn(serve(Arc::clone(shared), route.app.clone(), Arc::clone(&room)));
-        }
+        queue.suspects.retain(|(known, _)| *known != replica);
+        queue.suspects.push((replica, now + SUSPECT_FOR));
     }
-    room.freed.notify_one();
+    see_to(shared, route, &room, None);
     let turn = tokio::time::timeout(limits.wake_timeout, &mut place.turn).await;
     match turn {
         Ok(Ok(turn)) => turn,
@@ -332,11 +311,41 @@ pub(crate) async fn hold(
     }
 }
 
+/// Asks for a replica to be awake although nobody waits in line: those who look at the lobby come back.
+pub(crate) fn wake(shared: &Arc<Shared>, route: &Arc<Route>) {
+    let RouteState::On { backends, .. } = &route.state else { return };
+    let now = shared.clock.now();
+    route.demand.touch(now);
+    if !backends.iter().any(|backend| backend.gate.state() == GateState::Open) {
+        let waking = Waking::begin(&route.meter, rung(backends), now);
+        see_to(shared, route, &shared.rooms.room(&route.app), waking);
+        (shared.nudge)(&route.app);
+    }
+}
+
+/// Sees to it that somebody hands out what becomes free.
+fn see_to(shared: &Arc<Shared>, route: &Route, room: &Arc<Room>, waking: Option<Waking>) {
+    let mut queue = room.lock();
+    queue.waking = waking.or(queue.waking.take());
+    if !std::mem::replace(&mut queue.served, true) {
+        queue.awake_since = None;
+        shared.tracker.spawn(serve(Arc::clone(shared), route.app.clone(), Arc::clone(room)));
+    }
+    drop(queue);
+    room.freed.notify_one();
+}
+
+/// From how deep a sleep an app wakes of which no replica is awake.
+pub(crate) fn rung(backends: &[Backend]) -> Rung {
+    let is_asleep = |backend: &Backend| backend.gate.state() == GateState::Asleep;
+    if backends.iter().any(is_asleep) { Rung::Hibernated } else { Rung::Stopped }
+}
+
 /// Hands out what becomes free, until nobody waits.
 async fn serve(shared: Arc<Shared>, app: AppName, room: Arc<Room>) {
     let mut routes = shared.routes.clone();
     let waker = Waker::from(Arc::clone(&room));
-    let mut awake = true;
+    let mut asleep = false;
     loop {
         // Registered before looking, so that nothing that happens in between is lost.
         let mut freed = std::pin::pin!(room.freed.notified());
@@ -346,16 +355,18 @@ async fn serve(shared: Arc<Shared>, app: AppName, room: Arc<Room>) {
             backends.iter().for_each(|backend| backend.gate.watch(&waker));
         }
         let Some(next) = hand_out(&shared, route.as_ref(), &room) else { return };
-        // Asked once each time that nobody is awake any more; the engine looks by itself as well.
-        if !next.awake && std::mem::replace(&mut awake, next.awake) {
+        // Asked once each time that there is nobody left whom a replica that is awake would help; the engine looks
+        // by itself as well.
+        if next.asleep && !std::mem::replace(&mut asleep, true) {
             (shared.nudge)(&app);
         }
-        awake = next.awake;
+        asleep = next.asleep;
         let until = next.look_again.map(|at| at - shared.clock.now());
         tokio::select! {
             changed = routes.changed() => if changed.is_err() { return refuse_all(&room, &Refusal::Stopping) },
             () = freed => {}
             () = tokio::time::sleep(until.unwrap_or_default()), if until.is_some() => {}
+            () = shared.soft_stop.cancelled(), if next.nobody => {}
             () = shared.hard_stop.cancelled() => return refuse_all(&room, &Refusal::Stopping),
         }
     }
@@ -363,8 +374,10 @@ async fn serve(shared: Arc<Shared>, app: AppName, room: Arc<Room>) {
 
 /// What has to happen before somebody else can be let in.
 struct Next {
-    /// A replica is awake, though busy to its limit.
-    awake: bool,
+    /// A replica has to wake.
+    asleep: bool,
+    /// Nobody waits any more, but a wake is under way.
+    nobody: bool,
     /// A replica that was passed over may be tried again at this moment.
     look_again: Option<Moment>,
 }
@@ -383,48 +396,143 @@ fn hand_out(shared: &Arc<Shared>, route: Option<&Arc<Route>>, room: &Room) -> Op
         }
     };
     let route = route?;
-    let now = shared.clock.now();
-    let mut slot = None;
+    look_around(&mut room.lock(), shared, backends);
     loop {
         let mut queue = room.lock();
-        queue.suspects.retain(|(replica, until)| {
-            *until > now && backends.iter().any(|backend| backend.replica == *replica)
-        });
-        if queue.waiting.is_empty() {
+        if queue.is_empty() {
+            // A wake that is under way is followed to its end, whoever has left meanwhile: it tells how long the next
+            // one is likely to take.
+            let limit = shared.config.limits.wake_timeout;
+            let end = queue.waking.as_ref().map(|waking| waking.since() + limit);
+            let goes_on = |end: &Moment| *end > shared.clock.now() && !shared.soft_stop.is_cancelled();
+            if let Some(end) = end.filter(goes_on) {
+                return Some(Next { asleep: false, nobody: true, look_again: Some(end) });
+            }
             queue.served = false;
-            // What is left over is given back outside the lock: it tells the next one.
-            drop(queue);
+            queue.waking = None;
             return None;
         }
-        if slot.is_none() {
-            slot = enter_any(shared, route, backends, &queue.suspects);
+        let Some((waiter, mut slot)) = next_turn(&mut queue, shared, route, backends) else {
+            return Some(what_is_missing(&mut queue, shared, route, backends));
+        };
+        slot.waited = waited(&queue, waiter.since, shared.clock.now());
+        // Outside the lock: one who has just left drops the slot, which tells the next.
+        drop(queue);
+        let _ = waiter.hand_over.send(Ok(slot));
+    }
+}
+
+/// Forgets what is over: suspicions, and replicas that are gone.
+fn look_around(queue: &mut Queue, shared: &Shared, backends: &[Backend]) {
+    let now = shared.clock.now();
+    queue.suspects.retain(|(replica, until)| {
+        *until > now && backends.iter().any(|backend| backend.replica == *replica)
+    });
+    let is_of_use = |backend: &Backend| {
+        backend.gate.state() != GateState::Closed
+            && !queue.suspects.iter().any(|(id, _)| *id == backend.replica)
+    };
+    let lost: Vec<ReplicaId> = queue
+        .for_one
+        .keys()
+        .filter(|replica| !backends.iter().any(|backend| backend.replica == **replica && is_of_use(backend)))
+        .copied()
+        .collect();
+    for replica in lost {
+        // They came when they came: among the others, each has the place of its arrival.
+        queue.waiting.extend(queue.for_one.remove(&replica).unwrap_or_default());
+    }
+    let awake = backends
+        .iter()
+        .any(|backend| backend.gate.state() == GateState::Open && !queue.is_suspect(backend.replica));
+    if awake {
+        queue.awake_since.get_or_insert(now);
+        if let Some(waking) = queue.waking.take() {
+            waking.end(now);
         }
-        if slot.is_none() {
-            let suspect = |backend: &&Backend| queue.suspects.iter().any(|(id, _)| *id == backend.replica);
-            return Some(Next {
-                awake: backends
-                    .iter()
-                    .any(|backend| backend.gate.state() == GateState::Open && !suspect(&backend)),
-                look_again: queue.suspects.iter().map(|(_, until)| *until).min(),
-            });
-        }
-        if let Some((_, first)) = queue.waiting.pop_first() {
-            drop(queue);
-            // One who has just left hands the slot back for the next.
-            slot = match slot.take().map(|slot| first.send(Ok(slot))) {
-                Some(Err(Ok(unused))) => Some(unused),
-                _ => None,
-            };
+    } else {
+        queue.awake_since = None;
+    }
+}
+
+/// The next who can be let in, with the slot they get.
+fn next_turn(
+    queue: &mut Queue,
+    shared: &Arc<Shared>,
+    route: &Arc<Route>,
+    backends: &[Backend],
+) -> Option<(Waiter, Slot)> {
+    for backend in backends {
+        let Some((&number, waiter)) =
+            queue.for_one.get(&backend.replica).and_then(|waiting| waiting.first_key_value())
+        else {
+            continue;
+        };
+        match Slot::enter(shared, route, backend, waiter.guest) {
+            Ok(slot) => return queue.remove(number, Some(backend.replica)).map(|waiter| (waiter, slot)),
+            // Their seat was given up meanwhile: any other replica is as good.
+            Err(Refused::Full) if backend.gate.counts_seats() => {
+                if let Some(waiter) = queue.remove(number, Some(backend.replica)) {
+                    queue.bytes += waiter.bytes;
+                    queue.waiting.insert(number, waiter);
+                }
+            }
+            Err(_) => {}
         }
     }
+    let (&number, waiter) = queue.waiting.first_key_value()?;
+    let pass_over = |backend: &Backend| queue.is_suspect(backend.replica);
+    let slot = enter_any(shared, route, backends, waiter.guest, pass_over)?;
+    queue.remove(number, None).map(|waiter| (waiter, slot))
+}
+
+fn what_is_missing(queue: &mut Queue, shared: &Shared, route: &Route, backends: &[Backend]) -> Next {
+    let is_asleep = |backend: &Backend| backend.gate.state() == GateState::Asleep;
+    let one_sleeps =
+        backends.iter().any(|backend| is_asleep(backend) && queue.for_one.contains_key(&backend.replica));
+    let all_sleep = !queue.waiting.is_empty() && queue.awake_since.is_none();
+    if one_sleeps || all_sleep {
+        let begin = || Waking::begin(&route.meter, rung(backends), shared.clock.now());
+        queue.waking = queue.waking.take().or_else(begin);
+    }
+    let look_again = queue.suspects.iter().map(|(_, until)| *until).min();
+    Next { asleep: one_sleeps || all_sleep, nobody: false, look_again }
+}
+
+fn waited(queue: &Queue, since: Moment, now: Moment) -> Waited {
+    let awake = queue.awake_since.unwrap_or(now).max(since);
+    Waited { wake: awake - since, queue: now - awake }
 }
 
 fn refuse_all(room: &Room, refusal: &Refusal) {
     let mut queue = room.lock();
     queue.served = false;
-    let waiting = std::mem::take(&mut queue.waiting);
+    queue.waking = None;
+    queue.bytes = 0;
+    let everybody = std::mem::take(&mut queue.waiting).into_values();
+    let everybody =
+        everybody.chain(std::mem::take(&mut queue.for_one).into_values().flat_map(BTreeMap::into_values));
     drop(queue);
-    for (_, waiter) in waiting {
-        let _ = waiter.send(Err(refusal.clone()));
+    for waiter in everybody {
+        let _ = waiter.hand_over.send(Err(refusal.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_is_told_apart_from_queueing() {
+        let at = Moment::from_millis;
+        let ms = Duration::from_millis;
+        let queue = |awake_since| Queue { awake_since, ..Queue::default() };
+        let waited = |queue: &Queue, since, now| {
+            let waited = waited(queue, since, now);
+            (waited.wake, waited.queue)
+        };
+        assert_eq!(waited(&queue(Some(at(50))), at(10), at(70)), (ms(40), ms(20)));
+        assert_eq!(waited(&queue(Some(at(5))), at(10), at(70)), (ms(0), ms(60)));
+        assert_eq!(waited(&queue(None), at(10), at(70)), (ms(60), ms(0)));
     }
 }

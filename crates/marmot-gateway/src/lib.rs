@@ -3,6 +3,7 @@
 //! In comes a `watch` of immutable [`Routes`]; out go the counters of [`marmot_core::Demand`] and nudges. The
 //! gateway knows no database, project, build or container.
 
+mod affinity;
 mod answers;
 mod body;
 mod check;
@@ -17,12 +18,14 @@ mod lobby;
 mod pool;
 mod service;
 mod shared;
+mod slot;
 mod websocket;
 mod wire;
 
 pub mod access;
 pub mod config;
 pub mod frames;
+pub mod meter;
 pub mod routes;
 pub mod server;
 
@@ -30,6 +33,7 @@ pub use access::{Person, Tickets};
 pub use config::{GatewayConfig, Limits, Scheme};
 pub use headers::{PRIVATE_COOKIE, PRIVATE_TOKEN_PREFIX};
 pub use listen::Listeners;
+pub use meter::Meter;
 pub use routes::Routes;
 pub use server::Gateway;
 pub use service::Peer;

@@ -10,13 +10,15 @@ use std::time::Duration;
 use askama::Template;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use marmot_core::Gate;
 use marmot_core::gate::GateState;
+use marmot_core::{Gate, Moment};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::answers::{page, plain};
 use crate::body::AnswerBody;
+use crate::hold::{rung, wake};
+use crate::meter::Rung;
 use crate::routes::{Backend, Progress, Route, RouteState};
 use crate::shared::Shared;
 
@@ -79,7 +81,7 @@ pub(crate) fn waking(shared: &Shared, route: &Route, progress: &Progress) -> Res
             reload_seconds: RELOAD_SECONDS,
         },
     );
-    let seconds = retry_after(shared, progress);
+    let seconds = retry_after(shared, route);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     response
 }
@@ -103,11 +105,29 @@ pub(crate) fn preview(route: &Route) -> Response<AnswerBody> {
 }
 
 /// Seconds after which the app is likely to be awake, from its own history.
-pub(crate) fn retry_after(shared: &Shared, progress: &Progress) -> u64 {
-    let elapsed = shared.clock.now() - progress.since;
-    let left = progress.expected.unwrap_or(EXPECTED_AT_FIRST).saturating_sub(elapsed);
+pub(crate) fn retry_after(shared: &Shared, route: &Route) -> u64 {
+    let RouteState::On { backends, progress } = &route.state else { return 1 };
+    let rung = rung(backends);
+    let expected = expected(route, rung, progress).unwrap_or(EXPECTED_AT_FIRST);
+    let left = expected.saturating_sub(shared.clock.now() - since(route, rung, progress));
     // A build takes long, but somebody who asks rarely waits longer than needed.
     left.as_secs_f64().ceil().clamp(1.0, 60.0) as u64
+}
+
+/// How long waking is likely to take, from this app's own history; `None` when it has none.
+pub(crate) fn expected(route: &Route, rung: Rung, progress: &Progress) -> Option<Duration> {
+    let learnt = route.meter.wakes.expected(rung);
+    // What the engine knows of boots outlives a restart of the server.
+    learnt.or(progress.expected.filter(|_| rung == Rung::Stopped))
+}
+
+/// Since when what goes on has been going on.
+fn since(route: &Route, rung: Rung, progress: &Progress) -> Moment {
+    let began = route.meter.wakes.since();
+    match rung {
+        Rung::Hibernated => began.unwrap_or(progress.since),
+        Rung::Stopped => progress.since,
+    }
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -158,8 +178,7 @@ pub(crate) fn events(shared: &Arc<Shared>, route: &Arc<Route>) -> Response<Answe
 async fn follow(shared: Arc<Shared>, route: Arc<Route>, tell: mpsc::Sender<Bytes>) {
     let app = route.app.clone();
     let _held = route.demand.hold();
-    route.demand.touch(shared.clock.now());
-    (shared.nudge)(&app);
+    wake(&shared, &route);
     let mut routes = shared.routes.clone();
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     let mut told = None;

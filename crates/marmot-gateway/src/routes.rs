@@ -13,6 +13,8 @@ use std::time::Duration;
 use marmot_core::id::{ReplicaId, UserId};
 use marmot_core::{AppName, Demand, Gate, Moment};
 
+use crate::meter::Meter;
+
 /// In how many parts a table is kept. A changed copy copies the list of parts and one part: with 100,000 apps, a few
 /// hundred pointers of each.
 const PARTS: usize = 512;
@@ -159,8 +161,21 @@ pub struct Route {
     pub access: Access,
     /// Whether and how it can be opened.
     pub state: RouteState,
-    /// Counts what passes. The same for all of the app's life in this process.
+    /// Counts what is under way. The same for all of the app's life in this process.
     pub demand: Arc<Demand>,
+    /// Counts what has passed. The same for all of the app's life in this process.
+    pub meter: Arc<Meter>,
+}
+
+impl Route {
+    /// Whether some who have something open may have to leave when this becomes `now`.
+    pub(crate) fn sessions_may_end_with(&self, now: &Self) -> bool {
+        let replicas = |route: &Self| match &route.state {
+            RouteState::On { backends, .. } => backends.iter().map(|backend| backend.replica).collect(),
+            RouteState::Off | RouteState::Failed { .. } => BTreeSet::new(),
+        };
+        self.access != now.access || !replicas(self).is_subset(&replicas(now))
+    }
 }
 
 /// Who may open an app.
@@ -180,6 +195,7 @@ impl Route {
             && self.access == other.access
             && self.state == other.state
             && Arc::ptr_eq(&self.demand, &other.demand)
+            && Arc::ptr_eq(&self.meter, &other.meter)
     }
 
     /// The replicas that serve it.
@@ -295,6 +311,7 @@ mod tests {
             access: Access::Everyone,
             state: RouteState::Off,
             demand: Arc::default(),
+            meter: Arc::default(),
         })
     }
 

@@ -114,18 +114,17 @@ impl Gateway {
     }
 }
 
-/// Tells connections that access has changed, and forgets the queues of apps that are gone.
+/// Tells connections that they may have to end, and forgets the queues of apps that are gone.
 async fn keep_rooms(shared: Arc<Shared>) {
     let mut routes = shared.routes.clone();
     let mut before = Arc::clone(&routes.borrow_and_update());
     while routes.changed().await.is_ok() {
         let now = Arc::clone(&routes.borrow_and_update());
-        let access_changed = now.changes_since(&before).any(|change| match (change.before, change.now) {
-            (Some(before), Some(now)) => before.access != now.access,
-            _ => false,
+        let sessions_may_end = now.changes_since(&before).any(|change| {
+            change.before.is_some_and(|before| change.now.is_none_or(|now| before.sessions_may_end_with(now)))
         });
-        if access_changed {
-            shared.access_changed.send_replace(());
+        if sessions_may_end {
+            shared.sessions_may_end.send_replace(());
         }
         shared.rooms.keep_only(&now);
         before = now;

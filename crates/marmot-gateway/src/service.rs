@@ -2,24 +2,28 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use marmot_core::gate::GateState;
 use tower::{Service, ServiceExt as _};
 
+use crate::affinity::Guest;
 use crate::answers::{Problem, Reader, reader};
 use crate::body::{AnswerBody, BoxError};
 use crate::check::{Malformed, check};
 use crate::doorkeeper::{self, Entry};
 use crate::forward::{Failure, Outgoing, forward};
 use crate::headers::{self, Visitor};
-use crate::hold::{Refusal, Slot, admit, hold};
+use crate::hold::{Refusal, admit, hold, rung, wake, weight};
 use crate::host::{Host, Target};
 use crate::lobby;
-use crate::routes::{Progress, Route, RouteState};
+use crate::routes::{Backend, Progress, Route, RouteState};
 use crate::shared::Shared;
+use crate::slot::Slot;
 
 /// Paths below this one on an app's host are the gateway's own.
 pub(crate) const RESERVED: &str = "/.marmot/";
@@ -67,8 +71,11 @@ where
         }
         Target::App(label) => match find(shared, label) {
             Some(route) => {
-                let host = &host;
-                App { shared, route, peer, host, request_id: &request_id }.answer(request).await
+                let (host, meter) = (&host, Arc::clone(&route.meter));
+                let response =
+                    App { shared, route, peer, host, request_id: &request_id }.answer(request).await;
+                meter.answered(response.status());
+                response
             }
             None => nobody(reader(request.method(), request.headers()), &host, StatusCode::NOT_FOUND),
         },
@@ -150,16 +157,18 @@ impl App<'_> {
                 return failed(&self.route, reason, reader);
             }
         };
-        let slot = match admit(self.shared, &self.route) {
+        let upgrade = headers::wanted_upgrade(&request);
+        let returns = reader == Reader::Person || upgrade.is_some();
+        let guest = Guest::of(self.shared, &self.route.app, request.headers(), returns);
+        let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        let (mut parts, body) = request.into_parts();
+        let slot = match admit(self.shared, &self.route, guest) {
             Some(slot) => slot,
-            None => match self.wait(&request, reader, progress).await {
+            None => match self.wait(&parts, guest, reader, progress).await {
                 Ok(slot) => slot,
                 Err(response) => return *response,
             },
         };
-        let upgrade = headers::wanted_upgrade(&request);
-        let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-        let (mut parts, body) = request.into_parts();
         let visitor = Visitor {
             peer: self.peer,
             scheme: self.shared.config.scheme,
@@ -178,20 +187,52 @@ impl App<'_> {
     /// Waits for a replica; a person who would wait longer than a moment is shown the lobby.
     async fn wait(
         &self,
-        request: &Request<Incoming>,
+        parts: &request::Parts,
+        guest: Guest,
         reader: Reader,
         progress: &Progress,
     ) -> Result<Slot, Box<Response<AnswerBody>>> {
-        if wakes_nobody(request) {
+        if wakes_nobody(parts) {
             return Err(Box::new(lobby::preview(&self.route)));
         }
-        let turn = hold(self.shared, &self.route, None);
-        if reader == Reader::Program {
-            return turn.await.map_err(|refusal| Box::new(self.explain(refusal.into(), reader)));
+        let turn = hold(self.shared, &self.route, guest, weight(parts), None);
+        let turn = if reader == Reader::Program {
+            turn.await
+        } else {
+            let patience = self.patience(progress);
+            let turn =
+                if patience.is_zero() { None } else { tokio::time::timeout(patience, turn).await.ok() };
+            let Some(turn) = turn else {
+                wake(self.shared, &self.route);
+                return Err(Box::new(self.lobby(progress)));
+            };
+            turn
+        };
+        let meter = &self.route.meter;
+        match &turn {
+            Ok(slot) if !slot.waited.queue.is_zero() => meter.queued(slot.waited.queue),
+            Err(Refusal::Crowded) => meter.refused(),
+            _ => {}
         }
-        match tokio::time::timeout(self.shared.config.limits.lobby_after, turn).await {
-            Ok(turn) => turn.map_err(|refusal| Box::new(self.explain(refusal.into(), reader))),
-            Err(_) => Err(Box::new(self.lobby(progress))),
+        turn.map_err(|refusal| Box::new(self.explain(refusal.into(), reader)))
+    }
+
+    /// How long a person waits for the page itself before the lobby is shown: nobody likes a page that flashes by, and
+    /// nobody a blank one.
+    fn patience(&self, progress: &Progress) -> Duration {
+        let limit = self.shared.config.limits.lobby_after;
+        let is_asleep =
+            |backends: &[Backend]| !backends.iter().any(|backend| backend.gate.state() == GateState::Open);
+        match &self.route.state {
+            RouteState::On { backends, .. } if is_asleep(backends) => {
+                match lobby::expected(&self.route, rung(backends), progress) {
+                    // Twice what it takes most times, so that the lobby is for what is out of the ordinary.
+                    Some(expected) if expected < limit => (2 * expected).min(limit),
+                    Some(_) => Duration::ZERO,
+                    None => limit,
+                }
+            }
+            _ => limit,
         }
     }
 
@@ -210,7 +251,7 @@ impl App<'_> {
         let app = &self.route.app;
         tracing::debug!(%app, %failure, "request to an app failed");
         let again = match &self.route.state {
-            RouteState::On { progress, .. } => lobby::retry_after(self.shared, progress),
+            RouteState::On { .. } => lobby::retry_after(self.shared, &self.route),
             _ => 1,
         };
         let problem = |status, title: &str, detail: String| Problem::new(status, title, detail);
@@ -292,7 +333,7 @@ fn failed(route: &Route, reason: &str, reader: Reader) -> Response<AnswerBody> {
 }
 
 /// Prefetches and those who make previews of links: nobody looks at what they load.
-fn wakes_nobody(request: &Request<Incoming>) -> bool {
+fn wakes_nobody(request: &request::Parts) -> bool {
     const PREVIEWERS: [&str; 22] = [
         "slackbot",
         "twitterbot",
@@ -319,13 +360,13 @@ fn wakes_nobody(request: &Request<Incoming>) -> bool {
     ];
     let text = |name: &str| {
         request
-            .headers()
+            .headers
             .get(name)
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default()
             .to_ascii_lowercase()
     };
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if !matches!(request.method, Method::GET | Method::HEAD) {
         return false;
     }
     if text("sec-purpose").contains("prefetch")

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Tickets;
+use crate::affinity::Seats;
 use crate::config::GatewayConfig;
 use crate::hold::Rooms;
 use crate::pool::Pool;
@@ -27,9 +28,11 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) nudge: Nudge,
     pub(crate) tickets: Arc<Tickets>,
-    /// Somebody has lost, or been given, access to some app: whoever is connected looks whether it is them.
-    pub(crate) access_changed: watch::Sender<()>,
+    /// Some app has another audience, is off, or has lost a replica: whoever is connected looks whether it is them who
+    /// must leave.
+    pub(crate) sessions_may_end: watch::Sender<()>,
     pub(crate) rooms: Arc<Rooms>,
+    pub(crate) seats: Arc<Seats>,
     /// This core's own.
     pub(crate) pool: Pool,
     /// Owns what outlives a single request: connections, queues, WebSockets.
@@ -61,8 +64,9 @@ impl Shared {
             clock,
             nudge,
             tickets,
-            access_changed: watch::Sender::new(()),
+            sessions_may_end: watch::Sender::new(()),
             rooms: Arc::default(),
+            seats: Arc::default(),
             pool: Pool::default(),
             tracker: TaskTracker::new(),
             soft_stop: CancellationToken::new(),
@@ -79,8 +83,9 @@ impl Shared {
             clock: self.clock.clone(),
             nudge: Arc::clone(&self.nudge),
             tickets: Arc::clone(&self.tickets),
-            access_changed: self.access_changed.clone(),
+            sessions_may_end: self.sessions_may_end.clone(),
             rooms: Arc::clone(&self.rooms),
+            seats: Arc::clone(&self.seats),
             pool: Pool::default(),
             tracker: self.tracker.clone(),
             soft_stop: self.soft_stop.clone(),

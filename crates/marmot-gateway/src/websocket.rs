@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::frames::{CONTROL_FRAME_BYTES, Frames, Kind, close_for_app, close_for_client, pong_for};
-use crate::hold::{Dismissal, Session};
 use crate::routes::RouteState;
+use crate::slot::{Dismissal, Session};
 
 /// Bytes read at a time. They are on the stack, so that a silent connection holds none.
 const CHUNK: usize = 16 * 1024;
@@ -89,8 +89,9 @@ pub(crate) async fn relay(client: OnUpgrade, app: OnUpgrade, session: Session) {
         end = client_to_app(&between, &mut from_client, &mut to_app) => end,
         end = app_to_client(&between, &mut from_app, &mut to_client, &mut outbound) => end,
         dismissal = session.dismissed() => End::Dismissed(match dismissal {
-            Dismissal::Stopping => GOING_AWAY,
+            Dismissal::Stopping | Dismissal::Off | Dismissal::Stopped => GOING_AWAY,
             Dismissal::AccessLost => POLICY_VIOLATION,
+            Dismissal::Replaced => SERVICE_RESTART,
         }),
     };
     if matches!(end, End::Dismissed(_))
@@ -117,13 +118,14 @@ pub(crate) async fn relay(client: OnUpgrade, app: OnUpgrade, session: Session) {
     }
 }
 
-/// A replica that was told to stop goes away; one that ended by itself will be replaced.
+/// A replica that was told to stop goes away; one that ended by itself, or while another serves, is replaced.
 fn why_gone(session: &Session) -> u16 {
     let routes = session.shared.routes.borrow();
-    let is_on = routes
-        .get(session.route.app.as_str())
-        .is_some_and(|route| matches!(route.state, RouteState::On { .. }));
-    if is_on && session.backend.gate.state() != GateState::Closed { SERVICE_RESTART } else { GOING_AWAY }
+    let route = routes.get(session.route.app.as_str());
+    let Some(RouteState::On { backends, .. }) = route.map(|route| &route.state) else { return GOING_AWAY };
+    let was_stopped = session.backend.gate.state() == GateState::Closed;
+    let is_replaced = backends.iter().any(|backend| backend.gate.state() == GateState::Open);
+    if was_stopped && !is_replaced { GOING_AWAY } else { SERVICE_RESTART }
 }
 
 /// How far the bytes to one side have come.
@@ -182,6 +184,7 @@ async fn app_to_client(
                 if bytes.is_empty() {
                     return End::App;
                 }
+                between.session.route.meter.sent(bytes.len());
                 let seen = direction.follow(&bytes);
                 if seen.data {
                     between.session.touch();
@@ -216,6 +219,7 @@ async fn client_to_app(between: &Between<'_>, from: &mut ReadHalf<Io>, to: &mut 
             Ok(bytes) if !bytes.is_empty() => bytes,
             _ => return End::Client,
         };
+        between.session.route.meter.received(bytes.len());
         if let Err(end) = inbound.deliver(&bytes, to).await {
             return end;
         }

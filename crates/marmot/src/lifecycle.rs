@@ -180,7 +180,8 @@ impl Lifecycle {
                     state
                 }
             };
-            let route = route(address, state, demand);
+            let meter = self.service.meters().of(&address.app);
+            let route = route(address, state, demand, meter);
             if !before.get(route.app.as_str()).is_some_and(|before| before.is_same(&route)) {
                 routes.insert(Arc::new(route));
             }
@@ -191,17 +192,24 @@ impl Lifecycle {
         for gone in before.iter().filter(|route| !known.contains(route.app.as_str())) {
             routes.remove(gone.app.as_str());
         }
+        self.service.meters().retain(|app| known.contains(app.as_str()));
         routes
     }
 }
 
-fn route(address: &Address, state: RouteState, demand: Arc<marmot_core::Demand>) -> Route {
+fn route(
+    address: &Address,
+    state: RouteState,
+    demand: Arc<marmot_core::Demand>,
+    meter: Arc<marmot_gateway::Meter>,
+) -> Route {
     Route {
         app: address.app.clone(),
         title: address.title.clone(),
         access: address.people.clone().map_or(Access::Everyone, Access::People),
         state,
         demand,
+        meter,
     }
 }
 

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use marmot_core::id::{ReplicaId, UserId};
 use marmot_core::{AppName, Clock, Demand, Gate, Moment};
 use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes};
-use marmot_gateway::{Gateway, GatewayConfig, Limits, Tickets};
+use marmot_gateway::{Gateway, GatewayConfig, Limits, Meter, Tickets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -168,6 +168,7 @@ pub struct World {
     pub address: SocketAddr,
     pub routes: watch::Sender<Arc<Routes>>,
     pub demand: Arc<Demand>,
+    pub meter: Arc<Meter>,
     pub tickets: Arc<Tickets>,
     pub clock: Clock,
     pub nudges: Arc<AtomicU64>,
@@ -209,8 +210,8 @@ impl World {
             ))))
         });
         let serving = tokio::spawn(gateway.serve(listener.try_into().unwrap(), platform, stop.clone()));
-        let demand = Arc::new(Demand::default());
-        Self { address, routes, demand, tickets, clock, nudges, on_nudge, stop, serving }
+        let (demand, meter) = (Arc::new(Demand::default()), Arc::new(Meter::default()));
+        Self { address, routes, demand, meter, tickets, clock, nudges, on_nudge, stop, serving }
     }
 
     /// What the engine does when it is nudged.
@@ -225,6 +226,7 @@ impl World {
             access,
             state,
             demand: Arc::clone(&self.demand),
+            meter: Arc::clone(&self.meter),
         };
         [Arc::new(route)].into_iter().collect()
     }

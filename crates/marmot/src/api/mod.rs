@@ -9,6 +9,7 @@ mod error;
 mod extract;
 mod health;
 mod launchers;
+mod metrics;
 mod projects;
 mod user;
 

@@ -11,6 +11,7 @@ mod changes;
 mod error;
 mod launchers;
 mod lifecycle;
+mod meters;
 mod passwords;
 pub mod permission;
 mod projects;
@@ -32,6 +33,7 @@ pub use changes::Changes;
 pub use error::{Error, Result};
 pub use launchers::{LauncherPatch, NewLauncher};
 pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
+pub use meters::Meters;
 pub use permission::{Action, Identity};
 pub use projects::{MemberChange, NewProject, ProjectPatch};
 
@@ -121,6 +123,7 @@ struct Inner {
     passwords: passwords::Passwords,
     tries: tries::Tries,
     stopping: CancellationToken,
+    meters: Meters,
 }
 
 impl Service {
@@ -135,6 +138,7 @@ impl Service {
             passwords: passwords::Passwords::new(),
             tries: tries::Tries::default(),
             stopping: CancellationToken::new(),
+            meters: Meters::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -152,6 +156,11 @@ impl Service {
     /// One counter per app.
     pub fn demands(&self) -> &Demands {
         &self.inner.live.demands
+    }
+
+    /// One meter per app.
+    pub fn meters(&self) -> &Meters {
+        &self.inner.meters
     }
 
     /// What the engine sees at the moment.
