@@ -63,3 +63,24 @@ fn the_service_knows_neither_handlers_nor_pages() {
     );
     assert_eq!(lines_with(&["db"], &["crate::service"]), [""; 0]);
 }
+
+/// Rust's `forbid` cannot be taken back further down, so a crate with the workspace's lints has no `unsafe`.
+#[test]
+fn one_function_of_one_crate_is_unsafe() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crates' directory");
+    let root = fs::read_to_string(crates.parent().expect("the root").join("Cargo.toml")).expect("manifest");
+    assert!(root.contains("unsafe_code = \"forbid\""));
+    for entry in fs::read_dir(crates).expect("the crates' directory") {
+        let path = entry.expect("entry").path();
+        let manifest = fs::read_to_string(path.join("Cargo.toml")).expect("manifest");
+        let forbids = manifest.contains("[lints]\nworkspace = true");
+        let uses: usize = sources(&path.join("src"))
+            .iter()
+            .map(|file| fs::read_to_string(file).expect("source file").matches("unsafe {").count())
+            .sum();
+        match path.file_name().and_then(|name| name.to_str()) {
+            Some("marmot-madvise") => assert_eq!((forbids, uses), (false, 1)),
+            name => assert!(forbids, "{name:?} does not take the workspace's lints"),
+        }
+    }
+}
