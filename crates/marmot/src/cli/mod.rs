@@ -3,6 +3,7 @@
 mod admin;
 mod client;
 mod commands;
+mod doctor;
 mod output;
 mod render;
 mod serve;
@@ -40,6 +41,8 @@ enum Command {
         /// The directory.
         root: PathBuf,
     },
+    /// Say what this machine offers to apps that sleep, what is missing, what that costs, and how to get it.
+    Doctor(doctor::Doctor),
     /// Manage people on the data directory; also while a server runs on it.
     Admin(admin::Admin),
     /// Remember a server and a token for the commands below.
@@ -104,6 +107,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let served = marmot_engine::build::static_server::serve_as_app(&root).await;
             served.with_context(|| format!("cannot serve `{}`", root.display()))
         }),
+        Command::Doctor(doctor) => doctor.run(output),
         Command::Admin(admin) => wait(admin.run(output)),
         Command::Login(login) => wait(login.run()),
         Command::Project(project) => wait(project.run(output)),
