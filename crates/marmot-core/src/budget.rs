@@ -1,4 +1,4 @@
-//! Which hibernated replicas to stop when together they hold more memory than they may.
+//! Which hibernated replicas make room when memory is short: first by sleeping deeper, then by being stopped.
 
 use crate::Moment;
 use crate::id::ReplicaId;
@@ -10,6 +10,8 @@ pub struct Sleeper {
     pub id: ReplicaId,
     /// Memory it still holds, in bytes: resident and compressed.
     pub bytes: u64,
+    /// What of it would most likely be free if it slept deeper, in bytes. 0: it cannot.
+    pub deeper: u64,
     /// How long a cold start of it took, in seconds.
     pub cold_start: f64,
     /// How often it was woken so far.
@@ -18,23 +20,37 @@ pub struct Sleeper {
     pub last_used: Moment,
 }
 
-/// The replicas to stop, so that the rest hold at most `budget` bytes.
+/// What a replica does for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relief {
+    /// It sleeps deeper: what it kept to wake quickly goes as well.
+    Deepen(ReplicaId),
+    /// It is stopped: its next visitor waits for a cold start.
+    Stop(ReplicaId),
+}
+
+/// What to do so that `to_free` bytes become free, as far as sleepers can give them.
 ///
-/// Greedy-dual (FaasCache, ASPLOS '21, <https://doi.org/10.1145/3445814.3446757>): the first to go are those with
-/// the least *frequency × cold-start cost ÷ memory*, aged by the time since they were last used.
-pub fn evict(now: Moment, budget: u64, sleepers: &[Sleeper]) -> Vec<ReplicaId> {
-    let mut held: u64 = sleepers.iter().map(|sleeper| sleeper.bytes).sum();
+/// Sleeping deeper costs the next visitor some tens of milliseconds, a cold start seconds: nobody is stopped for what
+/// deeper sleep gives. Greedy-dual (FaasCache, ASPLOS '21, <https://doi.org/10.1145/3445814.3446757>): the first to go
+/// are those with the least *frequency × cold-start cost ÷ memory*, aged by the time since they were last used.
+pub fn relieve(now: Moment, to_free: u64, sleepers: &[Sleeper]) -> Vec<Relief> {
     let mut ranked: Vec<_> = sleepers.iter().map(|sleeper| (worth(now, sleeper), sleeper)).collect();
     ranked.sort_by(|(a, left), (b, right)| a.total_cmp(b).then(left.id.cmp(&right.id)));
-    let mut evicted = Vec::new();
+    let by_depth: u64 = sleepers.iter().map(|sleeper| sleeper.deeper).sum();
+    let (mut to_deepen, mut to_stop) = (to_free.min(by_depth), to_free.saturating_sub(by_depth));
+    let mut relief = Vec::new();
     for (_, sleeper) in ranked {
-        if held <= budget {
-            break;
+        if to_stop > 0 {
+            to_stop = to_stop.saturating_sub(sleeper.bytes.saturating_sub(sleeper.deeper));
+            to_deepen = to_deepen.saturating_sub(sleeper.deeper);
+            relief.push(Relief::Stop(sleeper.id));
+        } else if to_deepen > 0 && sleeper.deeper > 0 {
+            to_deepen = to_deepen.saturating_sub(sleeper.deeper);
+            relief.push(Relief::Deepen(sleeper.id));
         }
-        held -= sleeper.bytes;
-        evicted.push(sleeper.id);
     }
-    evicted
+    relief
 }
 
 /// What keeping a sleeper is worth, per byte and second of its age.
@@ -50,16 +66,21 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn sleeper(n: u128) -> Sleeper {
-        Sleeper { id: n.into(), bytes: 50 * MIB, cold_start: 1.0, wakes: 1, last_used: Moment::START }
+        let (bytes, deeper) = (50 * MIB, 0);
+        Sleeper { id: n.into(), bytes, deeper, cold_start: 1.0, wakes: 1, last_used: Moment::START }
     }
 
-    fn evict_at_ten(budget_mib: u64, sleepers: &[Sleeper]) -> Vec<ReplicaId> {
-        evict(Moment::from_millis(10_000), budget_mib * MIB, sleepers)
+    fn at_ten(to_free_mib: u64, sleepers: &[Sleeper]) -> Vec<Relief> {
+        relieve(Moment::from_millis(10_000), to_free_mib * MIB, sleepers)
+    }
+
+    fn stop(sleeper: &Sleeper) -> Relief {
+        Relief::Stop(sleeper.id)
     }
 
     #[test]
-    fn nothing_goes_while_all_fit() {
-        assert_eq!(evict_at_ten(100, &[sleeper(1), sleeper(2)]), []);
+    fn nothing_is_done_while_there_is_enough() {
+        assert_eq!(at_ten(0, &[sleeper(1), sleeper(2)]), []);
     }
 
     #[test]
@@ -69,12 +90,20 @@ mod tests {
         let just_used = Sleeper { last_used: Moment::from_millis(9_000), ..sleeper(3) };
         let large = Sleeper { bytes: 200 * MIB, ..sleeper(4) };
         let all = [slow_to_start, often_used, just_used, sleeper(5), large];
-        assert_eq!(evict_at_ten(200, &all), [large.id]);
-        assert_eq!(evict_at_ten(150, &all), [large.id, sleeper(5).id]);
+        assert_eq!(at_ten(150, &all), [stop(&large)]);
+        assert_eq!(at_ten(201, &all), [stop(&large), stop(&sleeper(5))]);
     }
 
     #[test]
-    fn a_budget_of_nothing_keeps_nothing() {
-        assert_eq!(evict_at_ten(0, &[sleeper(1), sleeper(2)]).len(), 2);
+    fn nobody_is_stopped_for_what_deeper_sleep_gives() {
+        let [light, deep, worthy] =
+            [Sleeper { deeper: 20 * MIB, ..sleeper(1) }, sleeper(2), Sleeper { wakes: 9, ..sleeper(3) }];
+        let worthy = Sleeper { deeper: 20 * MIB, ..worthy };
+        let all = [light, deep, worthy];
+        assert_eq!(at_ten(20, &all), [Relief::Deepen(light.id)]);
+        assert_eq!(at_ten(40, &all), [Relief::Deepen(light.id), Relief::Deepen(worthy.id)]);
+        // 40 by depth; 30 more by stopping the first, which is not deepened then.
+        assert_eq!(at_ten(70, &all), [stop(&light), Relief::Deepen(worthy.id)]);
+        assert_eq!(at_ten(1000, &all), [stop(&light), stop(&deep), stop(&worthy)]);
     }
 }

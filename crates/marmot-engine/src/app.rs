@@ -333,6 +333,7 @@ impl App {
             gate: Arc::clone(&replica.gate),
             sockets: replica.sockets.clone(),
             memory: replica.memory,
+            depth: replica.depth,
         })
     }
 

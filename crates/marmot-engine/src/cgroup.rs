@@ -89,6 +89,11 @@ impl Groups {
         self.unified.is_some()
     }
 
+    /// Whether the kernel can be told to reclaim memory of a group.
+    pub(crate) fn can_reclaim(&self) -> bool {
+        self.unified.as_ref().is_some_and(|parent| parent.join("memory.reclaim").exists())
+    }
+
     /// Whether memory limits are enforced.
     pub(crate) fn can_limit_memory(&self) -> bool {
         self.limits_in_unified
@@ -198,6 +203,42 @@ impl ReplicaGroup {
     pub(crate) fn thaw(&self) -> io::Result<()> {
         let Some(dir) = &self.unified else { return Err(io::ErrorKind::Unsupported.into()) };
         fs::write(dir.join("cgroup.freeze"), "0")
+    }
+
+    /// Lets its memory go to swap while it sleeps, up to `bytes`; 0 forbids it again, and what is in swap stays there.
+    ///
+    /// In version 2, that is a limit of its own. Version 1 limits memory and swap as a sum, which what moves from one
+    /// to the other does not change: nothing is in the way of it, and nothing is won by it.
+    pub(crate) fn set_swap_limit(&self, bytes: u64) -> io::Result<()> {
+        self.unified.as_ref().map_or(Ok(()), |dir| set(dir, "memory.swap.max", bytes))
+    }
+
+    /// Memory of its processes that is of no file, in bytes. `None` where version 2 does not account for it.
+    pub(crate) fn anonymous_bytes(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.unified.as_ref()?.join("memory.stat")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("anon ")?.parse().ok())
+    }
+
+    /// Has the kernel reclaim this much of its memory, in bytes. False: it found less.
+    pub(crate) fn reclaim(&self, bytes: u64) -> io::Result<bool> {
+        let Some(dir) = &self.unified else { return Err(io::ErrorKind::Unsupported.into()) };
+        let write = |text: String| fs::write(dir.join("memory.reclaim"), text);
+        // Files of programs would have to be read again from the disk, and other replicas use them, too.
+        let done = match write(format!("{bytes} swappiness=200")) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => write(bytes.to_string()),
+            done => done,
+        };
+        match done {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            done => done.map(|()| true),
+        }
+    }
+
+    /// The most memory it held at any time, in bytes.
+    pub(crate) fn peak_bytes(&self) -> Option<u64> {
+        let read = |dir: &Path, file: &str| fs::read_to_string(dir.join(file)).ok()?.trim().parse().ok();
+        let files = ["memory.peak", "memory.memsw.max_usage_in_bytes", "memory.max_usage_in_bytes"];
+        self.all().find_map(|dir| files.iter().find_map(|file| read(dir, file)))
     }
 
     /// Whether it was told to freeze.

@@ -20,8 +20,11 @@ pub struct EngineConfig {
     pub builds_at_once: Option<usize>,
     /// What happens to replicas when the engine stops.
     pub replicas_on_stop: OnStop,
-    /// How much memory hibernated replicas may hold together, in bytes. `None`: a quarter of the machine's.
+    /// How much memory all replicas may hold together, awake and asleep, in bytes; when it is more, sleepers make
+    /// room. `None`: three quarters of the machine's.
     pub memory_budget: Option<u64>,
+    /// After so long a sleep, what a replica keeps to wake quickly is paged out, too.
+    pub deepen_after: Duration,
     /// Whether apps are shut off from the machine and each other.
     pub confinement: Confinement,
     /// How long a program may take to end after `SIGTERM`.
@@ -42,6 +45,7 @@ impl EngineConfig {
             builds_at_once: None,
             replicas_on_stop: OnStop::Keep,
             memory_budget: None,
+            deepen_after: Duration::from_secs(4 * 3600),
             confinement: Confinement::Auto,
             stop_grace: Duration::from_secs(10),
             ports: 20_000..30_000,

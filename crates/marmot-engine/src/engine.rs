@@ -20,6 +20,9 @@ use crate::cgroup::Groups;
 use crate::config::{Confinement, EngineConfig, OnStop};
 use crate::confine::Confiner;
 use crate::files;
+use crate::hibernate::Pager;
+use crate::hibernate::means::Means;
+use crate::hibernate::pressure::{Pressure, shortage};
 use crate::layout::Layout;
 use crate::logs::Logs;
 use crate::nudge::Nudge;
@@ -83,13 +86,20 @@ impl Engine {
                 .unwrap_or_else(|error| Err(error.to_string())),
             Confinement::None => Err("the setting `confinement` says so".to_owned()),
         };
-        let capabilities = Capabilities::detect(&groups, confiner.as_ref());
+        let separate = confiner.as_ref().is_ok_and(Confiner::separates_users);
+        let looking = groups.clone();
+        let means = tokio::task::spawn_blocking(move || Means::detect(&looking, separate)).await;
+        let means = means.map_err(|error| StartError::DataDir {
+            path: config.data_dir.clone(),
+            source: io::Error::other(error),
+        })?;
+        let capabilities = Capabilities::of(&groups, confiner.as_ref(), &means);
+        capabilities.tell();
         let confiner = confiner.ok();
         if let Some(confiner) = &confiner {
             config.build.confine_by(confiner.clone());
         }
         // Only a replica that is confined can be another user: everything it needs is shown to it.
-        let separate = confiner.as_ref().is_some_and(Confiner::separates_users);
         let uids = if separate { config.uids } else { 0..0 };
         let (stop, tasks, nudge) = (CancellationToken::new(), TaskTracker::new(), Nudge::default());
         let settings = Settings {
@@ -99,6 +109,7 @@ impl Engine {
             ports: config.ports,
             uids,
             confiner,
+            pager: Pager::new(means.way),
             stop_grace: config.stop_grace,
             log_bytes: LOG_BYTES,
             clock: clock.clone(),
@@ -124,7 +135,10 @@ impl Engine {
             events: tell,
             nudge: nudge.clone(),
             clock,
-            memory_budget: config.memory_budget.unwrap_or(capabilities.memory_bytes / 4),
+            memory_budget: config.memory_budget.unwrap_or(capabilities.memory_bytes / 4 * 3),
+            deepen_after: config.deepen_after,
+            pressure: Pressure::watch(),
+            shortage,
             apps: BTreeMap::new(),
         };
         reconciler.begin();

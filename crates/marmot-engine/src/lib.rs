@@ -13,6 +13,7 @@ mod confine;
 mod engine;
 mod fd;
 mod files;
+mod hibernate;
 pub mod layout;
 pub mod logs;
 mod nudge;
@@ -25,7 +26,7 @@ mod sockets;
 mod sweep;
 pub mod wanted;
 
-pub use capabilities::Capabilities;
+pub use capabilities::{Capabilities, Check, CheckState};
 pub use config::{Confinement, EngineConfig, OnStop, ShimCommand};
 pub use engine::{Engine, StartError};
 pub use logs::{LogLine, Logs};

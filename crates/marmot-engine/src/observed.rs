@@ -53,13 +53,16 @@ pub struct ObservedReplica {
     pub sockets: Option<Arc<Sockets>>,
     /// Memory it holds, in bytes: resident, and swapped out. As last measured.
     pub memory: Memory,
+    /// How far its memory is out of the way, while it is hibernated.
+    pub depth: SleepDepth,
 }
 
 impl PartialEq for ObservedReplica {
     /// Two pictures of the same replica that show the same. Its gate and its sockets are its own.
     fn eq(&self, other: &Self) -> bool {
-        let key =
-            |replica: &Self| (replica.id, replica.revision, replica.stage, replica.since, replica.memory);
+        let key = |replica: &Self| {
+            (replica.id, replica.revision, replica.stage, replica.since, replica.depth, replica.memory)
+        };
         key(self) == key(other) && Arc::ptr_eq(&self.gate, &other.gate)
     }
 }
@@ -71,6 +74,27 @@ pub struct Memory {
     pub resident: u64,
     /// Proportional share of what is swapped out.
     pub swapped: u64,
+    /// What is swapped out and kept compressed in memory takes that much of it.
+    pub compressed: u64,
+}
+
+impl Memory {
+    /// Memory of the machine that it takes: resident and compressed. What is on a disk takes none.
+    pub fn held(&self) -> u64 {
+        self.resident + self.compressed
+    }
+}
+
+/// How far the memory of a hibernated replica is out of the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum SleepDepth {
+    /// All of it is where it was: it was frozen just now, or cannot be paged out here.
+    #[default]
+    Frozen,
+    /// Paged out, but for what its last wake-ups used.
+    Light,
+    /// All of it is paged out.
+    Deep,
 }
 
 /// Where a replica is in its life.
@@ -128,6 +152,8 @@ pub enum FailureReason {
     Killed(i32),
     /// It used more memory than it may.
     OutOfMemory {
+        /// The most it held, in bytes, where that is known.
+        used: Option<u64>,
         /// What it may use, in bytes.
         limit: u64,
     },
@@ -152,7 +178,11 @@ impl fmt::Display for FailureReason {
             }
             Self::Exited(code) => write!(f, "the program exited with code {code}"),
             Self::Killed(signal) => write!(f, "the program was ended by signal {signal}"),
-            Self::OutOfMemory { limit } => {
+            Self::OutOfMemory { used: Some(used), limit } => {
+                write!(f, "out of memory, used {} of {} MiB: ", used >> 20, limit >> 20)?;
+                write!(f, "the program needs less, or a larger resource class")
+            }
+            Self::OutOfMemory { used: None, limit } => {
                 write!(f, "out of memory: the program used more than its {} MiB", limit >> 20)
             }
             Self::NeverListened { expected, found, after } => {

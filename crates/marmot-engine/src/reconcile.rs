@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use marmot_core::budget::{Sleeper, evict};
+use marmot_core::budget::{Relief, Sleeper, relieve};
 use marmot_core::id::BuildId;
 use marmot_core::{AppName, Clock, Moment};
 use tokio::sync::{mpsc, watch};
@@ -17,13 +17,18 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{self, App, Look};
 use crate::config::OnStop;
 use crate::files;
+use crate::hibernate::pressure::Pressure;
 use crate::layout::Layout;
 use crate::nudge::Nudge;
-use crate::observed::{BuildState, Event, Memory, Observed};
-use crate::runtime::{Runtime, State, Want};
+use crate::observed::{BuildState, Event, Observed, SleepDepth};
+use crate::runtime::{Runtime, Seen, State, Want};
 use crate::wanted::Wanted;
 
 const PERIOD: Duration = Duration::from_secs(1);
+/// Whoever fell asleep just now is still being paged out.
+const PAGED_OUT_WITHIN: Duration = Duration::from_secs(10);
+/// What sleeping deeper frees, at a guess: a part of what is resident.
+const DEEPER_PART: u64 = 2;
 
 /// The loop and what it works with.
 pub(crate) struct Reconciler {
@@ -35,7 +40,13 @@ pub(crate) struct Reconciler {
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) nudge: Nudge,
     pub(crate) clock: Clock,
+    /// What all replicas together may hold, in bytes.
     pub(crate) memory_budget: u64,
+    /// How long a replica sleeps before it sleeps deeper.
+    pub(crate) deepen_after: Duration,
+    pub(crate) pressure: Pressure,
+    /// How many bytes the machine is short of; told whether programs wait for memory.
+    pub(crate) shortage: fn(bool) -> u64,
     pub(crate) apps: BTreeMap<AppName, Watched>,
 }
 
@@ -75,6 +86,10 @@ impl Reconciler {
                 _ = period.tick() => None,
                 apps = self.nudge.taken() => Some(apps),
                 Ok(()) = self.builds.changed() => Some(BTreeSet::new()),
+                () = self.pressure.stalled() => {
+                    self.make_room((self.shortage)(true));
+                    Some(BTreeSet::new())
+                }
                 () = due => Some(self.due()),
             };
             self.pass(only);
@@ -113,7 +128,7 @@ impl Reconciler {
             known.chain(self.runtime.apps()).collect()
         });
         if all {
-            self.keep_to_the_budget(&wanted);
+            self.make_room((self.shortage)(false));
         }
         let mut next = Observed::clone(&self.observed.borrow());
         let mut changed = false;
@@ -177,30 +192,44 @@ impl Reconciler {
         })
     }
 
-    /// Stops the hibernated replicas that are least worth their memory, when together they hold too much.
-    fn keep_to_the_budget(&mut self, wanted: &Wanted) {
-        let mut sleepers = Vec::new();
-        let mut gates = BTreeMap::new();
+    /// Has sleepers make room, when all replicas together hold more than they may or the machine is short of memory;
+    /// and has those sleep deeper that have slept for long.
+    fn make_room(&mut self, shortage: u64) {
+        let now = self.clock.now();
+        let wanted = self.wanted.borrow().clone();
+        let (mut held, mut sleepers, mut gates) = (0, Vec::new(), BTreeMap::new());
         for (name, watched) in &self.apps {
             let used = wanted.apps.get(name).is_some_and(|wanted| app::in_use(&wanted.demand));
             for replica in self.runtime.observe(name) {
-                if matches!(replica.state, State::Asleep(_)) && !used {
-                    sleepers.push(Sleeper {
-                        id: replica.id,
-                        bytes: held(replica.memory),
-                        cold_start: watched.app.boot_time().map_or(1.0, |time| time.as_secs_f64()),
-                        wakes: watched.app.wakes(replica.id),
-                        last_used: replica.gate.last_used(),
-                    });
-                    gates.insert(replica.id, replica.gate);
+                held += replica.memory.held();
+                if !matches!(replica.state, State::Asleep(_)) || used {
+                    continue;
                 }
+                if replica.depth == SleepDepth::Light && now - replica.since >= self.deepen_after {
+                    self.runtime.ensure(replica.id, Want::DeepAsleep);
+                }
+                sleepers.push(Sleeper {
+                    id: replica.id,
+                    bytes: replica.memory.held(),
+                    deeper: deeper(now, &replica),
+                    cold_start: watched.app.boot_time().map_or(1.0, |time| time.as_secs_f64()),
+                    wakes: watched.app.wakes(replica.id),
+                    last_used: replica.gate.last_used(),
+                });
+                gates.insert(replica.id, replica.gate);
             }
         }
-        for id in evict(self.clock.now(), self.memory_budget, &sleepers) {
-            if let Some(gate) = gates.get(&id) {
-                tracing::info!(replica = %id, "a hibernated replica is stopped to free memory");
-                gate.close();
-                self.runtime.ensure(id, Want::Gone);
+        let to_free = shortage.max(held.saturating_sub(self.memory_budget));
+        for relief in relieve(now, to_free, &sleepers) {
+            match relief {
+                Relief::Deepen(id) => self.runtime.ensure(id, Want::DeepAsleep),
+                Relief::Stop(id) => {
+                    tracing::info!(replica = %id, held, to_free, "a hibernated replica is stopped to free memory");
+                    if let Some(gate) = gates.get(&id) {
+                        gate.close();
+                    }
+                    self.runtime.ensure(id, Want::Gone);
+                }
             }
         }
     }
@@ -221,10 +250,13 @@ impl Reconciler {
     }
 }
 
-/// Memory that a hibernated replica keeps from others, in bytes. What is swapped out is mostly compressed in memory,
-/// to less than half of its size.
-fn held(memory: Memory) -> u64 {
-    memory.resident + memory.swapped / 2
+/// What would be free if a sleeper slept deeper, in bytes.
+fn deeper(now: Moment, replica: &Seen) -> u64 {
+    match replica.depth {
+        SleepDepth::Frozen if now - replica.since >= PAGED_OUT_WITHIN => 0,
+        SleepDepth::Frozen | SleepDepth::Light => replica.memory.resident / DEEPER_PART,
+        SleepDepth::Deep => 0,
+    }
 }
 
 #[cfg(test)]

@@ -54,7 +54,12 @@ fn supervise(dir: &Path) -> io::Result<()> {
         Ok((program, output)) => {
             let copying = thread::spawn(move || log.copy(output));
             let end = wait_for(program);
-            let exit = Exit { end, at: jiff::Timestamp::now(), out_of_memory: spec.group.out_of_memory() };
+            let exit = Exit {
+                end,
+                at: jiff::Timestamp::now(),
+                out_of_memory: spec.group.out_of_memory(),
+                peak_bytes: spec.group.peak_bytes(),
+            };
             let noted = spec::write(dir, spec::EXIT, &exit);
             end_all(&spec);
             // Nobody is left who could write, so this ends.
@@ -63,7 +68,11 @@ fn supervise(dir: &Path) -> io::Result<()> {
         }
         Err(error) => End::NotStarted(why_not(&spec.launch, &error)),
     };
-    spec::write(dir, spec::EXIT, &Exit { end, at: jiff::Timestamp::now(), out_of_memory: false })
+    spec::write(
+        dir,
+        spec::EXIT,
+        &Exit { end, at: jiff::Timestamp::now(), out_of_memory: false, peak_bytes: None },
+    )
 }
 
 /// Starts the program inside its control group: this process goes in, starts it, and comes out again.

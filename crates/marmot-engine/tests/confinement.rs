@@ -8,6 +8,7 @@ use std::fs;
 
 use marmot_engine::Confinement;
 use marmot_engine::build::RunFile;
+use marmot_engine::observed::FailureReason;
 use support::{Machine, app, ask, policy};
 
 /// Tries what it should not be able to do, and prints what it could.
@@ -161,5 +162,9 @@ async fn an_app_that_takes_too_much_memory_is_ended_alone_and_told_so() {
     }
     machine.activate(1, &["python3", "-c", "x = bytearray(900 << 20)"], policy());
     let failure = machine.until_failed().await;
-    assert_eq!(failure.reason, marmot_engine::observed::FailureReason::OutOfMemory { limit: 512 << 20 });
+    let FailureReason::OutOfMemory { used: Some(used), limit } = failure.reason else {
+        panic!("{failure:?}")
+    };
+    assert_eq!(limit, 512 << 20);
+    assert!(used > 500 << 20 && used <= limit, "{used}");
 }

@@ -21,7 +21,8 @@ use marmot_core::{Clock, Gate, Moment};
 use marmot_engine::Observed;
 use marmot_engine::logs::Logs;
 use marmot_engine::observed::{
-    BuildState, Failure, FailureReason, Memory, ObservedApp, ObservedReplica, ReplicaStage, StartStep,
+    BuildState, Failure, FailureReason, Memory, ObservedApp, ObservedReplica, ReplicaStage, SleepDepth,
+    StartStep,
 };
 use marmot_gateway::Tickets;
 use tokio::sync::watch;
@@ -208,7 +209,8 @@ impl Stage {
             since: Moment::START,
             gate: Arc::new(Gate::new(8)),
             sockets: None,
-            memory: Memory { resident: 180 << 20, swapped: 0 },
+            memory: Memory { resident: 180 << 20, swapped: 0, compressed: 0 },
+            depth: SleepDepth::default(),
         }
     }
 }

@@ -196,6 +196,7 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
             config::OnStop::Stop => marmot_engine::OnStop::Stop,
         },
         memory_budget: settings.memory_budget.map(|bytes| bytes.0),
+        deepen_after: settings.deepen_after,
         confinement: match settings.confinement {
             config::Confinement::Auto => marmot_engine::Confinement::Auto,
             config::Confinement::None => marmot_engine::Confinement::None,

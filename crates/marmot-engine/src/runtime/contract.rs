@@ -18,6 +18,8 @@ use super::{Runtime, Seen, State, Want};
 use crate::build::RunFile;
 use crate::cgroup::Groups;
 use crate::config::ShimCommand;
+use crate::hibernate::Pager;
+use crate::hibernate::means::Way;
 use crate::layout::Layout;
 use crate::nudge::Nudge;
 use crate::observed::Memory;
@@ -166,6 +168,7 @@ async fn processes(data: &Path, groups: Groups, ports: Range<u16>) {
         },
         groups,
         confiner: None,
+        pager: Pager::new(Way::Processes),
         ports,
         uids: 0..0,
         stop_grace: Duration::from_secs(5),

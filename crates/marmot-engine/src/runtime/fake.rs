@@ -11,7 +11,7 @@ use marmot_core::{AppName, Clock, Gate};
 
 use super::{Runtime, Seen, State, Want};
 use crate::nudge::Nudge;
-use crate::observed::{Failure, FailureReason, Memory};
+use crate::observed::{Failure, FailureReason, Memory, SleepDepth};
 use crate::wanted::{Program, Revision};
 
 /// Boots, freezes and thaws in no time. A revision whose command is `false` ends at once with code 1.
@@ -52,6 +52,7 @@ impl Runtime for FakeRuntime {
             gate: Arc::new(Gate::new(per_replica)),
             sockets: None,
             memory: self.memory,
+            depth: SleepDepth::Light,
             busy: false,
             boot_time: Some(Duration::from_secs(1)),
             adopted: false,
@@ -83,6 +84,8 @@ impl Runtime for FakeRuntime {
             {
                 seen.state = State::Asleep(address());
             }
+            // As on a machine without swap: nothing gets smaller.
+            (Want::DeepAsleep, State::Asleep(_)) => seen.depth = SleepDepth::Deep,
             (Want::Awake, State::Asleep(_) | State::Awake(_)) => {
                 seen.state = State::Awake(address());
                 seen.gate.open();

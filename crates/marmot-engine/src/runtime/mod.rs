@@ -7,7 +7,7 @@ use std::time::Duration;
 use marmot_core::id::{ReplicaId, RevisionId};
 use marmot_core::{AppName, Gate, Moment};
 
-use crate::observed::{Failure, Memory, StartStep};
+use crate::observed::{Failure, Memory, SleepDepth, StartStep};
 use crate::sockets::Sockets;
 use crate::wanted::Revision;
 
@@ -42,6 +42,8 @@ pub(crate) enum Want {
     Awake,
     /// Frozen, as soon as nobody is inside the gate, which whoever asks has shut before.
     Asleep,
+    /// Frozen, and none of its memory kept for waking quickly.
+    DeepAsleep,
     /// Ended, as one that was not ready within this time.
     Failed(Duration),
     /// Ended, and everything but its log removed. Never taken back.
@@ -60,6 +62,8 @@ pub(crate) struct Seen {
     /// Makes sockets in its own network, where it has one.
     pub(crate) sockets: Option<Arc<Sockets>>,
     pub(crate) memory: Memory,
+    /// How far its memory is out of the way, while it is asleep.
+    pub(crate) depth: SleepDepth,
     /// It used more than half a core between the last two samples.
     pub(crate) busy: bool,
     /// How long booting took.

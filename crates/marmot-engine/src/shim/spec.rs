@@ -121,6 +121,9 @@ pub(crate) struct Exit {
     pub(crate) at: jiff::Timestamp,
     /// The kernel ended one of its processes because the memory limit was reached.
     pub(crate) out_of_memory: bool,
+    /// The most memory it held at any time, in bytes, where that is known.
+    #[serde(default)]
+    pub(crate) peak_bytes: Option<u64>,
 }
 
 /// How a program ended.

@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use http::StatusCode;
 use jiff::Timestamp;
 use marmot_core::AppName;
+use marmot_engine::observed::SleepDepth;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -67,10 +68,15 @@ pub(super) struct ReplicaOut {
     revision_id: String,
     /// `starting`, `running`, `hibernated`, `draining` or `stopping`.
     state: &'static str,
+    /// While it is hibernated, how far its memory is out of the way: `frozen`, all of it is resident; `light`, all but
+    /// what its last wake-ups used is paged out; `deep`, all of it is.
+    depth: Option<&'static str>,
     /// Resident memory, in bytes.
     memory_bytes: u64,
     /// Memory that was swapped out, in bytes.
     swapped_bytes: u64,
+    /// Memory that holds what was swapped out, compressed, in bytes. What is on a disk takes none.
+    compressed_bytes: u64,
 }
 
 impl From<ReplicaView> for ReplicaOut {
@@ -79,8 +85,14 @@ impl From<ReplicaView> for ReplicaOut {
             id: replica.id.to_string(),
             revision_id: replica.revision.to_string(),
             state: replica.stage,
+            depth: (replica.stage == "hibernated").then_some(match replica.depth {
+                SleepDepth::Frozen => "frozen",
+                SleepDepth::Light => "light",
+                SleepDepth::Deep => "deep",
+            }),
             memory_bytes: replica.memory.resident,
             swapped_bytes: replica.memory.swapped,
+            compressed_bytes: replica.memory.compressed,
         }
     }
 }

@@ -144,6 +144,9 @@ settings! {
     idle_after: Duration = "2m", "DURATION";
     /// A hibernated replica is stopped after this long.
     stop_after: Duration = "12h", "DURATION";
+    /// A hibernated replica keeps the few megabytes that its last wake-ups used. After this long, these are paged out,
+    /// too: then it takes a tenth of a second to wake.
+    deepen_after: Duration = "4h", "DURATION";
     /// A replica that does not answer on its port within this time has failed.
     start_timeout: Duration = "2m", "DURATION";
     /// How long a replica that is going away may finish its requests.
@@ -152,7 +155,8 @@ settings! {
     stop_timeout: Duration = "20s", "DURATION";
     /// What happens to replicas when the server stops: `keep` lets them go on for the next server, `stop` ends them.
     replicas_on_stop: OnStop = "stop", "keep|stop";
-    /// How much memory hibernated replicas may hold together. By default a quarter of the machine's.
+    /// How much memory replicas may hold together, awake and asleep, what is compressed in memory included; when it is
+    /// more, sleepers make room: they sleep deeper, or are stopped. By default three quarters of the machine's.
     memory_budget: Option<Bytes> = "", "SIZE";
     /// How many builds may run at the same time. By default as many as there are cores.
     builds_at_once: Option<u32> = "", "NUMBER";

@@ -6,7 +6,7 @@ use marmot_core::id::{BuildId, LauncherId, ProjectId, ReplicaId, RevisionId};
 use marmot_core::phase::{self, Depth, Facts, Phase, RevisionFact, Status};
 use marmot_core::{AppName, Moment};
 use marmot_engine::Observed;
-use marmot_engine::observed::{BuildState, Memory, ObservedApp, ReplicaStage, StartStep};
+use marmot_engine::observed::{BuildState, Memory, ObservedApp, ReplicaStage, SleepDepth, StartStep};
 
 use crate::model::{App, Build, BuildStatus, Launcher, Program, Project, Revision, Visibility};
 
@@ -90,6 +90,8 @@ pub struct ReplicaView {
     pub since: Moment,
     /// Memory that it holds, in bytes.
     pub memory: Memory,
+    /// How far its memory is out of the way, while it is hibernated.
+    pub depth: SleepDepth,
 }
 
 /// A build, as it is at this moment.
@@ -348,6 +350,7 @@ fn replicas(observed: &Observed, name: &AppName) -> Vec<ReplicaView> {
         },
         since: replica.since,
         memory: replica.memory,
+        depth: replica.depth,
     };
     seen.iter().map(view).collect()
 }

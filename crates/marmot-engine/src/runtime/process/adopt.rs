@@ -14,7 +14,7 @@ use super::prepare;
 use super::{Seen, Shared, State, Want};
 use crate::files;
 use crate::logs;
-use crate::observed::{Memory, StartStep};
+use crate::observed::{Memory, SleepDepth, StartStep};
 use crate::procfs;
 use crate::shim::{self, spec};
 use crate::sockets::Sockets;
@@ -118,6 +118,7 @@ fn take_over(shared: &Arc<Shared>, found: Found) -> Option<ReplicaId> {
         gate: Arc::new(Gate::new(spec.per_replica)),
         sockets: spec.own_network().then(|| Sockets::of(dir.clone())),
         memory: Memory::default(),
+        depth: SleepDepth::default(),
         busy: false,
         boot_time: booted,
         adopted: true,

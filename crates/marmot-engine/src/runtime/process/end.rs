@@ -172,7 +172,7 @@ async fn reason(process: &Process) -> FailureReason {
 pub(super) fn reason_of(exit: Option<spec::Exit>, memory_limit: u64, sandboxed: bool) -> FailureReason {
     let Some(exit) = exit else { return FailureReason::Killed(Signal::KILL.as_raw()) };
     match exit.end {
-        _ if exit.out_of_memory => FailureReason::OutOfMemory { limit: memory_limit },
+        _ if exit.out_of_memory => FailureReason::OutOfMemory { used: exit.peak_bytes, limit: memory_limit },
         spec::End::Exited(code @ 129..=192) if sandboxed => FailureReason::Killed(code - 128),
         spec::End::Exited(code) => FailureReason::Exited(code),
         spec::End::Killed(signal) => FailureReason::Killed(signal),

@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use super::sample::{self, Load};
 use super::{Seen, Shared, State, Want, prepare, probe};
 use crate::fd::waitable;
-use crate::observed::{FailureReason, StartStep};
+use crate::hibernate::{NOTE_AFTER, Sleeper};
+use crate::observed::{FailureReason, SleepDepth, StartStep};
 use crate::procfs::{self, RawPid};
 use crate::shim::spec::{self, ShimProcess, Spec};
 use crate::sockets::Sockets;
@@ -171,25 +172,29 @@ impl Life {
     /// Awake and asleep in turn.
     async fn serve(&mut self, process: &Process, mut asleep: bool) -> Parting {
         let address = prepare::address(process.spec.port);
+        let pager = &self.shared.settings.pager;
+        let sleeper = pager.sleeper(&process.spec.group, process.shim, asleep);
         loop {
             if !asleep {
                 self.gate.open();
                 self.show(State::Awake(address));
-                if let Err(parting) = self.awake(process).await {
+                if let Err(parting) = self.awake(process, &sleeper).await {
                     return parting;
                 }
             }
             asleep = false;
             self.show(State::Asleep(address));
-            if let Err(parting) = self.asleep(process).await {
+            if let Err(parting) = self.asleep(process, &sleeper).await {
                 return parting;
             }
         }
     }
 
     /// Until it is asked to sleep.
-    async fn awake(&mut self, process: &Process) -> Result<(), Parting> {
+    async fn awake(&mut self, process: &Process, sleeper: &Arc<Sleeper>) -> Result<(), Parting> {
         let (group, shim) = (process.spec.group.clone(), process.shim);
+        let mut note = Box::pin(tokio::time::sleep(NOTE_AFTER));
+        let mut noted = false;
         let mut ticks = tokio::time::interval(SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut load, mut count) = (Load::begin(&group, shim), 0u32);
@@ -199,21 +204,28 @@ impl Life {
             match want {
                 // Asked to sleep and to be awake again before this task looked: the gate was shut meanwhile.
                 Want::Awake | Want::Failed(_) => self.gate.open(),
-                Want::Asleep if self.gate.state() == GateState::Asleep || self.gate.try_sleep() => {
+                Want::Asleep | Want::DeepAsleep
+                    if self.gate.state() == GateState::Asleep || self.gate.try_sleep() =>
+                {
                     return Ok(());
                 }
                 // The line above opened it in between, and somebody has entered.
-                Want::Asleep => {}
+                Want::Asleep | Want::DeepAsleep => {}
                 Want::Gone => return Err(Parting::Asked),
             }
             tokio::select! {
                 biased;
                 parting = leaves(&self.shared, process) => return Err(parting),
                 _ = self.want.changed() => {}
+                () = &mut note, if !noted => {
+                    noted = true;
+                    let sleeper = Arc::clone(sleeper);
+                    self.shared.tasks.spawn_blocking(move || sleeper.note());
+                }
                 _ = ticks.tick() => {
                     let busy = load.is_busy(&group, shim);
                     if count.is_multiple_of(MEMORY_EVERY) {
-                        self.measure(process);
+                        self.measure(sleeper);
                     }
                     count = count.wrapping_add(1);
                     self.shared.update(self.id, |seen| seen.busy = busy);
@@ -222,37 +234,67 @@ impl Life {
         }
     }
 
-    /// Freezes it, until it is asked to be awake; then thaws it. Asked while it is still being frozen, it does not
-    /// wait for that to end.
-    async fn asleep(&mut self, process: &Process) -> Result<(), Parting> {
+    /// Freezes it and moves its memory out of the way, until it is asked to be awake; then thaws it. Asked while any of
+    /// that is still under way, it does not wait for its end.
+    async fn asleep(&mut self, process: &Process, sleeper: &Arc<Sleeper>) -> Result<(), Parting> {
         tokio::select! {
             biased;
             parting = leaves(&self.shared, process) => return Err(parting),
-            woken = asked_to_wake(&mut self.want) => return self.wake(process, woken),
-            frozen = freeze(process) => if let Err(error) = frozen {
-                tracing::warn!(app = %self.app, replica = %self.id, %error, "a replica cannot be frozen");
+            woken = asked_to_wake(&mut self.want) => return self.wake(process, sleeper, SleepDepth::Frozen, woken),
+            frozen = freeze(process) => match frozen {
+                Ok(()) => self.set_swap_limit(process, process.spec.memory_limit),
+                Err(error) => {
+                    tracing::warn!(app = %self.app, replica = %self.id, %error, "a replica cannot be frozen");
+                }
             }
         }
-        self.measure(process);
-        tokio::select! {
-            biased;
-            parting = leaves(&self.shared, process) => Err(parting),
-            woken = asked_to_wake(&mut self.want) => self.wake(process, woken),
+        let (mut depth, deeper) = (SleepDepth::Light, self.want.clone());
+        loop {
+            let (shared, id) = (Arc::clone(&self.shared), self.id);
+            let page_out = async {
+                let (reached, memory) = sleeper.page_out(depth).await;
+                shared.update(id, |seen| (seen.depth, seen.memory) = (reached, memory));
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                biased;
+                parting = leaves(&self.shared, process) => return Err(parting),
+                woken = asked_to_wake(&mut self.want) => return self.wake(process, sleeper, depth, woken),
+                () = asked_for_more(deeper.clone(), depth) => depth = SleepDepth::Deep,
+                () = page_out => {}
+            }
         }
     }
 
-    fn wake(&self, process: &Process, woken: Result<(), Parting>) -> Result<(), Parting> {
+    fn wake(
+        &self,
+        process: &Process,
+        sleeper: &Arc<Sleeper>,
+        depth: SleepDepth,
+        woken: Result<(), Parting>,
+    ) -> Result<(), Parting> {
         woken?;
         thaw(process);
+        if depth == SleepDepth::Deep {
+            let sleeper = Arc::clone(sleeper);
+            self.shared.tasks.spawn_blocking(move || sleeper.prefetch());
+        }
+        self.set_swap_limit(process, 0);
+        self.shared.update(self.id, |seen| seen.depth = SleepDepth::Frozen);
         Ok(())
     }
 
+    fn set_swap_limit(&self, process: &Process, bytes: u64) {
+        if let Err(error) = process.spec.group.set_swap_limit(bytes) {
+            tracing::warn!(app = %self.app, replica = %self.id, %error, "a replica's swap limit cannot be set");
+        }
+    }
+
     /// Measures memory aside, since the kernel walks all page tables for it.
-    fn measure(&self, process: &Process) {
-        let (shared, id) = (Arc::clone(&self.shared), self.id);
-        let (group, shim) = (process.spec.group.clone(), process.shim);
+    fn measure(&self, sleeper: &Arc<Sleeper>) {
+        let (shared, id, sleeper) = (Arc::clone(&self.shared), self.id, Arc::clone(sleeper));
         self.shared.tasks.spawn_blocking(move || {
-            let memory = sample::memory(&group, shim);
+            let memory = sleeper.memory();
             shared.update(id, |seen| seen.memory = memory);
         });
     }
@@ -278,10 +320,20 @@ async fn asked_to_end(want: &mut watch::Receiver<Want>) -> Parting {
 
 /// Waits until a sleeping replica is asked to be awake, or to end.
 async fn asked_to_wake(want: &mut watch::Receiver<Want>) -> Result<(), Parting> {
-    match want.wait_for(|want| !matches!(want, Want::Asleep)).await.map(|want| *want) {
+    let leaves_sleep = |want: &Want| !matches!(want, Want::Asleep | Want::DeepAsleep);
+    match want.wait_for(leaves_sleep).await.map(|want| *want) {
         Ok(Want::Gone) => Err(Parting::Asked),
         Ok(_) => Ok(()),
         Err(_) => Err(Parting::Engine),
+    }
+}
+
+/// Waits until a sleeping replica is asked to sleep deeper than this.
+async fn asked_for_more(mut want: watch::Receiver<Want>, depth: SleepDepth) {
+    let asked = want.wait_for(|want| *want == Want::DeepAsleep && depth < SleepDepth::Deep).await.is_ok();
+    if !asked {
+        // The engine ends, which another branch sees.
+        std::future::pending().await
     }
 }
 

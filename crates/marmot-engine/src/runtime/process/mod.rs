@@ -16,9 +16,10 @@ use super::{Runtime, Seen, State, Want};
 use crate::cgroup::Groups;
 use crate::config::ShimCommand;
 use crate::confine::Confiner;
+use crate::hibernate::Pager;
 use crate::layout::Layout;
 use crate::nudge::Nudge;
-use crate::observed::{Memory, StartStep};
+use crate::observed::{Memory, SleepDepth, StartStep};
 use crate::sockets::Sockets;
 use crate::wanted::Revision;
 
@@ -39,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) groups: Groups,
     /// Confines replicas, where that is wanted and possible.
     pub(crate) confiner: Option<Confiner>,
+    /// Pages out what sleeps.
+    pub(crate) pager: Pager,
     pub(crate) ports: Range<u16>,
     /// User ids for replicas, where they can have their own.
     pub(crate) uids: Range<u32>,
@@ -105,6 +108,7 @@ impl Runtime for ProcessRuntime {
             gate,
             sockets: own_network.then(|| Sockets::of(self.shared.dir(&revision.app, replica))),
             memory: Memory::default(),
+            depth: SleepDepth::default(),
             busy: false,
             boot_time: None,
             adopted: false,

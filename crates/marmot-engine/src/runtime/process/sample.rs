@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use crate::cgroup::ReplicaGroup;
-use crate::observed::Memory;
 use crate::procfs::{self, RawPid};
 
 /// The kernel counts CPU time for programs in hundredths of a second on every architecture in use.
@@ -12,11 +11,6 @@ const MICROS_PER_TICK: u64 = 10_000;
 /// The processes of a replica, without its supervisor.
 pub(super) fn processes(group: &ReplicaGroup, shim: RawPid) -> Vec<RawPid> {
     group.processes().unwrap_or_else(|| procfs::descendants(shim))
-}
-
-/// Memory a replica holds.
-pub(super) fn memory(group: &ReplicaGroup, shim: RawPid) -> Memory {
-    procfs::memory(&processes(group, shim))
 }
 
 /// Tells from one sample to the next whether a replica computes.

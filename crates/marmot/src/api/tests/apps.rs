@@ -10,7 +10,8 @@ use marmot_core::id::{BuildId, RevisionId};
 use marmot_core::{Gate, Moment};
 use marmot_engine::Observed;
 use marmot_engine::observed::{
-    BuildState, Failure, FailureReason, Memory, ObservedApp, ObservedReplica, ReplicaStage, StartStep,
+    BuildState, Failure, FailureReason, Memory, ObservedApp, ObservedReplica, ReplicaStage, SleepDepth,
+    StartStep,
 };
 
 use super::*;
@@ -66,7 +67,8 @@ fn replica(revision: RevisionId, stage: ReplicaStage) -> ObservedReplica {
         since: Moment::START,
         gate: Arc::new(Gate::new(1)),
         sockets: None,
-        memory: Memory { resident: 1 << 20, swapped: 0 },
+        memory: Memory { resident: 1 << 20, swapped: 0, compressed: 0 },
+        depth: SleepDepth::default(),
     }
 }
 
@@ -145,6 +147,8 @@ async fn an_activated_launcher_is_built_started_put_to_sleep_and_shut_down() {
           "project_id": "[ID]",
           "replicas": [
             {
+              "compressed_bytes": 0,
+              "depth": null,
               "id": "[ID]",
               "memory_bytes": 1048576,
               "revision_id": "[ID]",
