@@ -1,4 +1,4 @@
-//! What is done to an app from its card: activate, shut down, build again, try again.
+//! What is done to an app from its card: activate, shut down, build again, wake, put to sleep.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -85,13 +85,24 @@ pub(super) async fn shut_down(
     }
 }
 
-pub(super) async fn retry(
+/// Wakes it, or tries once more what failed.
+pub(super) async fn wake(
     State(web): State<Web>,
     visitor: Visitor,
     Path(path): LauncherPath,
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &path).await?;
     let done = web.service.wake(&visitor.who, &view.launcher.app_name).await.map(drop);
+    answer(&web, &visitor, &path, done).await
+}
+
+pub(super) async fn put_to_rest(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    let done = web.service.put_to_rest(&visitor.who, &view.launcher.app_name).await.map(drop);
     answer(&web, &visitor, &path, done).await
 }
 

@@ -8,6 +8,7 @@ mod ansi;
 mod apps;
 mod assets;
 mod command;
+mod detail;
 mod forms;
 mod guard;
 mod home;
@@ -91,11 +92,15 @@ pub fn router(service: Service, options: Options) -> Router {
         service,
     };
     let launcher = Router::new()
+        .route("/", get(detail::show))
+        .route("/events", get(detail::events))
+        .route("/revisions/{revision}/roll-back", get(detail::ask_roll_back).post(detail::roll_back))
         .route("/edit", get(launchers::edit).post(launchers::save))
         .route("/delete", get(launchers::ask_delete).post(launchers::delete))
         .route("/activate", post(apps::activate))
         .route("/shut-down", get(apps::ask_shut_down).post(apps::shut_down))
-        .route("/retry", post(apps::retry))
+        .route("/wake", post(apps::wake))
+        .route("/rest", post(apps::put_to_rest))
         .route("/build", post(apps::build_again))
         .route("/logs", get(logs::app))
         .route("/logs/events", get(logs::app_events));

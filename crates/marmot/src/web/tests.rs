@@ -11,8 +11,8 @@ use marmot_gateway::Tickets;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::model::Secret;
-use crate::service::{NewUser, Service};
+use crate::model::{BuildResult, Secret};
+use crate::service::{BuildEnd, NewUser, Service};
 use crate::testing::Bench;
 use crate::web;
 
@@ -83,6 +83,14 @@ impl Platform {
         let location = head.headers.get(header::LOCATION).map(|value| value.to_str().unwrap().to_owned());
         let text = String::from_utf8(to_bytes(body, 4 << 20).await.unwrap().to_vec()).unwrap();
         Answer { status: head.status, location, headers: head.headers, text }
+    }
+
+    /// Every build that is wanted succeeds, of this commit.
+    async fn build_succeeds(&self, commit: &str) {
+        for build in self.service.picture().await.unwrap().builds {
+            let result = BuildResult { commit: Some(commit.to_owned()), ..BuildResult::default() };
+            assert!(self.service.build_ended(build.id, BuildEnd::Succeeded(result)).await.unwrap());
+        }
     }
 
     /// A browser in which this person has signed in, as they would.

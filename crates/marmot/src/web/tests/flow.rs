@@ -116,10 +116,10 @@ async fn a_private_project_is_nobody_elses_to_see_or_change() {
     for path in ["", "/settings", "/delete", "/launchers/new", "/events"] {
         bob.get(&platform, &format!("{project}{path}")).await.is(StatusCode::NOT_FOUND);
     }
-    for path in ["/edit", "/logs", "/logs/events", "/shut-down", "/delete"] {
+    for path in ["", "/events", "/edit", "/logs", "/logs/events", "/shut-down", "/delete"] {
         bob.get(&platform, &format!("{launcher}{path}")).await.is(StatusCode::NOT_FOUND);
     }
-    for path in ["/edit", "/activate", "/shut-down", "/retry", "/build", "/delete"] {
+    for path in ["/edit", "/activate", "/shut-down", "/wake", "/rest", "/build", "/delete"] {
         bob.post(&platform, &format!("{launcher}{path}"), &[("name", "x")]).await.is(StatusCode::NOT_FOUND);
     }
     ada.get(&platform, &project).await.shows("Explorer");
@@ -132,12 +132,48 @@ async fn a_public_project_is_seen_by_all_and_changed_by_its_members() {
     let (project, launcher) = platform.with_launcher(&ada, "public").await;
     let bob = platform.browser_of("bob").await;
     bob.get(&platform, &project).await.is(StatusCode::OK);
-    for path in ["/edit", "/activate", "/build", "/delete"] {
+    for path in ["/edit", "/activate", "/wake", "/rest", "/build", "/delete"] {
         bob.post(&platform, &format!("{launcher}{path}"), &[("name", "x")]).await.is(StatusCode::FORBIDDEN);
         let sent = Browser::default().post(&platform, &format!("{launcher}{path}"), &[("name", "x")]).await;
         assert!(sent.location.is_some_and(|to| to.starts_with("/sign-in")));
     }
     bob.get(&platform, &format!("{launcher}/logs")).await.is(StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn the_page_of_an_app_shows_what_it_runs_and_what_happened_and_rolls_back() {
+    let platform = Platform::new().await;
+    let ada = platform.browser_of("ada").await;
+    let (_, launcher) = platform.with_launcher(&ada, "public").await;
+    let page = ada.get(&platform, &launcher).await;
+    page.is(StatusCode::OK).shows("None: the app is off.").shows("None yet").shows("Nothing yet.");
+    ada.post(&platform, &format!("{launcher}/activate"), &[]).await.is(StatusCode::SEE_OTHER);
+    platform.build_succeeds("aaaaaaaaaabbbbb").await;
+    ada.post(&platform, &format!("{launcher}/build"), &[]).await.is(StatusCode::SEE_OTHER);
+    platform.build_succeeds("ccccccccccddddd").await;
+
+    let page = ada.get(&platform, &launcher).await;
+    page.shows("commit aaaaaaaaaa").shows("commit cccccccccc").shows("Was switched on.").shows("by ada");
+    page.shows("The next visitor starts one.").shows("curl &#39;http://explorer.localhost:8080");
+    let (before, after) = page.text.split_once("/roll-back").expect("a way back");
+    assert!(!after.contains("aria-label=\"Roll back to revision 2"), "the current one needs no way back");
+    let path = format!("{}/roll-back", &before[before.rfind('"').unwrap() + 1..]);
+    ada.script().get(&platform, &path).await.shows("Run revision 1 of “Explorer”?").hides("<html");
+
+    // Strangers see what runs, not what happened, and nothing to press.
+    let stranger = Browser::default().get(&platform, &launcher).await;
+    stranger.is(StatusCode::OK).shows("commit aaaaaaaaaa").hides("Was switched on.").hides("roll-back");
+    let bob = platform.browser_of("bob").await;
+    bob.post(&platform, &path, &[]).await.is(StatusCode::FORBIDDEN);
+
+    ada.post(&platform, &path, &[]).await.is(StatusCode::SEE_OTHER);
+    let page = ada.get(&platform, &launcher).await;
+    page.shows("Was set to revision 1.").shows("aria-label=\"Roll back to revision 2\"");
+    ada.post(&platform, &format!("{launcher}/rest"), &[]).await.is(StatusCode::SEE_OTHER);
+    for nowhere in ["x", "01ARZ3NDEKTSV4RRFFQ69G5FAV"] {
+        let path = format!("{launcher}/revisions/{nowhere}/roll-back");
+        ada.post(&platform, &path, &[]).await.is(StatusCode::NOT_FOUND);
+    }
 }
 
 #[tokio::test]
