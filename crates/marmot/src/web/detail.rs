@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use marmot_core::id::{BuildId, RevisionId};
+use marmot_core::phase::Phase;
 
 use super::Web;
 use super::launchers::{LauncherPath, find_launcher};
@@ -272,9 +273,10 @@ fn replicas(view: &LauncherView, revisions: &[Revision]) -> ReplicasSection {
         swapped: (replica.memory.swapped >> 20 > 0).then(|| words(replica.memory.swapped)),
     };
     let rows = view.app.iter().flat_map(|app| &app.replicas).map(row).collect();
-    let none = match view.app {
-        Some(_) => "None is running, so it costs nothing now. The next visitor starts one.",
-        None => "None: the app is off.",
+    let none = match view.phase {
+        Phase::Asleep(_) => "None is running, so it costs nothing now. The next visitor starts one.",
+        Phase::Inactive | Phase::Stopping => "None: the app is off.",
+        _ => "None yet.",
     };
     ReplicasSection { rows, none, replaces: false }
 }

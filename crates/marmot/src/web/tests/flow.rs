@@ -154,7 +154,7 @@ async fn the_page_of_an_app_shows_what_it_runs_and_what_happened_and_rolls_back(
 
     let page = ada.get(&platform, &launcher).await;
     page.shows("commit aaaaaaaaaa").shows("commit cccccccccc").shows("Was switched on.").shows("by ada");
-    page.shows("The next visitor starts one.").shows("curl &#39;http://explorer.localhost:8080");
+    page.shows("None yet.").shows("curl &#39;http://explorer.localhost:8080");
     let (before, after) = page.text.split_once("/roll-back").expect("a way back");
     assert!(!after.contains("aria-label=\"Roll back to revision 2"), "the current one needs no way back");
     let path = format!("{}/roll-back", &before[before.rfind('"').unwrap() + 1..]);
