@@ -113,14 +113,14 @@ pub(crate) enum Held {
 pub(crate) struct OpenStream {
     session: Session,
     /// Closed with the stream.
-    _connection: Connection,
+    connection: Connection,
     dismissed: Pin<Box<dyn Future<Output = Dismissal> + Send>>,
 }
 
 impl OpenStream {
     pub(crate) fn new(session: Session, connection: Connection) -> Self {
         let dismissed = Box::pin(session.dismissed());
-        Self { session, _connection: connection, dismissed }
+        Self { session, connection, dismissed }
     }
 }
 
@@ -227,11 +227,16 @@ impl Body for AppBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        if let Held::Session(stream) = &mut this.held
-            && stream.dismissed.as_mut().poll(cx).is_ready()
-        {
-            this.held = Held::Done;
-            return Poll::Ready(Some(Err("the event stream is cut".into())));
+        match &mut this.held {
+            Held::Session(stream) => {
+                if stream.dismissed.as_mut().poll(cx).is_ready() {
+                    this.held = Held::Done;
+                    return Poll::Ready(Some(Err("the event stream is cut".into())));
+                }
+                stream.connection.drive(cx);
+            }
+            Held::Request(_, connection) => connection.drive(cx),
+            Held::Done => {}
         }
         let frame = ready!(Pin::new(&mut this.incoming).poll_frame(cx));
         match &frame {

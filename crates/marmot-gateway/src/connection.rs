@@ -111,7 +111,7 @@ where
     tokio::select! {
         biased;
         _ = serving.as_mut() => return,
-        () = shared.soft_stop.cancelled() => serving.as_mut().graceful_shutdown(),
+        () = shared.stopped_softly() => serving.as_mut().graceful_shutdown(),
     }
     tokio::select! {
         _ = serving.as_mut() => {}
@@ -139,7 +139,7 @@ where
     tokio::select! {
         biased;
         _ = serving.as_mut() => return,
-        () = shared.soft_stop.cancelled() => serving.as_mut().graceful_shutdown(),
+        () = shared.stopped_softly() => serving.as_mut().graceful_shutdown(),
     }
     tokio::select! {
         _ = serving.as_mut() => {}

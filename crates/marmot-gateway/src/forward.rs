@@ -1,9 +1,11 @@
 //! Sends a request to a replica and brings back its answer; tries again where that is safe.
 
 use std::error::Error as _;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::{
@@ -23,6 +25,7 @@ use crate::pool::{Connection, connect};
 use crate::shared::Shared;
 use crate::slot::{Session, Slot, Waited};
 use crate::websocket;
+use crate::wire::Phase;
 
 /// Connections that are tried for a request of which nothing was sent.
 const ATTEMPTS: u32 = 4;
@@ -81,7 +84,7 @@ pub(crate) async fn forward(
         let handed_over = Instant::now();
         let sent = connection.sender.try_send_request(request);
         let patience = shared.config.limits.response_timeout;
-        let answer = while_taken(sent, &taken, patience).await.ok_or(Failure::Silent)?;
+        let answer = while_taken(&mut connection, sent, &taken, patience).await.ok_or(Failure::Silent)?;
         let mut error = match answer {
             Ok(response) => break (response, slot, connection, handed_over.elapsed()),
             Err(error) => error,
@@ -139,17 +142,28 @@ impl Added {
 }
 
 /// Waits for an answer. `None`: it did not begin, and no more of the request was taken, for as long as `patience`.
-async fn while_taken<T>(answer: impl Future<Output = T>, taken: &AtomicU64, patience: Duration) -> Option<T> {
+async fn while_taken<T>(
+    connection: &mut Connection,
+    answer: impl Future<Output = T>,
+    taken: &AtomicU64,
+    patience: Duration,
+) -> Option<T> {
     let mut answer = pin!(answer);
-    loop {
-        let before = taken.load(Ordering::Relaxed);
-        if let Ok(answer) = tokio::time::timeout(patience, answer.as_mut()).await {
-            return Some(answer);
+    let mut before = taken.load(Ordering::Relaxed);
+    connection.silence.begin();
+    poll_fn(|cx| {
+        connection.drive(cx);
+        // It comes when the connection is driven, and by nothing else: nobody has to be woken for it.
+        if let Poll::Ready(answer) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return Poll::Ready(Some(answer));
         }
-        if taken.load(Ordering::Relaxed) == before {
-            return None;
+        let now = taken.load(Ordering::Relaxed);
+        if now != std::mem::replace(&mut before, now) {
+            connection.silence.begin();
         }
-    }
+        connection.silence.poll(cx, Phase::Body, patience).map(|()| None)
+    })
+    .await
 }
 
 fn is_safe(method: &Method) -> bool {
@@ -213,6 +227,7 @@ fn answer(
 ) -> Result<Response<AnswerBody>, Failure> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client) = upgrade else { return Err(Failure::Nonsense) };
+        shared.tracker.spawn(connection.drive_to_the_end());
         return switch(shared, response, slot.into_session(visitor), client);
     }
     let (mut parts, incoming) = response.into_parts();

@@ -243,10 +243,16 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
         (8..=64).contains(&bytes.len())
             && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     };
-    headers.get(X_REQUEST_ID).filter(is_plain).cloned().unwrap_or_else(|| {
-        HeaderValue::try_from(format!("{:032x}", rand::random::<u128>()))
-            .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
-    })
+    headers.get(X_REQUEST_ID).filter(is_plain).cloned().unwrap_or_else(new_request_id)
+}
+
+fn new_request_id() -> HeaderValue {
+    let mut id = [0; 32];
+    for (byte, digits) in rand::random::<[u8; 16]>().into_iter().zip(id.as_chunks_mut().0) {
+        let digit = |value: u8| b"0123456789abcdef"[usize::from(value & 15)];
+        *digits = [digit(byte >> 4), digit(byte)];
+    }
+    HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
 #[cfg(test)]

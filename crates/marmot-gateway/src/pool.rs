@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
@@ -19,10 +19,11 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::body::RequestBody;
 use crate::routes::{Backend, Change, Route};
 use crate::shared::Shared;
+use crate::wire::Timer;
 
 /// An idle connection is not used again after this long. uvicorn, hypercorn and Node close theirs after 5 s, and a
 /// request that meets the close half-way is lost if it must not be repeated.
-const IDLE_FOR: Duration = Duration::from_secs(4);
+pub(crate) const IDLE_FOR: Duration = Duration::from_secs(4);
 /// Idle connections kept for one replica.
 const IDLE_PER_REPLICA: usize = 256;
 /// Bytes of an answer's head. More: 502.
@@ -31,12 +32,16 @@ const ANSWER_HEAD_BYTES: usize = 64 * 1024;
 const ANSWER_BUFFER_BYTES: usize = 128 * 1024;
 
 /// One connection to a replica, that carries one request at a time.
+///
+/// Whoever has it drives it, by [`Connection::drive`]: a task of its own would be woken twice for each request.
 pub(crate) struct Connection {
     replica: ReplicaId,
     pub(crate) sender: SendRequest<RequestBody>,
-    stream: Arc<TcpStream>,
-    /// It has carried a request before.
-    pub(crate) used: bool,
+    /// `None` when the connection has ended.
+    driver: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+    stream: Arc<Mutex<TcpStream>>,
+    /// How long the replica has kept silent. With the connection, so that it is made once and not for each request.
+    pub(crate) silence: Timer,
 }
 
 struct Idle {
@@ -59,10 +64,14 @@ impl Pool {
     pub(crate) fn take(&self, replica: ReplicaId, now: Moment) -> Option<Connection> {
         let mut idle = self.lock();
         let connections = idle.get_mut(&replica)?;
-        connections.retain(|idle| !idle.connection.sender.is_closed() && now - idle.since < IDLE_FOR);
-        while let Some(ready) = connections.iter().rposition(|idle| idle.connection.sender.is_ready()) {
-            let connection = connections.swap_remove(ready).connection;
-            if connection.is_silent() {
+        while let Some(Idle { mut connection, since }) = connections.pop() {
+            let waited = now - since;
+            if waited >= IDLE_FOR {
+                // Those below it have waited longer.
+                connections.clear();
+                return None;
+            }
+            if connection.is_usable() && (waited.is_zero() || connection.is_silent()) {
                 return Some(connection);
             }
         }
@@ -71,16 +80,26 @@ impl Pool {
 
     /// Keeps a connection whose request and answer are complete.
     pub(crate) fn put(&self, mut connection: Connection, now: Moment) {
-        if connection.sender.is_closed() {
+        // It notices only now that it may be used again.
+        if !connection.is_usable() {
             return;
         }
-        connection.used = true;
         let mut idle = self.lock();
         // Made by the first connection: a replica that has left meanwhile gets none.
         if let Some(connections) = idle.get_mut(&connection.replica)
             && connections.len() < IDLE_PER_REPLICA
         {
             connections.push(Idle { connection, since: now });
+        }
+    }
+
+    /// Closes what will not be used again.
+    pub(crate) fn sweep(&self, now: Moment) {
+        for connections in self.lock().values_mut() {
+            // In the order in which they became idle.
+            let old = connections.partition_point(|idle| now - idle.since >= IDLE_FOR);
+            connections.drain(..old);
+            connections.retain_mut(|idle| idle.connection.is_usable());
         }
     }
 
@@ -106,12 +125,36 @@ impl Pool {
 }
 
 impl Connection {
+    /// Moves bytes. To be called whenever the task is woken, before looking for an answer or a part of it; what goes
+    /// wrong is told there.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && driver.as_mut().poll(cx).is_ready()
+        {
+            self.driver = None;
+        }
+    }
+
+    /// Drives it to its end, or until it has become something else than HTTP.
+    pub(crate) async fn drive_to_the_end(self) {
+        if let Some(driver) = self.driver {
+            let _ = driver.await;
+        }
+    }
+
+    /// Another request can be sent: it is open, and nothing has come in that was not asked for, as far as is known.
+    fn is_usable(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.sender.is_ready()
+    }
+
     /// Nothing has come in since the last answer ended. What an app sends without being asked would be taken for
-    /// the answer to the next request, perhaps another visitor's.
+    /// the answer to the next request, perhaps another visitor's. Asks the system: what came in this moment is not
+    /// known otherwise.
     fn is_silent(&self) -> bool {
         let mut byte = [0u8; 1];
         let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-        matches!(rustix::net::recv(&*self.stream, &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
+        matches!(rustix::net::recv(&*lock(&self.stream), &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
     }
 }
 
@@ -119,22 +162,20 @@ impl Connection {
 pub(crate) async fn connect(shared: &Arc<Shared>, backend: &Backend) -> io::Result<Connection> {
     let stream = open(backend, shared.config.limits.connect_timeout).await?;
     stream.set_nodelay(true)?;
-    let stream = Arc::new(stream);
+    let stream = Arc::new(Mutex::new(stream));
     let (sender, driver) = http1::Builder::new()
         .max_header_size(ANSWER_HEAD_BYTES)
         .max_buf_size(ANSWER_BUFFER_BYTES)
         .handshake(TokioIo::new(SharedStream(Arc::clone(&stream))))
         .await
         .map_err(io::Error::other)?;
-    let hard_stop = shared.hard_stop.clone();
-    shared.tracker.spawn(async move {
-        // Its errors reach the request it carries.
-        tokio::select! {
-            _ = driver.with_upgrades() => {}
-            () = hard_stop.cancelled() => {}
-        }
-    });
-    Ok(Connection { replica: backend.replica, sender, stream, used: false })
+    Ok(Connection {
+        replica: backend.replica,
+        sender,
+        driver: Some(Box::pin(driver.with_upgrades())),
+        stream,
+        silence: Timer::default(),
+    })
 }
 
 async fn open(backend: &Backend, limit: Duration) -> io::Result<TcpStream> {
@@ -149,31 +190,30 @@ async fn open(backend: &Backend, limit: Duration) -> io::Result<TcpStream> {
     }
 }
 
-/// A stream that hyper reads and writes while the pool can still look at it.
+/// A stream that hyper reads and writes while the pool can still look at it. Nobody ever waits for the lock: both are
+/// done by whoever has the connection.
 #[derive(Debug)]
-pub(crate) struct SharedStream(Arc<TcpStream>);
+struct SharedStream(Arc<Mutex<TcpStream>>);
+
+impl SharedStream {
+    fn lock(&self) -> MutexGuard<'_, TcpStream> {
+        lock(&self.0)
+    }
+}
+
+fn lock(stream: &Mutex<TcpStream>) -> MutexGuard<'_, TcpStream> {
+    stream.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl AsyncRead for SharedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read_buf(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(drop)),
-            }
-        }
+        Pin::new(&mut *self.lock()).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for SharedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-        }
+        Pin::new(&mut *self.lock()).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -181,29 +221,18 @@ impl AsyncWrite for SharedStream {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write_vectored(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-        }
+        Pin::new(&mut *self.lock()).poll_write_vectored(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Write);
-        Poll::Ready(shut.or_else(|error| match error {
-            // The other side was faster.
-            rustix::io::Errno::NOTCONN => Ok(()),
-            error => Err(error.into()),
-        }))
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_shutdown(cx)
     }
 }

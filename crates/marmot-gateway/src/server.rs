@@ -26,6 +26,7 @@ use crate::body::BoxError;
 use crate::config::GatewayConfig;
 use crate::connection::serve_connection;
 use crate::listen::Listeners;
+use crate::pool::IDLE_FOR;
 use crate::routes::Routes;
 use crate::shared::Shared;
 
@@ -98,7 +99,7 @@ impl Gateway {
         for core in &mut cores {
             let _ = (&mut core.stopped_accepting).await;
         }
-        shared.soft_stop.cancel();
+        shared.stop_softly();
         shared.tracker.close();
         if tokio::time::timeout(shared.config.limits.stop_grace, shared.tracker.wait()).await.is_err() {
             tracing::warn!(tasks = shared.tracker.len(), "requests were still in flight; they are cut");
@@ -223,16 +224,18 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Lets go of connections to replicas that are gone.
+/// Lets go of connections to replicas that are gone, and of those that are not used any more.
 async fn keep_pool(shared: Arc<Shared>) {
     let mut routes = shared.routes.clone();
     let mut before = Arc::new(Routes::default());
+    let mut sweep = tokio::time::interval(IDLE_FOR);
     loop {
         let now = Arc::clone(&routes.borrow_and_update());
         shared.pool.follow(now.changes_since(&before));
         before = now;
         tokio::select! {
             changed = routes.changed() => if changed.is_err() { return },
+            _ = sweep.tick() => shared.pool.sweep(shared.clock.now()),
             () = shared.soft_stop.cancelled() => break,
         }
     }

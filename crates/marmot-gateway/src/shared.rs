@@ -1,7 +1,10 @@
 //! What the connections of one core share, and what all cores do.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use marmot_core::{AppName, Clock};
 use tokio::sync::watch;
@@ -41,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) soft_stop: CancellationToken,
     /// Whatever still runs is cut.
     pub(crate) hard_stop: CancellationToken,
+    stopping: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Shared {
@@ -71,6 +75,7 @@ impl Shared {
             tracker: TaskTracker::new(),
             soft_stop: CancellationToken::new(),
             hard_stop: CancellationToken::new(),
+            stopping: Arc::default(),
         }
     }
 
@@ -90,7 +95,29 @@ impl Shared {
             tracker: self.tracker.clone(),
             soft_stop: self.soft_stop.clone(),
             hard_stop: self.hard_stop.clone(),
+            stopping: Arc::clone(&self.stopping),
         }
+    }
+
+    /// Tells everybody that the gateway stops.
+    pub(crate) fn stop_softly(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.soft_stop.cancel();
+    }
+
+    /// Waits for the soft stop in a task that is woken often. The token itself takes a lock, which all cores share,
+    /// each time it is asked; this asks it once, and looks at a flag from then on. It must be awaited by one task only.
+    pub(crate) fn stopped_softly(&self) -> impl Future<Output = ()> {
+        let mut stopped = Box::pin(self.soft_stop.clone().cancelled_owned());
+        let stopping = Arc::clone(&self.stopping);
+        let mut registered = false;
+        poll_fn(move |cx| {
+            if registered && !stopping.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+            registered = true;
+            stopped.as_mut().poll(cx)
+        })
     }
 
     /// How requests to an app are treated as of now.

@@ -229,7 +229,7 @@ impl AsyncWrite for Wire {
 
 /// Runs out when nothing happens for a time. Cheap to begin again: the timer proper is only set anew when it fires.
 #[derive(Debug, Default)]
-struct Timer {
+pub(crate) struct Timer {
     /// Since when nothing has happened, and in which phase; set by the first wait.
     waiting: Option<(Instant, Phase)>,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -237,11 +237,11 @@ struct Timer {
 
 impl Timer {
     /// Something happened.
-    fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.waiting = None;
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, phase: Phase, patience: Duration) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, phase: Phase, patience: Duration) -> Poll<()> {
         let since = match self.waiting {
             Some((since, waiting)) if waiting == phase => since,
             _ => {
@@ -270,7 +270,7 @@ impl Timer {
 
 /// Where in the stream of requests the bytes so far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     /// A request is complete, the next has not begun.
     Between,
     /// In the head of one.
