@@ -1,7 +1,10 @@
 //! What the gateway is told at its start.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::tls::Certificates;
 
 /// How the gateway is reached, and what it allows.
 #[derive(Debug, Clone)]
@@ -15,6 +18,9 @@ pub struct GatewayConfig {
     pub platform_url: String,
     /// How visitors reach the gateway: decides `X-Forwarded-Proto` and whether cookies are `Secure`.
     pub scheme: Scheme,
+    /// Ends TLS here. Visitors who come in plain text are sent to the same address by `https://`. Only with
+    /// [`Scheme::Https`].
+    pub tls: Option<Tls>,
     /// Threads that move requests, each with a listening socket of its own: one for each core of the machine.
     pub cores: usize,
     /// What is allowed.
@@ -29,10 +35,20 @@ impl GatewayConfig {
             apps_domain: "localhost".into(),
             platform_url: format!("http://localhost:{}", listen.port()),
             scheme: Scheme::Http,
+            tls: None,
             cores: cores(),
             limits: Limits::default(),
         }
     }
+}
+
+/// How TLS is ended here.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// What clients are shown.
+    pub certificates: Arc<Certificates>,
+    /// The port at which visitors reach the gateway by `https://`.
+    pub port: u16,
 }
 
 /// How many cores this machine lets us have.
@@ -45,7 +61,7 @@ pub fn cores() -> usize {
 pub enum Scheme {
     /// In plain text.
     Http,
-    /// Over TLS, which something before the gateway ends.
+    /// Over TLS, which the gateway ends, or something before it.
     Https,
 }
 

@@ -1,5 +1,6 @@
 //! One client's connection, from its first byte to its last.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,8 +16,10 @@ use tokio::net::TcpStream;
 use tower::Service;
 
 use crate::body::{BoxError, Watched};
-use crate::service::handle;
+use crate::service::{handle, to_https};
 use crate::shared::Shared;
+use crate::stream::Stream;
+use crate::tls;
 use crate::wire::{Line, Wire};
 
 /// Requests of one HTTP/2 connection at the same time.
@@ -45,17 +48,33 @@ pub(crate) async fn serve_connection<P, B>(
         tokio::time::sleep(LAST_CHANCE).await;
     };
     let opened = tokio::select! {
-        opened = tokio::time::timeout(limits.header_timeout, Wire::open(stream, limits)) => opened,
+        opened = tokio::time::timeout(limits.header_timeout, open(&shared, stream)) => opened,
         () = stopped => return,
     };
-    let Ok(Ok(wire)) = opened else { return };
+    let Ok(Ok((wire, is_secure))) = opened else { return };
     let is_http2 = wire.is_http2();
-    let client = Arc::new(Client { line: wire.line(), shared, platform, peer, is_http2 });
+    let elsewhere = shared.config.tls.as_ref().filter(|_| !is_secure).map(|tls| tls.port);
+    let client = Arc::new(Client { line: wire.line(), shared, platform, peer, is_http2, elsewhere });
     if is_http2 {
         serve_http2(&client, wire).await;
     } else {
         serve_http1(&client, wire).await;
     }
+}
+
+/// Begins TLS, where that is to be, and finds out the protocol. Also says whether nobody can read along, as far as
+/// the gateway is concerned.
+async fn open(shared: &Shared, stream: TcpStream) -> io::Result<(Wire, bool)> {
+    let limits = &shared.config.limits;
+    let Some(tls) = &shared.config.tls else {
+        return Ok((Wire::open(Stream::Plain(stream), limits).await?, false));
+    };
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0] != tls::HANDSHAKE {
+        return Ok((Wire::open(Stream::Plain(stream), limits).await?, false));
+    }
+    let stream = tls.certificates.accept(stream).await?;
+    Ok((Wire::open(Stream::Tls(Box::new(stream)), limits).await?, true))
 }
 
 /// What the requests of one connection share.
@@ -65,6 +84,8 @@ struct Client<P> {
     peer: SocketAddr,
     line: Arc<Line>,
     is_http2: bool,
+    /// The port to which its requests are sent, where they may not come in plain text.
+    elsewhere: Option<u16>,
 }
 
 async fn answer<P, B>(
@@ -80,6 +101,10 @@ where
 {
     let (clear, busy) = client.line.begin();
     let clear = clear || client.is_http2;
+    if let Some(port) = client.elsewhere {
+        let response = to_https(&client.shared, port, clear, &request);
+        return Ok(response.map(|body| Watched { body, _busy: busy }));
+    }
     let response = handle(&client.shared, &client.platform, client.peer, clear, request).await;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         client.line.switch();

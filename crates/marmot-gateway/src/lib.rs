@@ -19,6 +19,7 @@ mod pool;
 mod service;
 mod shared;
 mod slot;
+mod stream;
 mod websocket;
 mod wire;
 
@@ -28,12 +29,14 @@ pub mod frames;
 pub mod meter;
 pub mod routes;
 pub mod server;
+pub mod tls;
 
 pub use access::{Person, Tickets};
-pub use config::{GatewayConfig, Limits, Scheme};
+pub use config::{GatewayConfig, Limits, Scheme, Tls};
 pub use headers::{PRIVATE_COOKIE, PRIVATE_TOKEN_PREFIX};
 pub use listen::Listeners;
 pub use meter::Meter;
 pub use routes::Routes;
 pub use server::Gateway;
 pub use service::Peer;
+pub use tls::Certificates;

@@ -10,17 +10,20 @@ const BACKLOG: i32 = 4096;
 
 /// Listening sockets that are handed in: one, to be spread over the cores, or several, which are used as they are.
 #[derive(Debug)]
-pub struct Listeners(Vec<TcpListener>);
+pub struct Listeners {
+    main: Vec<TcpListener>,
+    more: Vec<TcpListener>,
+}
 
 impl From<TcpListener> for Listeners {
     fn from(listener: TcpListener) -> Self {
-        Self(vec![listener])
+        Self::from(vec![listener])
     }
 }
 
 impl From<Vec<TcpListener>> for Listeners {
-    fn from(listeners: Vec<TcpListener>) -> Self {
-        Self(listeners)
+    fn from(main: Vec<TcpListener>) -> Self {
+        Self { main, more: Vec::new() }
     }
 }
 
@@ -32,13 +35,20 @@ impl TryFrom<tokio::net::TcpListener> for Listeners {
 }
 
 impl Listeners {
-    /// One socket for each of `cores`, in order. The kernel spreads connections over sockets of one address evenly
+    /// With a socket of another address, where less is to be done: one core accepts from it.
+    #[must_use]
+    pub fn and(mut self, listener: TcpListener) -> Self {
+        self.more.push(listener);
+        self
+    }
+
+    /// The sockets of each of `cores`, in order. The kernel spreads connections over sockets of one address evenly
     /// (`SO_REUSEPORT`); where no second socket can be bound, all cores accept from the same one.
     ///
     /// # Errors
     /// When a socket cannot be duplicated: there are no descriptors left.
-    pub fn spread(self, cores: usize) -> io::Result<Vec<TcpListener>> {
-        let mut listeners = self.0;
+    pub fn spread(self, cores: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+        let mut listeners = self.main;
         let Some(first) = listeners.first() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no socket to listen on"));
         };
@@ -52,10 +62,13 @@ impl Listeners {
                 }
             });
         }
-        for listener in &listeners {
+        for listener in listeners.iter().chain(&self.more) {
             listener.set_nonblocking(true)?;
         }
-        Ok(listeners)
+        let mut of_cores: Vec<Vec<TcpListener>> =
+            listeners.into_iter().map(|listener| vec![listener]).collect();
+        of_cores[0].extend(self.more);
+        Ok(of_cores)
     }
 }
 
@@ -97,7 +110,7 @@ mod tests {
         // Which socket one comes to depends on its port alone; each that is missed has missed hundreds.
         while !left.is_empty() && clients.len() < 500 {
             clients.push(TcpStream::connect(address).unwrap());
-            left.retain(|&core| listeners[core].accept().is_err());
+            left.retain(|&core| listeners[core][0].accept().is_err());
         }
         assert_eq!(left, Vec::<usize>::new());
     }
@@ -114,10 +127,12 @@ mod tests {
     fn several_sockets_are_used_as_they_are() {
         let sockets =
             vec![TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
-        let addresses: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
-        let listeners = Listeners::from(sockets).spread(2).unwrap();
-        let kept: Vec<_> = listeners.iter().map(|socket| socket.local_addr().unwrap()).collect();
-        assert_eq!(kept, addresses);
+        let more = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses: Vec<_> =
+            [&sockets[0], &more, &sockets[1]].map(|socket| socket.local_addr().unwrap()).into();
+        let listeners = Listeners::from(sockets).and(more).spread(2).unwrap();
+        let kept: Vec<_> = listeners.iter().flatten().map(|socket| socket.local_addr().unwrap()).collect();
+        assert_eq!((kept, listeners[0].len()), (addresses, 2));
         assert!(Listeners::from(Vec::new()).spread(2).is_err());
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
@@ -23,7 +24,7 @@ use tower::{Service, ServiceExt as _};
 
 use crate::access::Tickets;
 use crate::body::BoxError;
-use crate::config::GatewayConfig;
+use crate::config::{GatewayConfig, Tls};
 use crate::connection::serve_connection;
 use crate::listen::Listeners;
 use crate::pool::IDLE_FOR;
@@ -32,6 +33,8 @@ use crate::shared::Shared;
 
 /// How long to wait before accepting again when there are no descriptors left: only time brings them back.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// How often certificates are read again: a renewed one is not urgent.
+const CERTIFICATES_AGAIN: Duration = Duration::from_secs(10);
 /// What was cut has this long to notice.
 const CUT: Duration = Duration::from_secs(2);
 
@@ -83,16 +86,17 @@ impl Gateway {
         let accepting = CancellationToken::new();
         let _refuse = accepting.clone().drop_guard();
         let mut cores = Vec::with_capacity(listeners.len());
-        for (number, listener) in listeners.into_iter().enumerate() {
+        for (number, listeners) in listeners.into_iter().enumerate() {
             let core = Core {
                 shared: Arc::new(shared.for_another_core()),
                 platform: platform.clone(),
                 stop: accepting.clone(),
                 over: over.clone(),
             };
-            cores.push(core.start(number, listener)?);
+            cores.push(core.start(number, listeners)?);
         }
         let keeping = tokio::spawn(keep_rooms(Arc::new(shared.for_another_core())));
+        let certificates = shared.config.tls.clone().map(|tls| tokio::spawn(keep_certificates(tls)));
         stop.cancelled().await;
         accepting.cancel();
         // What has been accepted is served; what has not by then never will be.
@@ -111,7 +115,35 @@ impl Gateway {
             let _ = core.ended.await;
         }
         keeping.abort();
+        certificates.iter().for_each(JoinHandle::abort);
         Ok(())
+    }
+}
+
+/// Reads certificates again when they have been renewed.
+async fn keep_certificates(tls: Tls) {
+    let mut look = tokio::time::interval(CERTIFICATES_AGAIN);
+    let mut complained = false;
+    loop {
+        look.tick().await;
+        let certificates = Arc::clone(&tls.certificates);
+        let Ok(read) = tokio::task::spawn_blocking(move || certificates.read_again()).await else { return };
+        match read {
+            Ok(changed) => {
+                if changed {
+                    tracing::info!("the TLS certificate has changed; new connections get the new one");
+                }
+                complained = false;
+            }
+            Err(error) if !std::mem::replace(&mut complained, true) => {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                let cause = cause.unwrap_or_default();
+                tracing::warn!(
+                    "the TLS certificate cannot be read again, the old one is used on: {error}{cause}"
+                );
+            }
+            Err(_) => {}
+        }
     }
 }
 
@@ -156,18 +188,19 @@ where
     B: HttpBody<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    fn start(self, number: usize, listener: TcpListener) -> io::Result<Running> {
+    fn start(self, number: usize, listeners: Vec<TcpListener>) -> io::Result<Running> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (tell_stopped, stopped_accepting) = oneshot::channel();
         let (tell_ended, ended) = oneshot::channel::<()>();
-        let listener = {
+        let listeners = {
             let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
+            let registered = listeners.into_iter().map(tokio::net::TcpListener::from_std);
+            registered.collect::<io::Result<Vec<_>>>()?
         };
         std::thread::Builder::new().name(format!("gateway-{number}")).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = self.run(listener, tell_stopped) => {}
+                    () = self.run(listeners, tell_stopped) => {}
                     () = self.over.cancelled() => {}
                 }
             });
@@ -177,8 +210,16 @@ where
         Ok(Running { stopped_accepting, ended })
     }
 
-    async fn run(&self, listener: tokio::net::TcpListener, stopped: oneshot::Sender<()>) {
+    async fn run(&self, listeners: Vec<tokio::net::TcpListener>, stopped: oneshot::Sender<()>) {
         let keeping = tokio::spawn(keep_pool(Arc::clone(&self.shared)));
+        join_all(listeners.into_iter().map(|listener| self.accept(listener))).await;
+        let _ = stopped.send(());
+        self.over.cancelled().await;
+        keeping.abort();
+    }
+
+    /// Accepts connections until it is to stop, and those that wait then.
+    async fn accept(&self, listener: tokio::net::TcpListener) {
         let mut complained = false;
         loop {
             let accepted = tokio::select! {
@@ -200,15 +241,11 @@ where
             }
         }
         // Those that have been told that they are connected would be reset with the socket.
-        if let Ok(listener) = listener.into_std() {
-            while let Ok((stream, peer)) = listener.accept() {
-                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-                stream.into_iter().for_each(|stream| self.welcome(stream, peer));
-            }
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, peer)) = listener.accept() {
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            stream.into_iter().for_each(|stream| self.welcome(stream, peer));
         }
-        let _ = stopped.send(());
-        self.over.cancelled().await;
-        keeping.abort();
     }
 
     fn welcome(&self, stream: TcpStream, peer: SocketAddr) {

@@ -12,7 +12,7 @@ use marmot_core::gate::GateState;
 use tower::{Service, ServiceExt as _};
 
 use crate::affinity::Guest;
-use crate::answers::{Problem, Reader, reader};
+use crate::answers::{Problem, Reader, reader, redirect};
 use crate::body::{AnswerBody, BoxError};
 use crate::check::{Malformed, check};
 use crate::doorkeeper::{self, Entry};
@@ -50,15 +50,7 @@ where
     let host = match checked {
         // Kept apart from the request, which is rewritten on its way.
         Ok(host) => host.to_owned(),
-        Err(malformed) => {
-            let title = "The request cannot be served";
-            let mut response = Problem::new(malformed.status(), title, malformed.to_string())
-                .answer(reader(request.method(), request.headers()));
-            if request.version() < Version::HTTP_2 {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            return response;
-        }
+        Err(malformed) => return refuse(malformed, &request),
     };
     let request_id = headers::request_id(request.headers());
     let target = Host::parse(&host).map_or(Target::Nobody, |host| host.target(&shared.config));
@@ -84,6 +76,46 @@ where
         }
     };
     response.headers_mut().entry(headers::X_REQUEST_ID).or_insert(request_id);
+    response
+}
+
+fn refuse<B>(malformed: Malformed, request: &Request<B>) -> Response<AnswerBody> {
+    let title = "The request cannot be served";
+    let mut response = Problem::new(malformed.status(), title, malformed.to_string())
+        .answer(reader(request.method(), request.headers()));
+    if request.version() < Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Sends who came in plain text to the same address by `https://`, on this port. A program that sent something with
+/// its request has sent it in plain text: it is told, and has to be put right.
+pub(crate) fn to_https<B>(
+    shared: &Shared,
+    port: u16,
+    clear: bool,
+    request: &Request<B>,
+) -> Response<AnswerBody> {
+    let checked = if clear { check(request, &shared.config.limits) } else { Err(Malformed::Framing) };
+    let host = match checked {
+        Ok(host) => host,
+        Err(malformed) => return refuse(malformed, request),
+    };
+    let reader = reader(request.method(), request.headers());
+    let host = match Host::parse(host) {
+        Some(known) if known.target(&shared.config) != Target::Nobody => known.name,
+        _ => return nobody(reader, host, StatusCode::MISDIRECTED_REQUEST),
+    };
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let secure = format!("https://{host}{port}{path}");
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let detail = format!("This address is served over TLS only: use `{secure}`.");
+        return Problem::new(StatusCode::FORBIDDEN, "Not in plain text", detail).answer(reader);
+    }
+    let mut response = redirect(&secure);
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     response
 }
 

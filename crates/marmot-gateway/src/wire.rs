@@ -14,10 +14,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use crate::config::Limits;
+use crate::stream::Stream;
 
 /// No method of HTTP/1 starts so; every connection of HTTP/2 does.
 const HTTP2_PREFACE: &[u8; 4] = b"PRI ";
@@ -72,7 +72,7 @@ impl Drop for Busy {
 /// A connection of which the first bytes have been read, to tell the protocol.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     start: [u8; 4],
     /// Those of the first bytes that are still to be handed on.
     left: Range<usize>,
@@ -94,7 +94,7 @@ struct Patience {
 
 impl Wire {
     /// Reads enough of a new connection to tell its protocol.
-    pub(crate) async fn open(mut stream: TcpStream, limits: &Limits) -> io::Result<Self> {
+    pub(crate) async fn open(mut stream: Stream, limits: &Limits) -> io::Result<Self> {
         let mut start = [0; 4];
         let mut seen = 0;
         while seen < start.len() && start[..seen] == HTTP2_PREFACE[..seen] {

@@ -10,7 +10,7 @@ use marmot_core::plan::Policy;
 use marmot_core::{Clock, Moment};
 use marmot_engine::build::{BuildContext, operators_environment};
 use marmot_engine::{Engine, EngineConfig, Logs, Observed, ShimCommand};
-use marmot_gateway::{Gateway, GatewayConfig, Listeners, Scheme, Tickets};
+use marmot_gateway::{Certificates, Gateway, GatewayConfig, Listeners, Scheme, Tickets, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -39,6 +39,7 @@ pub struct Server {
     gateway: Gateway,
     platform: axum::Router,
     listener: TcpListener,
+    redirect: Option<TcpListener>,
     stop: CancellationToken,
     db: Db,
     /// Owns what runs beside the gateway.
@@ -66,6 +67,14 @@ impl Server {
         let url = settings.database_url.as_ref().map(|url| url.reveal());
         let db = Db::open(url, &data_dir).await?;
         let clock = clock();
+        let redirect = match settings.redirect_listen {
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .await
+                    .with_context(|| format!("cannot listen on `redirect_listen`, {address}"))?,
+            ),
+            None => None,
+        };
 
         // The service looks at what the engine sees; the engine starts when the service can say what should run.
         let (observed, seen) = watch::channel(Arc::new(Observed::default()));
@@ -86,8 +95,10 @@ impl Server {
 
         lifecycle.publish(&engine.observed().borrow());
         let nudge = engine.nudge();
+        let mut gateway_config = gateway_config(settings, listen);
+        gateway_config.tls = tls(settings, listen)?;
         let gateway = Gateway::new(
-            gateway_config(settings, listen),
+            gateway_config,
             lifecycle.routes(),
             clock,
             move |app| nudge.app(app),
@@ -102,7 +113,19 @@ impl Server {
         tasks.spawn(lifecycle::keep_record(service.clone(), engine.take_events()));
         tasks.spawn(end_streams(service.clone(), stop.clone()));
         tasks.spawn(relay(engine.observed(), observed, stop_tasks.clone()));
-        Ok(Self { service, engine, gateway, platform, listener, stop, db, tasks, stop_tasks, _lock: lock })
+        Ok(Self {
+            service,
+            engine,
+            gateway,
+            platform,
+            listener,
+            redirect,
+            stop,
+            db,
+            tasks,
+            stop_tasks,
+            _lock: lock,
+        })
     }
 
     /// What the product can do, for those who compose more around it.
@@ -115,7 +138,10 @@ impl Server {
     /// # Errors
     /// When the gateway fails.
     pub async fn run(self) -> anyhow::Result<()> {
-        let listeners = Listeners::try_from(self.listener).context("cannot use the listening socket")?;
+        let mut listeners = Listeners::try_from(self.listener).context("cannot use the listening socket")?;
+        if let Some(redirect) = self.redirect {
+            listeners = listeners.and(redirect.into_std().context("cannot use the listening socket")?);
+        }
         let served = self.gateway.serve(listeners, self.platform, self.stop).await;
         // The engine goes first, so that the last it sees is still written down.
         self.engine.stop().await;
@@ -223,9 +249,19 @@ fn gateway_config(settings: &Settings, listen: SocketAddr) -> GatewayConfig {
         apps_domain: settings.apps_domain().to_string(),
         platform_url: public.to_string(),
         scheme: if public.scheme == "https" { Scheme::Https } else { Scheme::Http },
+        tls: None,
         cores: marmot_gateway::config::cores(),
         limits,
     }
+}
+
+fn tls(settings: &Settings, listen: SocketAddr) -> anyhow::Result<Option<Tls>> {
+    let (Some(certificate), Some(key)) = (&settings.tls_certificate, &settings.tls_key) else {
+        return Ok(None);
+    };
+    let certificates = Certificates::read(certificate.clone(), key.clone()).context("cannot use TLS")?;
+    let port = settings.public_url(listen).port().unwrap_or(443);
+    Ok(Some(Tls { certificates: Arc::new(certificates), port }))
 }
 
 /// Finds a program on the `PATH`.

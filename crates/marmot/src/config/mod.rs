@@ -80,6 +80,14 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// Settings that make sense only together.
+    #[error("`{given}` is set, but {missing}")]
+    Alone {
+        /// The setting that is there.
+        given: &'static str,
+        /// What is missing, and what to do.
+        missing: &'static str,
+    },
     /// There is no place for data.
     #[error("there is no home directory to keep data in: set `data_dir`")]
     NoHome,
@@ -134,8 +142,17 @@ settings! {
     /// on a server it should be a domain of its own, not one below the platform's.
     apps_domain: Option<Domain> = "", "DOMAIN";
     /// The address people reach the platform at, where something in front of it changes scheme or port.
-    /// By default `http://`, `domain` and the port of `listen`.
+    /// By default `http://` (`https://` with `tls_certificate`), `domain` and the port of `listen`.
     public_url: Option<Origin> = "", "URL";
+    /// A file with the certificate that visitors are shown, and those that issued it behind it, in PEM: with it and
+    /// `tls_key` everything is served over TLS. It has to be good for `domain` and for every `NAME.` below
+    /// `apps_domain`. Read again when it changes.
+    tls_certificate: Option<PathBuf> = "", "FILE";
+    /// The key of `tls_certificate`, in PEM.
+    tls_key: Option<PathBuf> = "", "FILE";
+    /// With TLS, another address and port, at which visitors who come in plain text are sent to `https://`: usually
+    /// port 80.
+    redirect_listen: Option<SocketAddr> = "", "ADDR:PORT";
     /// Where everything is kept. By default `marmot` in the user's data directory (`XDG_DATA_HOME`).
     data_dir: Option<PathBuf> = "", "DIR";
     /// The database. By default a SQLite file in the data directory.
@@ -215,7 +232,25 @@ impl Settings {
     /// Names the first wrong one.
     pub fn resolve(sources: &Sources) -> Result<Self, ConfigError> {
         let classes = sources.resource_classes.as_ref().map(|(classes, _)| classes.clone());
-        read(sources, classes.unwrap_or_else(ResourceClass::standard))
+        let settings = read(sources, classes.unwrap_or_else(ResourceClass::standard))?;
+        settings.check_tls()?;
+        Ok(settings)
+    }
+
+    fn check_tls(&self) -> Result<(), ConfigError> {
+        let alone = |given, missing| Err(ConfigError::Alone { given, missing });
+        match (&self.tls_certificate, &self.tls_key) {
+            (Some(_), None) => alone("tls_certificate", "not `tls_key`: name the file with its private key"),
+            (None, Some(_)) => alone("tls_key", "not `tls_certificate`: name the file with its certificate"),
+            (None, None) if self.redirect_listen.is_some() => alone(
+                "redirect_listen",
+                "without `tls_certificate` there is no `https://` to send visitors to",
+            ),
+            (Some(_), Some(_)) if self.public_url.as_ref().is_some_and(|url| url.scheme != "https") => {
+                alone("tls_certificate", "`public_url` does not begin with `https://`")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The directory where everything is kept.
@@ -241,11 +276,12 @@ impl Settings {
     /// that is asked for may be 0.
     pub fn public_url(&self, listen: SocketAddr) -> Origin {
         self.public_url.clone().unwrap_or_else(|| {
+            let (scheme, usual) = if self.tls_certificate.is_some() { ("https", 443) } else { ("http", 80) };
             let authority = match listen.port() {
-                80 => self.domain.to_string(),
+                port if port == usual => self.domain.to_string(),
                 port => format!("{}:{port}", self.domain),
             };
-            Origin { scheme: "http".to_owned(), authority }
+            Origin { scheme: scheme.to_owned(), authority }
         })
     }
 

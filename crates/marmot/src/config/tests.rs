@@ -97,6 +97,22 @@ fn apps_below_the_platforms_own_domain_are_warned_about() {
 }
 
 #[test]
+fn tls_needs_both_of_its_files_and_makes_addresses_secure() {
+    let both = "tls_certificate = 'a.pem'\ntls_key = 'b.pem'\n";
+    let url = |text: &str| {
+        let settings = with_file(&format!("{both}domain = 'marmot.example'\n{text}")).unwrap();
+        settings.public_url(settings.listen).to_string()
+    };
+    assert_eq!(url("listen = '[::]:443'"), "https://marmot.example");
+    assert_eq!(url("listen = '[::]:8443'"), "https://marmot.example:8443");
+    assert_eq!(url("public_url = 'https://other.example'"), "https://other.example");
+    insta::assert_snapshot!(refusal("tls_certificate = 'a.pem'"), @"`tls_certificate` is set, but not `tls_key`: name the file with its private key");
+    insta::assert_snapshot!(refusal("tls_key = 'b.pem'"), @"`tls_key` is set, but not `tls_certificate`: name the file with its certificate");
+    insta::assert_snapshot!(refusal("redirect_listen = '[::]:80'"), @"`redirect_listen` is set, but without `tls_certificate` there is no `https://` to send visitors to");
+    insta::assert_snapshot!(refusal(&format!("{both}public_url = 'http://a.example'")), @"`tls_certificate` is set, but `public_url` does not begin with `https://`");
+}
+
+#[test]
 fn a_variable_that_is_no_setting_is_warned_about() {
     let sources = Sources::new().variables([pair("MARMOT_IDLEAFTER", "5s"), pair("MARMOT_TOKEN", "x")]);
     let warnings = Settings::resolve(&sources).unwrap().warnings(&sources);
