@@ -264,6 +264,15 @@ impl Gate {
         (self.word.load(Ordering::Acquire) & SEATS) / ONE_SEAT
     }
 
+    /// Whether there is room for one more newcomer, were it open.
+    pub fn has_room(&self) -> bool {
+        let word = self.word.load(Ordering::Acquire);
+        match self.limit {
+            Limit::Inside(limit) => word & INSIDE < limit,
+            Limit::Seats(limit) => (word & SEATS) / ONE_SEAT < limit,
+        }
+    }
+
     /// Whom the gate lets in right now.
     pub fn state(&self) -> GateState {
         match self.word.load(Ordering::Acquire) & STATE {

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use marmot_core::id::ReplicaId;
 use marmot_core::{Clock, Gate, Moment};
-use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes};
+use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes, Step};
 use marmot_gateway::{Gateway, GatewayConfig, Tickets};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -28,14 +28,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (listen, backend) = (address()?, address()?);
     let gate = Arc::new(Gate::new(1_000_000));
     gate.open();
-    let progress = Progress { step: "Starting".into(), since: Moment::START, expected: None };
-    let backends = vec![Backend { replica: ReplicaId::from(1), address: backend, gate }];
+    let progress =
+        Progress { at: Step::Starting, step: "Starting".into(), since: Moment::START, expected: None };
+    let backends = vec![Backend { replica: ReplicaId::from(1), address: backend, sockets: None, gate }];
     let route = Route {
         app: "app".parse()?,
         title: "App".into(),
         access: Access::Everyone,
         state: RouteState::On { backends, progress },
+        log_readers: Arc::default(),
         demand: Arc::default(),
+        meter: Arc::default(),
     };
     let routes: Routes = [Arc::new(route)].into_iter().collect();
     let (_keep, routes) = watch::channel(Arc::new(routes));

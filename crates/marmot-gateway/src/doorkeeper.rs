@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::access::{Person, new_state, safe_next};
@@ -53,19 +53,25 @@ pub(crate) fn enter<B>(
         return take_code(shared, route, request, reader).into();
     }
     let Access::People(people) = &route.access else { return Entry::Welcome(None) };
-    let ticket = cookie(request.headers(), ticket_cookie(shared.config.scheme));
-    match ticket.and_then(|ticket| shared.tickets.check_ticket(&route.app, ticket).ok()) {
+    match recognise(shared, route, request.headers()) {
         Some(person) if people.contains(&person.id) && is_own_request(shared, host, request) => {
             Entry::Welcome(Some(person))
         }
         Some(_) => forbidden(reader).into(),
         None => match reader {
             Reader::Person if request.method() == Method::GET => {
-                send_to_sign_in(shared, route, request).into()
+                let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+                send_to_sign_in(shared, route, request.headers(), path).into()
             }
             _ => unauthorized().into(),
         },
     }
+}
+
+/// Whose ticket a request brings, if it has a good one. Says nothing about what they may do.
+pub(crate) fn recognise(shared: &Shared, route: &Route, headers: &HeaderMap) -> Option<Person> {
+    let ticket = cookie(headers, ticket_cookie(shared.config.scheme))?;
+    shared.tickets.check_ticket(&route.app, ticket).ok()
 }
 
 /// Whatever page a visitor has open can ask for things at an app, and takes the visitor's cookie along: apps are on
@@ -101,12 +107,17 @@ fn unauthorized() -> Response<AnswerBody> {
     response
 }
 
-fn send_to_sign_in<B>(shared: &Shared, route: &Route, request: &Request<B>) -> Response<AnswerBody> {
+/// For members of an app that is for everyone: signs them in, and brings them back to where they were.
+pub(crate) fn sign_in<B>(shared: &Shared, route: &Route, request: &Request<B>) -> Response<AnswerBody> {
+    let next = query_value(request.uri().query().unwrap_or_default(), "next");
+    send_to_sign_in(shared, route, request.headers(), next.as_deref().unwrap_or("/"))
+}
+
+fn send_to_sign_in(shared: &Shared, route: &Route, headers: &HeaderMap, path: &str) -> Response<AnswerBody> {
     let scheme = shared.config.scheme;
-    let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let path = if path.len() > NEXT_BYTES { "/" } else { safe_next(path) };
     // Two tabs that sign in at the same time share one state.
-    let known = cookie(request.headers(), state_cookie(scheme)).filter(|state| is_state(state));
+    let known = cookie(headers, state_cookie(scheme)).filter(|state| is_state(state));
     let state = known.map_or_else(new_state, str::to_owned);
     let back = format!("{BACK}state={state}&to={}", utf8_percent_encode(path, QUERY));
     let mut response = redirect(&format!(

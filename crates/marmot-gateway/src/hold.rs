@@ -386,7 +386,7 @@ struct Next {
 fn hand_out(shared: &Arc<Shared>, route: Option<&Arc<Route>>, room: &Room) -> Option<Next> {
     let backends = match route.map(|route| &route.state) {
         Some(RouteState::On { backends, .. }) => backends,
-        Some(RouteState::Failed { reason }) => {
+        Some(RouteState::Failed { reason, .. }) => {
             refuse_all(room, &Refusal::Failed { reason: reason.clone() });
             return None;
         }

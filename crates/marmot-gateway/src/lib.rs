@@ -35,6 +35,7 @@ pub use access::{Person, Tickets};
 pub use config::{GatewayConfig, Limits, Scheme, Tls};
 pub use headers::{PRIVATE_COOKIE, PRIVATE_TOKEN_PREFIX};
 pub use listen::Listeners;
+pub use lobby::LogSource;
 pub use meter::Meter;
 pub use routes::Routes;
 pub use server::Gateway;

@@ -1,29 +1,34 @@
 //! The lobby: what a person sees on an app's own address while it wakes, and where it cannot be opened.
 //!
-//! It works without a script by loading again; with one it follows an event stream, and opens the app by itself.
+//! It works without a script by loading again; with one it follows an [event stream](events), and opens the app by
+//! itself, at the address it was asked for.
 
-use std::future::poll_fn;
+mod events;
+mod line;
+
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use askama::Template;
-use bytes::Bytes;
+use futures_util::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
 use marmot_core::gate::GateState;
-use marmot_core::{Gate, Moment};
+use marmot_core::id::UserId;
+use marmot_core::{AppName, Moment};
 use serde::Serialize;
-use tokio::sync::mpsc;
 
+pub(crate) use self::events::{Events, events};
 use crate::answers::{page, plain};
 use crate::body::AnswerBody;
-use crate::hold::{rung, wake};
+use crate::hold::rung;
 use crate::meter::Rung;
-use crate::routes::{Backend, Progress, Route, RouteState};
+use crate::routes::{Backend, Progress, Route, RouteState, Step};
 use crate::shared::Shared;
 
-/// A stream on which nothing happens says so this often: whoever left is noticed.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Gives the last lines of an app's log, or of its build's, and then each new one.
+pub type LogSource = Arc<dyn Fn(&AppName) -> Pin<Box<dyn Stream<Item = String> + Send>> + Send + Sync>;
+
 /// Without a script, the lobby is loaded again after this many seconds.
 const RELOAD_SECONDS: u64 = 3;
 /// What is expected of an app that has never been seen waking.
@@ -32,76 +37,221 @@ const EXPECTED_AT_FIRST: Duration = Duration::from_secs(10);
 /// What goes on, as the lobby's script is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub(crate) enum News {
-    Waking { step: String, elapsed_ms: u64, expected_ms: Option<u64> },
+enum News {
+    Waking { at: At, step: String, elapsed_ms: u64, expected_ms: Option<u64> },
     Ready,
-    Failed { reason: String },
+    Failed { reason: String, last_lines: Vec<String> },
     Off,
+}
+
+/// Where between asleep and open an app is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum At {
+    Building,
+    Starting,
+    Port,
+    Almost,
+    /// A replica is thawed.
+    Waking,
+    /// Every place at its replicas is taken.
+    Busy,
+}
+
+impl At {
+    /// The steps that are shown as a list, in their order.
+    const LIST: [(Self, &'static str); 4] = [
+        (Self::Building, "Building"),
+        (Self::Starting, "Starting"),
+        (Self::Port, "Waiting for its port"),
+        (Self::Almost, "Almost there"),
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Building => "building",
+            Self::Starting => "starting",
+            Self::Port => "port",
+            Self::Almost => "almost",
+            Self::Waking => "waking",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// A part of the way, as it is shown.
+struct Part {
+    word: &'static str,
+    label: &'static str,
+    /// `done`, `now`, or nothing yet.
+    class: &'static str,
 }
 
 #[derive(Template)]
 #[template(path = "lobby.html")]
 struct LobbyPage<'a> {
     title: &'a str,
+    state: &'static str,
+    eyebrow: &'static str,
     step: &'a str,
+    reason: &'a str,
+    parts: Vec<Part>,
     elapsed_ms: u64,
     expected_ms: u64,
     expected_known: bool,
     expected: String,
     reload_seconds: u64,
-}
-
-#[derive(Template)]
-#[template(path = "closed.html")]
-struct ClosedPage<'a> {
-    title: &'a str,
-    headline: &'a str,
-    text: &'a str,
-    failed: bool,
+    last_lines: Vec<String>,
+    /// Signing in may show more.
+    may_sign_in: bool,
 }
 
 #[derive(Template)]
 #[template(path = "preview.html")]
 struct PreviewPage<'a> {
     title: &'a str,
+    description: &'static str,
 }
 
-/// The lobby of an app that wakes.
-pub(crate) fn waking(shared: &Shared, route: &Route, progress: &Progress) -> Response<AnswerBody> {
-    let expected = progress.expected.unwrap_or(EXPECTED_AT_FIRST);
-    let mut response = page(
-        StatusCode::SERVICE_UNAVAILABLE,
-        &LobbyPage {
-            title: &route.title,
-            step: &progress.step,
-            elapsed_ms: millis(shared.clock.now() - progress.since),
-            expected_ms: millis(expected),
-            expected_known: progress.expected.is_some(),
-            expected: in_words(expected),
-            reload_seconds: RELOAD_SECONDS,
-        },
-    );
-    let seconds = retry_after(shared, route);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+/// Whether this visitor may read the app's log.
+fn may_read(route: &Route, person: Option<UserId>) -> bool {
+    person.is_some_and(|person| route.log_readers.contains(&person))
+}
+
+/// The lobby as of now: of an app that wakes, failed, or is off.
+pub(crate) fn lobby(shared: &Shared, route: &Route, person: Option<UserId>) -> Response<AnswerBody> {
+    // Somebody who asks for the page is about to be let in: it is shown for the moment before.
+    let news = match news(shared, route) {
+        News::Ready => waking(At::Almost, "Almost there".to_owned(), (Duration::ZERO, None)),
+        other => other,
+    };
+    let status = match &news {
+        News::Waking { .. } | News::Ready => StatusCode::SERVICE_UNAVAILABLE,
+        News::Failed { .. } => StatusCode::BAD_GATEWAY,
+        News::Off => StatusCode::NOT_FOUND,
+    };
+    let mut response = page(status, &LobbyPage::of(route, &news, person));
+    if let News::Waking { .. } = news {
+        let seconds = HeaderValue::from(retry_after(shared, route));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
     response
 }
 
-/// The page of an app that is off.
-pub(crate) fn off(route: &Route) -> Response<AnswerBody> {
-    let text = "Somebody who may change the project has to switch it on before it can be opened.";
-    let headline = "This app is switched off";
-    page(StatusCode::NOT_FOUND, &ClosedPage { title: &route.title, headline, text, failed: false })
+impl<'a> LobbyPage<'a> {
+    fn of(route: &'a Route, news: &'a News, person: Option<UserId>) -> Self {
+        let mut page = Self {
+            title: &route.title,
+            state: "",
+            eyebrow: "",
+            step: "",
+            reason: "",
+            parts: Vec::new(),
+            elapsed_ms: 0,
+            expected_ms: millis(EXPECTED_AT_FIRST),
+            expected_known: false,
+            expected: String::new(),
+            reload_seconds: RELOAD_SECONDS,
+            last_lines: Vec::new(),
+            may_sign_in: person.is_none() && !route.log_readers.is_empty(),
+        };
+        match news {
+            News::Waking { at, step, elapsed_ms, expected_ms } => {
+                (page.state, page.eyebrow, page.step) = ("waking", "Waking up", step);
+                (page.parts, page.elapsed_ms) = (parts(*at), *elapsed_ms);
+                page.expected_known = expected_ms.is_some();
+                page.expected_ms = expected_ms.unwrap_or(page.expected_ms);
+                page.expected = in_words(Duration::from_millis(page.expected_ms));
+            }
+            News::Failed { reason, last_lines } => {
+                (page.state, page.eyebrow) = ("failed", "Out of order");
+                (page.step, page.reason) = ("This app cannot be opened", reason);
+                if may_read(route, person) {
+                    page.last_lines = last_lines.iter().map(|text| line::plain(text)).collect();
+                }
+            }
+            News::Off | News::Ready => {
+                (page.state, page.eyebrow) = ("off", "Off");
+                page.step = "This app is switched off";
+            }
+        }
+        page
+    }
 }
 
-/// The page of an app that cannot be opened.
-pub(crate) fn failed(route: &Route, reason: &str) -> Response<AnswerBody> {
-    let headline = "This app cannot be opened";
-    page(StatusCode::BAD_GATEWAY, &ClosedPage { title: &route.title, headline, text: reason, failed: true })
+/// The way as a list, where there is one: thawing is over before it could be read.
+fn parts(now: At) -> Vec<Part> {
+    // Most apps were built long ago: that is no part of their way.
+    let list = &At::LIST[usize::from(now != At::Building)..];
+    let Some(position) = list.iter().position(|(at, _)| *at == now) else { return Vec::new() };
+    let class = |place: usize| match place.cmp(&position) {
+        std::cmp::Ordering::Less => "done",
+        std::cmp::Ordering::Equal => "now",
+        std::cmp::Ordering::Greater => "",
+    };
+    let listed = list.iter().enumerate();
+    listed.map(|(place, (at, label))| Part { word: at.word(), label, class: class(place) }).collect()
 }
 
 /// What programs see that make previews of links: enough for one, without waking anything.
 pub(crate) fn preview(route: &Route) -> Response<AnswerBody> {
-    page(StatusCode::OK, &PreviewPage { title: &route.title })
+    let description =
+        "A web app hosted with Marmot. It sleeps while nobody uses it, and wakes when you open it.";
+    page(StatusCode::OK, &PreviewPage { title: &route.title, description })
+}
+
+fn news(shared: &Shared, route: &Route) -> News {
+    let (backends, progress) = match &route.state {
+        RouteState::Off => return News::Off,
+        RouteState::Failed { reason, last_lines } => {
+            return News::Failed { reason: reason.clone(), last_lines: last_lines.clone() };
+        }
+        RouteState::On { backends, progress } => (backends, progress),
+    };
+    if backends.iter().any(has_room) {
+        return News::Ready;
+    }
+    if backends.iter().any(is_open) {
+        let step = "All of its places are taken; the next one is yours";
+        return waking(At::Busy, step.to_owned(), (Duration::ZERO, None));
+    }
+    let rung = rung(backends);
+    let (elapsed, expected) =
+        (shared.clock.now() - since(route, rung, progress), expected(route, rung, progress));
+    let at = match (rung, progress.at) {
+        (Rung::Hibernated, _) => At::Waking,
+        (Rung::Stopped, Step::Building) => At::Building,
+        (Rung::Stopped, Step::Starting) => At::Starting,
+        (Rung::Stopped, Step::WaitingForPort)
+            if expected.is_some_and(|expected| elapsed > almost(expected)) =>
+        {
+            At::Almost
+        }
+        (Rung::Stopped, Step::WaitingForPort) => At::Port,
+    };
+    let step = match at {
+        At::Waking => "Waking up",
+        At::Almost => "Almost there",
+        _ => &progress.step,
+    };
+    waking(at, step.to_owned(), (elapsed, expected))
+}
+
+fn waking(at: At, step: String, time: (Duration, Option<Duration>)) -> News {
+    News::Waking { at, step, elapsed_ms: millis(time.0), expected_ms: time.1.map(millis) }
+}
+
+/// From when on an app is almost there.
+fn almost(expected: Duration) -> Duration {
+    expected * 4 / 5
+}
+
+fn is_open(backend: &Backend) -> bool {
+    backend.gate.state() == GateState::Open
+}
+
+fn has_room(backend: &Backend) -> bool {
+    is_open(backend) && backend.gate.has_room()
 }
 
 /// Seconds after which the app is likely to be awake, from its own history.
@@ -116,9 +266,11 @@ pub(crate) fn retry_after(shared: &Shared, route: &Route) -> u64 {
 
 /// How long waking is likely to take, from this app's own history; `None` when it has none.
 pub(crate) fn expected(route: &Route, rung: Rung, progress: &Progress) -> Option<Duration> {
-    let learnt = route.meter.wakes.expected(rung);
+    // How long a build takes says nothing about a boot, and the other way round.
+    let booting = rung == Rung::Stopped && progress.at != Step::Building;
+    let learnt = route.meter.wakes.expected(rung).filter(|_| rung == Rung::Hibernated || booting);
     // What the engine knows of boots outlives a restart of the server.
-    learnt.or(progress.expected.filter(|_| rung == Rung::Stopped))
+    learnt.or(progress.expected.filter(|_| booting))
 }
 
 /// Since when what goes on has been going on.
@@ -153,105 +305,4 @@ pub(crate) fn asset(name: &str) -> Option<Response<AnswerBody>> {
     let mut response = plain(StatusCode::OK, media_type, content);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     Some(response)
-}
-
-/// News for one lobby, as server-sent events. As long as it is open, the app is waited for.
-pub(crate) struct Events(mpsc::Receiver<Bytes>);
-
-impl Events {
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.0.poll_recv(cx)
-    }
-}
-
-/// Follows an app until it can be opened, or cannot.
-pub(crate) fn events(shared: &Arc<Shared>, route: &Arc<Route>) -> Response<AnswerBody> {
-    let (tell, news) = mpsc::channel(4);
-    shared.tracker.spawn(follow(Arc::clone(shared), Arc::clone(route), tell));
-    let mut response = Response::new(AnswerBody::Events(Box::new(Events(news))));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-async fn follow(shared: Arc<Shared>, route: Arc<Route>, tell: mpsc::Sender<Bytes>) {
-    let app = route.app.clone();
-    let _held = route.demand.hold();
-    wake(&shared, &route);
-    let mut routes = shared.routes.clone();
-    let mut heartbeat = tokio::time::interval(HEARTBEAT);
-    let mut told = None;
-    loop {
-        let route = routes.borrow_and_update().get(app.as_str()).cloned();
-        let news = news(&shared, route.as_deref());
-        let over = !matches!(news, News::Waking { .. });
-        if !told.as_ref().is_some_and(|told| is_same(told, &news)) {
-            if tell.send(event(&news)).await.is_err() {
-                return;
-            }
-            told = Some(news);
-        }
-        if over {
-            return;
-        }
-        tokio::select! {
-            changed = routes.changed() => if changed.is_err() { return },
-            () = any_open(route.as_deref()) => {}
-            _ = heartbeat.tick() => {
-                route.iter().for_each(|route| route.demand.touch(shared.clock.now()));
-                if tell.send(Bytes::from_static(b":\n\n")).await.is_err() {
-                    return;
-                }
-            }
-            () = tell.closed() => return,
-            () = shared.soft_stop.cancelled() => return,
-        }
-    }
-}
-
-fn news(shared: &Shared, route: Option<&Route>) -> News {
-    match route.map(|route| &route.state) {
-        None | Some(RouteState::Off) => News::Off,
-        Some(RouteState::Failed { reason }) => News::Failed { reason: reason.clone() },
-        Some(RouteState::On { backends, .. }) if backends.iter().any(is_open) => News::Ready,
-        Some(RouteState::On { progress, .. }) => News::Waking {
-            step: progress.step.clone(),
-            elapsed_ms: millis(shared.clock.now() - progress.since),
-            expected_ms: progress.expected.map(millis),
-        },
-    }
-}
-
-fn is_open(backend: &Backend) -> bool {
-    backend.gate.state() == GateState::Open
-}
-
-/// The script counts the time itself.
-fn is_same(told: &News, news: &News) -> bool {
-    match (told, news) {
-        (News::Waking { step: told, expected_ms: told_ms, .. }, News::Waking { step, expected_ms, .. }) => {
-            told == step && told_ms == expected_ms
-        }
-        (told, news) => told == news,
-    }
-}
-
-fn event(news: &News) -> Bytes {
-    // JSON has no line breaks, so it cannot end the event early.
-    format!("data: {}\n\n", serde_json::to_string(news).unwrap_or_default()).into()
-}
-
-async fn any_open(route: Option<&Route>) {
-    let gates: Vec<Arc<Gate>> = match route.map(|route| &route.state) {
-        Some(RouteState::On { backends, .. }) => {
-            backends.iter().map(|backend| Arc::clone(&backend.gate)).collect()
-        }
-        _ => Vec::new(),
-    };
-    poll_fn(|context| {
-        gates.iter().for_each(|gate| gate.watch(context.waker()));
-        if gates.iter().any(|gate| gate.state() == GateState::Open) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
 }

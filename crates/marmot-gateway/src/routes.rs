@@ -161,6 +161,8 @@ pub struct Route {
     pub access: Access,
     /// Whether and how it can be opened.
     pub state: RouteState,
+    /// Who may read its log while it wakes, and why it failed.
+    pub log_readers: Arc<BTreeSet<UserId>>,
     /// Counts what is under way. The same for all of the app's life in this process.
     pub demand: Arc<Demand>,
     /// Counts what has passed. The same for all of the app's life in this process.
@@ -193,6 +195,7 @@ impl Route {
         self.app == other.app
             && self.title == other.title
             && self.access == other.access
+            && self.log_readers == other.log_readers
             && self.state == other.state
             && Arc::ptr_eq(&self.demand, &other.demand)
             && Arc::ptr_eq(&self.meter, &other.meter)
@@ -222,10 +225,12 @@ impl Access {
 pub enum RouteState {
     /// It is switched off.
     Off,
-    /// It cannot be opened; why, in a sentence that a visitor may read.
+    /// It cannot be opened.
     Failed {
-        /// Why.
+        /// Why, in a sentence that a visitor may read.
         reason: String,
+        /// The last lines of its log, for those who may read it.
+        last_lines: Vec<String>,
     },
     /// It can be opened, now or soon.
     On {
@@ -287,9 +292,22 @@ impl fmt::Debug for Sockets {
     }
 }
 
+/// What an app that does not answer yet is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It is made from its code.
+    Building,
+    /// A replica is laid out and its program started.
+    Starting,
+    /// The program runs, and does not listen yet.
+    WaitingForPort,
+}
+
 /// How far an app is from answering.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
+    /// What is going on.
+    pub at: Step,
     /// What is going on, in a few words: *Building*, *Starting*, *Waiting for its port*.
     pub step: String,
     /// Since when.
@@ -312,6 +330,7 @@ mod tests {
             state: RouteState::Off,
             demand: Arc::default(),
             meter: Arc::default(),
+            log_readers: Arc::default(),
         })
     }
 

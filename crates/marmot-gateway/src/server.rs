@@ -27,6 +27,7 @@ use crate::body::BoxError;
 use crate::config::{GatewayConfig, Tls};
 use crate::connection::serve_connection;
 use crate::listen::Listeners;
+use crate::lobby::LogSource;
 use crate::pool::IDLE_FOR;
 use crate::routes::Routes;
 use crate::shared::Shared;
@@ -55,6 +56,13 @@ impl Gateway {
         tickets: Arc<Tickets>,
     ) -> Self {
         Self { shared: Shared::new(config, routes, clock, Arc::new(nudge), tickets) }
+    }
+
+    /// Shows those who may read it, in the lobby, what an app says while it wakes.
+    #[must_use]
+    pub fn with_logs(mut self, logs: LogSource) -> Self {
+        self.shared.logs = Some(logs);
+        self
     }
 
     /// Serves until `stop`, then finishes: requests in flight end within the configured grace, WebSockets are closed

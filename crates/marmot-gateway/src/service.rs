@@ -9,8 +9,10 @@ use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use marmot_core::gate::GateState;
+use marmot_core::id::UserId;
 use tower::{Service, ServiceExt as _};
 
+use crate::access::Person;
 use crate::affinity::Guest;
 use crate::answers::{Problem, Reader, reader, redirect};
 use crate::body::{AnswerBody, BoxError};
@@ -175,18 +177,25 @@ impl App<'_> {
         };
         if let Some(own) = path.strip_prefix(RESERVED) {
             return match own {
-                "events" if request.method() == Method::GET => lobby::events(self.shared, &self.route),
+                "events" if request.method() == Method::GET => {
+                    lobby::events(self.shared, &self.route, self.viewer(&person, &request))
+                }
+                // Where an app is for everyone, its members sign in to see more.
+                "sign-in" if request.method() == Method::GET => {
+                    doorkeeper::sign_in(self.shared, &self.route, &request)
+                }
                 _ => nobody(reader, self.host, StatusCode::NOT_FOUND),
             };
         }
+        let viewer = (reader == Reader::Person).then(|| self.viewer(&person, &request)).flatten();
         let progress = match &self.route.state {
             RouteState::On { progress, .. } => progress,
-            RouteState::Off => return off(&self.route, reader),
-            RouteState::Failed { reason } => {
+            RouteState::Off => return self.off(reader, viewer),
+            RouteState::Failed { reason, .. } => {
                 // Asked for: the engine may try once more.
                 self.route.demand.touch(self.shared.clock.now());
                 (self.shared.nudge)(&self.route.app);
-                return failed(&self.route, reason, reader);
+                return self.failed(reason, reader, viewer);
             }
         };
         let upgrade = headers::wanted_upgrade(&request);
@@ -196,7 +205,7 @@ impl App<'_> {
         let (mut parts, body) = request.into_parts();
         let slot = match admit(self.shared, &self.route, guest) {
             Some(slot) => slot,
-            None => match self.wait(&parts, guest, reader, progress).await {
+            None => match self.wait(&parts, guest, reader, progress, viewer).await {
                 Ok(slot) => slot,
                 Err(response) => return *response,
             },
@@ -212,7 +221,7 @@ impl App<'_> {
         let outgoing = Outgoing { parts, body, upgrade: client, visitor: person.map(|person| person.id) };
         match forward(self.shared, outgoing, slot).await {
             Ok(response) => response,
-            Err(failure) => self.explain(failure, reader),
+            Err(failure) => self.explain(failure, reader, viewer),
         }
     }
 
@@ -223,6 +232,7 @@ impl App<'_> {
         guest: Guest,
         reader: Reader,
         progress: &Progress,
+        visitor: Option<UserId>,
     ) -> Result<Slot, Box<Response<AnswerBody>>> {
         if wakes_nobody(parts) {
             return Err(Box::new(lobby::preview(&self.route)));
@@ -236,7 +246,7 @@ impl App<'_> {
                 if patience.is_zero() { None } else { tokio::time::timeout(patience, turn).await.ok() };
             let Some(turn) = turn else {
                 wake(self.shared, &self.route);
-                return Err(Box::new(self.lobby(progress)));
+                return Err(Box::new(self.lobby(visitor)));
             };
             turn
         };
@@ -246,7 +256,7 @@ impl App<'_> {
             Err(Refusal::Crowded) => meter.refused(),
             _ => {}
         }
-        turn.map_err(|refusal| Box::new(self.explain(refusal.into(), reader)))
+        turn.map_err(|refusal| Box::new(self.explain(refusal.into(), reader, visitor)))
     }
 
     /// How long a person waits for the page itself before the lobby is shown: nobody likes a page that flashes by, and
@@ -268,18 +278,41 @@ impl App<'_> {
         }
     }
 
+    /// Who asks, also where the app is for everyone: some may see more of the lobby.
+    fn viewer<B>(&self, person: &Option<Person>, request: &Request<B>) -> Option<UserId> {
+        let known = person.as_ref().map(|person| person.id);
+        known.or_else(|| {
+            doorkeeper::recognise(self.shared, &self.route, request.headers()).map(|person| person.id)
+        })
+    }
+
     /// The lobby as of now: what was known when the request came is a moment old.
-    fn lobby(&self, before: &Progress) -> Response<AnswerBody> {
+    fn lobby(&self, visitor: Option<UserId>) -> Response<AnswerBody> {
         let route = find(self.shared, self.route.app.as_str());
-        match route.as_deref().map(|route| &route.state) {
-            Some(RouteState::On { progress, .. }) => lobby::waking(self.shared, &self.route, progress),
-            Some(RouteState::Failed { reason }) => lobby::failed(&self.route, reason),
-            Some(RouteState::Off) => lobby::off(&self.route),
-            None => lobby::waking(self.shared, &self.route, before),
+        lobby::lobby(self.shared, route.as_ref().unwrap_or(&self.route), visitor)
+    }
+
+    fn off(&self, reader: Reader, visitor: Option<UserId>) -> Response<AnswerBody> {
+        match reader {
+            Reader::Person => self.lobby(visitor),
+            Reader::Program => {
+                let detail = format!("The app `{}` is switched off.", self.route.app);
+                Problem::new(StatusCode::NOT_FOUND, "This app is switched off", detail).answer(reader)
+            }
         }
     }
 
-    fn explain(&self, failure: Failure, reader: Reader) -> Response<AnswerBody> {
+    fn failed(&self, reason: &str, reader: Reader, visitor: Option<UserId>) -> Response<AnswerBody> {
+        match reader {
+            Reader::Person => self.lobby(visitor),
+            Reader::Program => {
+                let detail = format!("The app `{}` cannot be opened: {reason}", self.route.app);
+                Problem::new(StatusCode::BAD_GATEWAY, "This app cannot be opened", detail).answer(reader)
+            }
+        }
+    }
+
+    fn explain(&self, failure: Failure, reader: Reader, visitor: Option<UserId>) -> Response<AnswerBody> {
         let app = &self.route.app;
         tracing::debug!(%app, %failure, "request to an app failed");
         let again = match &self.route.state {
@@ -288,8 +321,8 @@ impl App<'_> {
         };
         let problem = |status, title: &str, detail: String| Problem::new(status, title, detail);
         match failure {
-            Failure::Refused(Refusal::Off) => return off(&self.route, reader),
-            Failure::Refused(Refusal::Failed { reason }) => return failed(&self.route, &reason, reader),
+            Failure::Refused(Refusal::Off) => return self.off(reader, visitor),
+            Failure::Refused(Refusal::Failed { reason }) => return self.failed(&reason, reader, visitor),
             Failure::Refused(Refusal::Crowded) => problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Too many are waiting",
@@ -340,26 +373,6 @@ impl App<'_> {
                 )
             }
             _ => format!("The app `{app}` did not become ready in time."),
-        }
-    }
-}
-
-fn off(route: &Route, reader: Reader) -> Response<AnswerBody> {
-    match reader {
-        Reader::Person => lobby::off(route),
-        Reader::Program => {
-            let detail = format!("The app `{}` is switched off.", route.app);
-            Problem::new(StatusCode::NOT_FOUND, "This app is switched off", detail).answer(reader)
-        }
-    }
-}
-
-fn failed(route: &Route, reason: &str, reader: Reader) -> Response<AnswerBody> {
-    match reader {
-        Reader::Person => lobby::failed(route, reason),
-        Reader::Program => {
-            let detail = format!("The app `{}` cannot be opened: {reason}", route.app);
-            Problem::new(StatusCode::BAD_GATEWAY, "This app cannot be opened", detail).answer(reader)
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::access::Tickets;
 use crate::affinity::Seats;
 use crate::config::GatewayConfig;
 use crate::hold::Rooms;
+use crate::lobby::LogSource;
 use crate::pool::Pool;
 use crate::routes::{Route, Routes};
 
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) nudge: Nudge,
     pub(crate) tickets: Arc<Tickets>,
+    /// Where the lobby finds what an app says while it wakes.
+    pub(crate) logs: Option<LogSource>,
     /// Some app has another audience, is off, or has lost a replica: whoever is connected looks whether it is them who
     /// must leave.
     pub(crate) sessions_may_end: watch::Sender<()>,
@@ -68,6 +71,7 @@ impl Shared {
             clock,
             nudge,
             tickets,
+            logs: None,
             sessions_may_end: watch::Sender::new(()),
             rooms: Arc::default(),
             seats: Arc::default(),
@@ -88,6 +92,7 @@ impl Shared {
             clock: self.clock.clone(),
             nudge: Arc::clone(&self.nudge),
             tickets: Arc::clone(&self.tickets),
+            logs: self.logs.clone(),
             sessions_may_end: self.sessions_may_end.clone(),
             rooms: Arc::clone(&self.rooms),
             seats: Arc::clone(&self.seats),

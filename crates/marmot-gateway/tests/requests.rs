@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use marmot_gateway::Limits;
-use marmot_gateway::routes::{Progress, RouteState};
+use marmot_gateway::routes::{Progress, RouteState, Step};
 use support::{LIMIT, TestApp, World, fed, full, on, replica, sleeping_replica, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -220,7 +220,11 @@ async fn who_waits_too_long_is_told_what_the_app_was_doing() {
 async fn those_who_wait_for_an_app_that_fails_or_is_switched_off_are_told_so() {
     let world = World::start().await;
     for (state, status, says) in [
-        (RouteState::Failed { reason: "the program exited with code 3".into() }, 502, "exited with code 3"),
+        (
+            RouteState::Failed { last_lines: vec![], reason: "the program exited with code 3".into() },
+            502,
+            "exited with code 3",
+        ),
         (RouteState::Off, 404, "switched off"),
     ] {
         world.set(on(vec![]));
@@ -509,6 +513,7 @@ async fn a_person_gets_the_lobby_a_program_is_held_and_a_preview_wakes_nobody() 
     let state = RouteState::On {
         backends: vec![],
         progress: Progress {
+            at: Step::WaitingForPort,
             step: "Waiting for its <port>".into(),
             since: world.clock.now(),
             expected: Some(Duration::from_secs(7)),
@@ -559,13 +564,14 @@ async fn the_lobby_is_told_each_step_until_the_app_is_ready_and_keeps_it_wanted(
     world.set(on(vec![]));
     let mut events = world.client().get(world.url("/.marmot/events")).send().await.unwrap();
     let mut next = async || String::from_utf8(events.chunk().await.unwrap().unwrap().to_vec()).unwrap();
-    assert!(next().await.contains(r#""state":"waking","step":"Starting""#));
+    assert!(next().await.contains(r#""state":"waking","at":"starting","step":"Starting""#));
     assert_eq!(world.demand.sample().held, 1);
     let sleeper = sleeping_replica(app.address, 9);
-    let progress = Progress { step: "Almost there".into(), since: world.clock.now(), expected: None };
+    let progress =
+        Progress { at: Step::Starting, step: "Starting".into(), since: world.clock.now(), expected: None };
     world.set(RouteState::On { backends: vec![sleeper.clone()], progress });
     // A heartbeat may come between.
-    while !next().await.contains("Almost there") {}
+    while !next().await.contains("Waking up") {}
     sleeper.gate.open();
     while !next().await.contains(r#"{"state":"ready"}"#) {}
     until("nobody waits any more", || world.demand.sample().held == 0).await;
@@ -623,28 +629,4 @@ async fn http2_by_prior_knowledge_reaches_apps_and_cannot_say_two_hosts() {
     let two = client.get(world.url("/")).header("host", "evil.test").send().await.unwrap();
     assert_eq!(two.status(), 400);
     world.stop().await;
-}
-
-/// Serves the lobby until interrupted, to look at it: `cargo test -p marmot-gateway --test requests look -- --ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "runs until it is interrupted"]
-async fn look_at_the_lobby() {
-    let world =
-        World::with_limits(Limits { lobby_after: Duration::from_millis(30), ..Limits::default() }).await;
-    let at = |step: &str, expected| RouteState::On {
-        backends: vec![],
-        progress: Progress { step: step.into(), since: world.clock.now(), expected },
-    };
-    println!("{}", world.url("/"));
-    let mut line = String::new();
-    for state in [
-        at("Starting: waiting for its port", Some(Duration::from_secs(9))),
-        at("Building: installing 43 packages", None),
-        RouteState::Failed { reason: "The app did not listen on port 8080 within 60 s; it listens on 8501: start it with the port in $PORT".into() },
-        RouteState::Off,
-    ] {
-        world.set(state);
-        line.clear();
-        std::io::stdin().read_line(&mut line).unwrap();
-    }
 }

@@ -4,6 +4,8 @@
 //! new, and on a period, in which it also finds what another process wrote. While the database cannot be read it goes
 //! on with what it read last: apps that run do not notice.
 
+mod lobby_log;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +14,18 @@ use marmot_core::id::BuildId;
 use marmot_core::phase::Phase;
 use marmot_core::plan::Policy;
 use marmot_core::{AppName, Clock, Moment};
-use marmot_engine::observed::{BuildState, Event, Happening, Observed, ObservedApp, ReplicaStage};
+use marmot_engine::logs::Logs;
+use marmot_engine::observed::{BuildState, Event, Happening, Observed, ObservedApp, ReplicaStage, StartStep};
 use marmot_engine::wanted::{
     Builder, Limits, Program, Revision, Source, Variable, Wanted, WantedApp, WantedBuild,
 };
-use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes};
+use marmot_gateway::LogSource;
+use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes, Step};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{self, AppEvent, BuildResult, BuilderVariant, EnvVariable};
+use self::lobby_log::Building;
+use crate::model::{self, AppEvent, BuildResult, BuildStatus, BuilderVariant, EnvVariable};
 use crate::service::{ActiveApp, Address, AppState, BuildEnd, Error, Picture, Service};
 
 /// How often the database is read although nothing is known to have changed.
@@ -40,6 +45,8 @@ pub struct Lifecycle {
     routes: watch::Sender<Arc<Routes>>,
     /// What is going on with each app that is not there yet, and since when.
     steps: HashMap<AppName, (String, Moment)>,
+    /// The builds that apps wait for.
+    building: Building,
 }
 
 impl Lifecycle {
@@ -53,7 +60,18 @@ impl Lifecycle {
         let picture = service.picture().await?;
         let wanted = watch::Sender::new(Arc::new(wanted(&service, &policy, &picture)));
         let routes = watch::Sender::new(Arc::new(Routes::default()));
-        Ok(Self { service, policy, clock, picture, version, written, wanted, routes, steps: HashMap::new() })
+        Ok(Self {
+            service,
+            policy,
+            clock,
+            picture,
+            version,
+            written,
+            wanted,
+            routes,
+            steps: HashMap::new(),
+            building: Building::default(),
+        })
     }
 
     /// What should run, for the engine.
@@ -64,6 +82,11 @@ impl Lifecycle {
     /// Where requests go, for the gateway.
     pub fn routes(&self) -> watch::Receiver<Arc<Routes>> {
         self.routes.subscribe()
+    }
+
+    /// What apps say while they wake, for the lobby.
+    pub fn log_source(&self, logs: Logs, observed: watch::Receiver<Arc<Observed>>) -> LogSource {
+        lobby_log::source(logs, observed, self.building.clone())
     }
 
     /// Follows the database and the engine until it is stopped.
@@ -187,6 +210,13 @@ impl Lifecycle {
             }
         }
         self.steps = steps;
+        let awaited = |active: &ActiveApp| {
+            // One that serves already wakes as it is, whatever is built beside it.
+            let build = active.awaited.as_ref().filter(|_| active.revision.is_none())?;
+            let build = Some(build).filter(|build| build.status == BuildStatus::InProgress)?;
+            Some((active.app.name.clone(), build.id))
+        };
+        self.building.set(self.picture.apps.iter().filter_map(awaited).collect());
         let known: HashSet<&str> =
             self.picture.addresses.iter().map(|address| address.app.as_str()).collect();
         for gone in before.iter().filter(|route| !known.contains(route.app.as_str())) {
@@ -207,6 +237,7 @@ fn route(
         app: address.app.clone(),
         title: address.title.clone(),
         access: address.people.clone().map_or(Access::Everyone, Access::People),
+        log_readers: Arc::clone(&address.log_readers),
         state,
         demand,
         meter,
@@ -221,9 +252,11 @@ fn route_state(
     now: Moment,
 ) -> (RouteState, Option<(String, Moment)>) {
     if state.phase == Phase::Failed {
-        let reason =
-            state.failure.map_or_else(|| "it could not be started".to_owned(), |failure| failure.reason);
-        return (RouteState::Failed { reason }, None);
+        let (reason, last_lines) = state.failure.map_or_else(
+            || ("it could not be started".to_owned(), Vec::new()),
+            |failure| (failure.reason, failure.last_lines),
+        );
+        return (RouteState::Failed { reason, last_lines }, None);
     }
     let words = match (state.phase, state.step) {
         (Phase::Building, step) => {
@@ -239,7 +272,15 @@ fn route_state(
     let since = booting.map(|replica| replica.since).min();
     let known = || before.filter(|(step, _)| *step == words).map(|(_, since)| *since);
     let since = since.or_else(known).unwrap_or(now);
-    let progress = Progress { step: words.clone(), since, expected: app.boot_time };
+    let listens_soon = |replica: &marmot_engine::observed::ObservedReplica| {
+        replica.stage == ReplicaStage::Starting(StartStep::WaitingForPort)
+    };
+    let at = match state.phase {
+        Phase::Building => Step::Building,
+        _ if app.replicas.iter().any(listens_soon) => Step::WaitingForPort,
+        _ => Step::Starting,
+    };
+    let progress = Progress { at, step: words.clone(), since, expected: app.boot_time };
     (RouteState::On { backends: backends(app), progress }, Some((words, since)))
 }
 

@@ -103,7 +103,8 @@ impl Server {
             clock,
             move |app| nudge.app(app),
             Arc::clone(&tickets),
-        );
+        )
+        .with_logs(lifecycle.log_source(Logs::new(data_dir.clone()), engine.observed()));
         let pages = web::router(service.clone(), web::Options { demo, tickets, stop: stop.clone() });
         let platform =
             api::router(service.clone()).merge(pages).layer(axum::middleware::map_request(tell_peer));

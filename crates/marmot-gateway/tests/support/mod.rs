@@ -17,11 +17,11 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use marmot_core::id::{ReplicaId, UserId};
 use marmot_core::{AppName, Clock, Demand, Gate, Moment};
-use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes};
+use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes, Step};
 use marmot_gateway::{Gateway, GatewayConfig, Limits, Meter, Tickets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -170,6 +170,9 @@ pub struct World {
     pub demand: Arc<Demand>,
     pub meter: Arc<Meter>,
     pub tickets: Arc<Tickets>,
+    pub log_readers: Mutex<Arc<BTreeSet<UserId>>>,
+    /// Lines of its log, as they are said.
+    pub log: broadcast::Sender<String>,
     pub clock: Clock,
     pub nudges: Arc<AtomicU64>,
     on_nudge: OnNudge,
@@ -200,7 +203,15 @@ impl World {
             }
         };
         let tickets = Arc::new(Tickets::new([7; 32]));
-        let gateway = Gateway::new(config, routes_seen, clock.clone(), nudge, Arc::clone(&tickets));
+        let log = broadcast::Sender::new(100);
+        let said = log.clone();
+        let gateway = Gateway::new(config, routes_seen, clock.clone(), nudge, Arc::clone(&tickets))
+            .with_logs(Arc::new(move |_| {
+                let lines = futures_util::stream::unfold(said.subscribe(), |mut said| async {
+                    said.recv().await.ok().map(|line| (line, said))
+                });
+                Box::pin(lines)
+            }));
         let stop = CancellationToken::new();
         let platform = tower::service_fn(|request: Request<Incoming>| async move {
             let host = request.headers().get("x-forwarded-host").cloned();
@@ -211,7 +222,20 @@ impl World {
         });
         let serving = tokio::spawn(gateway.serve(listener.try_into().unwrap(), platform, stop.clone()));
         let (demand, meter) = (Arc::new(Demand::default()), Arc::new(Meter::default()));
-        Self { address, routes, demand, meter, tickets, clock, nudges, on_nudge, stop, serving }
+        Self {
+            address,
+            routes,
+            demand,
+            meter,
+            tickets,
+            log_readers: Mutex::default(),
+            log,
+            clock,
+            nudges,
+            on_nudge,
+            stop,
+            serving,
+        }
     }
 
     /// What the engine does when it is nudged.
@@ -227,6 +251,7 @@ impl World {
             state,
             demand: Arc::clone(&self.demand),
             meter: Arc::clone(&self.meter),
+            log_readers: Arc::clone(&self.log_readers.lock().unwrap()),
         };
         [Arc::new(route)].into_iter().collect()
     }
@@ -292,7 +317,12 @@ pub fn sleeping_replica(address: SocketAddr, limit: u32) -> Backend {
 pub fn on(backends: Vec<Backend>) -> RouteState {
     RouteState::On {
         backends,
-        progress: Progress { step: "Starting".into(), since: Moment::START, expected: None },
+        progress: Progress {
+            at: Step::Starting,
+            step: "Starting".into(),
+            since: Moment::START,
+            expected: None,
+        },
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the lifecycle loop reads from the database and notes in it. Each note is idempotent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use marmot_core::AppName;
 use marmot_core::id::{BuildId, RevisionId, UserId};
@@ -12,8 +13,8 @@ use super::{Service, now};
 use crate::db::projects::Viewer;
 use crate::db::{DbError, apps, builds, events, launchers, projects};
 use crate::model::{
-    App, AppEvent, Build, BuildResult, BuildStatus, EnvironmentSource, Launcher, Page, Program, Project,
-    Revision, Visibility,
+    App, AppEvent, Build, BuildResult, BuildStatus, EnvironmentSource, Launcher, Page, Program, Revision,
+    Visibility,
 };
 
 /// How many of a launcher's last revisions can be rolled back to.
@@ -54,6 +55,8 @@ pub struct Address {
     pub title: String,
     /// Who may open it; absent for everybody.
     pub people: Option<BTreeSet<UserId>>,
+    /// Who may read its logs: the members of its project.
+    pub log_readers: Arc<BTreeSet<UserId>>,
     /// It is on.
     pub on: bool,
 }
@@ -106,15 +109,18 @@ impl Service {
             .filter(|user| user.is_admin)
             .map(|user| user.id)
             .collect();
-        let mut people = |project: &Project| match project.visibility {
-            Visibility::Public => None,
-            Visibility::Private => Some(&*members.entry(project.id).or_default() | &admins),
-        };
+        let members: BTreeMap<_, Arc<BTreeSet<UserId>>> = all_projects
+            .keys()
+            .map(|project| (*project, Arc::new(&members.remove(project).unwrap_or_default() | &admins)))
+            .collect();
         let addresses = launchers.values().filter_map(|launcher| {
+            let project = all_projects.get(&launcher.project_id)?;
+            let members = members.get(&project.id)?;
             Some(Address {
                 app: launcher.app_name.clone(),
                 title: launcher.name.clone(),
-                people: people(all_projects.get(&launcher.project_id)?),
+                people: (project.visibility == Visibility::Private).then(|| BTreeSet::clone(members)),
+                log_readers: Arc::clone(members),
                 on: on.contains(&launcher.id),
             })
         });
