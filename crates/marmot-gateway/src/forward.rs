@@ -92,6 +92,7 @@ pub(crate) async fn forward(
         if is_clients_fault(error.error()) {
             return Err(Failure::Client);
         }
+        shared.pool.distrust(slot.backend.replica);
         request = match (error.take_message(), spare.take()) {
             // Nothing of it was sent.
             (Some(unsent), kept) if attempts < ATTEMPTS => {

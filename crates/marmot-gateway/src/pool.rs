@@ -93,6 +93,13 @@ impl Pool {
         }
     }
 
+    /// Closes a replica's idle connections: one of them broke, and the others most likely have or are about to, which
+    /// cannot always be seen yet.
+    pub(crate) fn distrust(&self, replica: ReplicaId) {
+        let distrusted = self.lock().get_mut(&replica).map(std::mem::take);
+        drop(distrusted);
+    }
+
     /// Closes what will not be used again.
     pub(crate) fn sweep(&self, now: Moment) {
         for connections in self.lock().values_mut() {

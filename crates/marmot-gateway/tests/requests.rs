@@ -393,6 +393,44 @@ async fn a_request_whose_connection_breaks_is_repeated_once_if_it_is_safe_and_ne
     world.stop().await;
 }
 
+/// An app that answers the first request on each of its connections, four of them at the same time at first, and
+/// closes a connection at its second request: as one that is killed does, for those who were quicker to ask.
+async fn answers_once_per_connection() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let four = Arc::new(tokio::sync::Barrier::new(4));
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let four = Arc::clone(&four);
+            tokio::spawn(async move {
+                let mut head = [0; 4096];
+                stream.read(&mut head).await.unwrap();
+                if number < 4 {
+                    four.wait().await;
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+                let _ = stream.read(&mut head).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_request_is_not_repeated_on_another_connection_of_the_same_age() {
+    let world = World::start().await;
+    world.set(on(vec![replica(answers_once_per_connection().await)]));
+    let (client, url) = (world.client(), world.url("/"));
+    let get = async || client.get(&url).send().await.unwrap().status();
+    let (a, b, c, d) = tokio::join!(get(), get(), get(), get());
+    assert!([a, b, c, d].iter().all(|status| *status == 200));
+    for _ in 0..4 {
+        assert_eq!(get().await, 200);
+    }
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn an_answer_that_breaks_off_never_looks_complete() {
     for cut in [
