@@ -1,51 +1,11 @@
 //! What should happen to an app's replicas now: scaling, the ladder and updates, as one function of facts.
 
-use std::time::Duration;
-
 use crate::Moment;
 use crate::demand::DemandSample;
 use crate::id::{ReplicaId, RevisionId};
-use crate::restart::{Failures, TRY_AGAIN_AFTER, Verdict};
-use crate::scaling::Concurrency;
-
-/// The rules an app's replicas live by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    /// Without a request or data for this long, a replica is idle.
-    pub idle_after: Duration,
-    /// A hibernated replica is stopped after this long.
-    pub stop_after: Duration,
-    /// A replica that is not ready by then has failed.
-    pub start_timeout: Duration,
-    /// How long a draining replica may finish what it works on.
-    pub drain_timeout: Duration,
-    /// Replicas that stay awake even without demand.
-    pub min_replicas: u32,
-    /// The most replicas there may be of one revision.
-    pub max_replicas: u32,
-    /// What one replica is meant to serve at the same time: the target that the number of replicas follows.
-    pub concurrency: Concurrency,
-    /// The most that one replica is given at the same time, of what `concurrency` counts. What is beyond it waits.
-    pub limit: u32,
-    /// Whether an idle replica can be frozen here. Without, it is stopped instead.
-    pub can_hibernate: bool,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            idle_after: Duration::from_secs(120),
-            stop_after: Duration::from_secs(12 * 3600),
-            start_timeout: Duration::from_secs(120),
-            drain_timeout: Duration::from_secs(30),
-            min_replicas: 0,
-            max_replicas: 1,
-            concurrency: Concurrency::Requests(100),
-            limit: 100,
-            can_hibernate: true,
-        }
-    }
-}
+use crate::restart::{Failures, STABLE_AFTER, TRY_AGAIN_AFTER, Verdict};
+use crate::scaling::foresight::Outlook;
+pub use crate::scaling::{Decision, Policy, Why};
 
 /// Where a replica is in its life, as far as planning cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +33,14 @@ pub struct ReplicaFacts {
     pub since: Moment,
     /// How many requests are inside its gate.
     pub inside: u64,
+    /// How many connections to it are open, silent ones too.
+    pub sessions: u64,
+    /// When a connection to it was last open, if one was.
+    pub last_session: Option<Moment>,
+    /// A connection of its own waits for it to wake.
+    pub asked_for: bool,
+    /// Since when it has been about to go: new visitors are sent elsewhere.
+    pub retiring: Option<Moment>,
     /// When it was last used.
     pub last_used: Moment,
     /// It computes on its own account, without being asked.
@@ -92,6 +60,22 @@ pub struct AppFacts<'a> {
     pub replicas: &'a [ReplicaFacts],
     /// The recent failures of the wanted revision.
     pub failures: Failures,
+    /// What past visits say about the near future.
+    pub outlook: Option<Outlook>,
+}
+
+impl AppFacts<'_> {
+    /// How many replicas of the wanted revision are ready and can be relied on at `now`: while replicas end by
+    /// themselves, one counts only when it has been ready for a while.
+    pub fn capacity(&self, now: Moment) -> u32 {
+        let loops = self.failures.in_a_row() > 0;
+        let relied_on = |replica: &&ReplicaFacts| {
+            Some(replica.revision) == self.wanted
+                && replica.stage == Stage::Running
+                && !(loops && now - replica.since < STABLE_AFTER)
+        };
+        u32::try_from(self.replicas.iter().filter(relied_on).count()).unwrap_or(u32::MAX)
+    }
 }
 
 /// One thing to do. Each is idempotent: it is ordered again as long as the facts ask for it.
@@ -103,6 +87,10 @@ pub enum Order {
     Wake(ReplicaId),
     /// Freeze this replica, if its gate can be shut.
     Hibernate(ReplicaId),
+    /// Send new visitors elsewhere: it goes when those it has are done.
+    Retire(ReplicaId),
+    /// It is needed again: send new visitors to it, too.
+    Keep(ReplicaId),
     /// Let this replica finish its requests, then stop it.
     Drain(ReplicaId),
     /// Stop this replica: its time to finish is over, or it has nothing to finish.
@@ -111,93 +99,59 @@ pub enum Order {
     FailStart(ReplicaId),
 }
 
-/// Why the number of awake replicas is what it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// The app is off.
-    Off,
-    /// The revision has yet to show that it boots.
-    FirstBoot,
-    /// There are requests.
-    Load,
-    /// There were requests a moment ago.
-    StillWarm,
-    /// Nobody uses the app.
-    Idle,
-}
-
 /// What to do now, and when to look again if nothing happens before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// What to do now.
     pub orders: Vec<Order>,
-    /// How many awake replicas are wanted.
-    pub want: u32,
-    /// Why so many.
-    pub why: Why,
     /// When time alone changes the answer.
     pub again_at: Option<Moment>,
 }
 
-/// Decides what should happen to an app's replicas at `now`.
-pub fn plan(now: Moment, policy: &Policy, app: &AppFacts<'_>) -> Plan {
-    let (want, why) = awake_wanted(now, policy, app);
-    let mut planner = Planner { now, policy, orders: Vec::new(), again_at: None };
+/// Decides what should happen to an app's replicas at `now`, so that as many are awake as was decided.
+pub fn plan(now: Moment, policy: &Policy, app: &AppFacts<'_>, decision: &Decision) -> Plan {
+    let mut planner = Planner { now, policy, decision, orders: Vec::new(), again_at: decision.again_at };
     planner.finish_what_ends(app);
     let Some(wanted) = app.wanted else {
         planner.drain(app.replicas.iter());
-        return planner.plan(want, why);
+        return planner.plan();
     };
     let (current, stale): (Vec<_>, Vec<_>) =
         app.replicas.iter().partition(|replica| replica.revision == wanted);
-    let serves = |replica: &&&ReplicaFacts| matches!(replica.stage, Stage::Running | Stage::Hibernated);
-    let updated = current.iter().any(|replica| serves(&replica));
-    // Until the wanted revision serves, the one before it goes on serving beside it.
-    let serving: Vec<&ReplicaFacts> = if updated {
+    let serves = |replica: &&ReplicaFacts| matches!(replica.stage, Stage::Running | Stage::Hibernated);
+    let of_current: Vec<&ReplicaFacts> = current.iter().copied().filter(|replica| serves(&replica)).collect();
+    let of_stale: Vec<&ReplicaFacts> = stale.iter().copied().filter(|replica| serves(&replica)).collect();
+    let awake = |replicas: &[&ReplicaFacts]| {
+        replicas.iter().filter(|replica| replica.stage == Stage::Running).count()
+    };
+    // Until the wanted revision serves as well as the one before it did, that goes on serving beside it.
+    let enough = awake(&of_stale).min(decision.want as usize);
+    let updated = !of_current.is_empty() && awake(&of_current) >= enough;
+    if updated {
         planner.drain(stale.iter().copied());
-        current.iter().filter(serves).copied().collect()
     } else {
         planner.drain(stale.iter().copied().filter(|replica| replica.stage == Stage::Starting));
-        stale.iter().filter(serves).copied().collect()
-    };
+    }
+    let serving = if of_current.is_empty() { &of_stale } else { &of_current };
     let starting = current.iter().filter(|replica| replica.stage == Stage::Starting).count();
-    planner.wake_or_start(app, want, &serving, starting, current.len(), updated);
-    planner.rest(want, why, &serving);
-    planner.plan(want, why)
-}
-
-/// How many replicas should be awake, and why.
-fn awake_wanted(now: Moment, policy: &Policy, app: &AppFacts<'_>) -> (u32, Why) {
-    if app.wanted.is_none() {
-        return (0, Why::Off);
-    }
-    let load = app.demand.in_flight + app.demand.held;
-    if load > 0 {
-        let needed = u32::try_from(load.div_ceil(u64::from(policy.concurrency.count()))).unwrap_or(u32::MAX);
-        return (needed.max(policy.min_replicas).min(policy.max_replicas.max(1)), Why::Load);
-    }
-    if !app.proven && !app.failures.gave_up(false) {
-        return (policy.min_replicas.max(1), Why::FirstBoot);
-    }
-    let rested = app.demand.put_to_rest >= app.demand.last_activity;
-    match app.demand.last_activity {
-        Some(used) if !rested && now < used + policy.idle_after => {
-            (policy.min_replicas.max(1), Why::StillWarm)
-        }
-        _ => (policy.min_replicas, Why::Idle),
-    }
+    planner.wake_or_start(app, serving, starting, current.len(), !of_current.is_empty());
+    planner.rest(app, serving);
+    planner.plan()
 }
 
 struct Planner<'a> {
     now: Moment,
     policy: &'a Policy,
+    decision: &'a Decision,
     orders: Vec<Order>,
     again_at: Option<Moment>,
 }
 
 impl Planner<'_> {
-    fn plan(self, want: u32, why: Why) -> Plan {
-        Plan { orders: self.orders, want, why, again_at: self.again_at }
+    fn plan(self) -> Plan {
+        // What was due when it was decided is decided.
+        let again_at = self.again_at.filter(|at| *at > self.now);
+        Plan { orders: self.orders, again_at }
     }
 
     fn look_again(&mut self, at: Moment) {
@@ -241,29 +195,34 @@ impl Planner<'_> {
         }
     }
 
-    /// Brings the number of awake replicas up to `want`: thaws before it starts.
+    /// Brings the number of awake replicas up to what was decided: thaws before it starts.
     fn wake_or_start(
         &mut self,
         app: &AppFacts<'_>,
-        want: u32,
         serving: &[&ReplicaFacts],
         starting: usize,
         existing: usize,
         updated: bool,
     ) {
         let awake = serving.iter().filter(|replica| replica.stage == Stage::Running).count();
-        let mut missing = (want as usize).saturating_sub(awake);
+        let (want, at_once) = (self.decision.want as usize, self.decision.at_once as usize);
         let hibernated = serving.iter().filter(|replica| replica.stage == Stage::Hibernated);
-        // The one used last has most of its memory still at hand.
+        // Those whose own visitors wait; then the one used last, which has most of its memory still at hand.
         let mut hibernated: Vec<_> = hibernated.collect();
-        hibernated.sort_by_key(|replica| (std::cmp::Reverse(replica.last_used), replica.id));
-        for replica in hibernated.into_iter().take(missing) {
-            self.orders.push(Order::Wake(replica.id));
-            missing -= 1;
-        }
+        hibernated
+            .sort_by_key(|replica| (!replica.asked_for, std::cmp::Reverse(replica.last_used), replica.id));
+        let asked_for = hibernated.iter().filter(|replica| replica.asked_for).count();
+        let woken = want.max(at_once).saturating_sub(awake).max(asked_for).min(hibernated.len());
+        self.orders.extend(hibernated.iter().take(woken).map(|replica| Order::Wake(replica.id)));
+        let missing = want.saturating_sub(awake + self.asleep_with_sessions(&hibernated[woken..]) + woken);
+        // One for a visit that is expected need not stay awake.
+        let begin = app.outlook.is_some_and(|outlook| outlook.begin) && app.proven;
+        let missing = missing.max(usize::from(begin && serving.is_empty()));
         // An update boots one replica of the new revision, whatever still serves from the old one.
         let wanted_starts = if updated || serving.is_empty() { missing } else { missing.max(1) };
-        let room = (self.policy.max_replicas.max(1) as usize).saturating_sub(existing);
+        // More than it is begun with come once the revision has shown that it boots.
+        let most = if app.proven { self.policy.most() } else { self.policy.begin_with() };
+        let room = (most as usize).saturating_sub(existing);
         let starts = wanted_starts.saturating_sub(starting).min(room);
         if starts == 0 {
             return;
@@ -282,35 +241,111 @@ impl Planner<'_> {
         }
     }
 
-    /// Moves replicas that nobody needs one rung down.
-    fn rest(&mut self, want: u32, why: Why, serving: &[&ReplicaFacts]) {
-        let mut running: Vec<_> = serving.iter().filter(|replica| replica.stage == Stage::Running).collect();
-        let surplus = running.len().saturating_sub(want as usize);
-        running.sort_by_key(|replica| (replica.last_used, replica.id));
-        for replica in running.into_iter().take(surplus) {
-            // The app as a whole is idle, or this replica alone has not been needed for as long.
-            let idle =
-                why == Why::Idle || self.due(replica.last_used.max(replica.since) + self.policy.idle_after);
-            if idle && replica.inside == 0 && !replica.busy {
-                self.orders.push(if self.policy.can_hibernate {
-                    Order::Hibernate(replica.id)
-                } else {
-                    Order::Drain(replica.id)
-                });
-            }
+    /// Where sessions are counted: the replicas that sleep with theirs need no other awake in their place.
+    fn asleep_with_sessions(&self, hibernated: &[&&ReplicaFacts]) -> usize {
+        if !self.policy.concurrency.counts_sessions() {
+            return 0;
         }
-        if why == Why::StillWarm {
-            // Asked again when the last replica that is kept for warmth has cooled down.
-            for replica in serving.iter().filter(|replica| replica.stage == Stage::Running) {
-                self.due(replica.last_used.max(replica.since) + self.policy.idle_after);
+        hibernated.iter().filter(|replica| replica.sessions > 0).count()
+    }
+
+    /// Moves replicas that nobody needs one rung down.
+    fn rest(&mut self, app: &AppFacts<'_>, serving: &[&ReplicaFacts]) {
+        let mut running: Vec<_> = serving.iter().filter(|replica| replica.stage == Stage::Running).collect();
+        let counted = running.len() + self.asleep_with_sessions(&hibernated(serving));
+        let surplus = counted.saturating_sub(self.decision.want as usize).min(running.len());
+        // The emptiest goes first: fewest people are in its way.
+        running.sort_by_key(|replica| {
+            (replica.retiring.is_none(), replica.sessions, replica.inside, replica.last_used, replica.id)
+        });
+        let surplus = if self.decision.panics() { 0 } else { surplus };
+        let mut awake = running.len();
+        for (place, replica) in running.into_iter().enumerate() {
+            if place < surplus {
+                self.rest_one(app, replica);
+                continue;
+            }
+            if replica.retiring.is_some() {
+                self.orders.push(Order::Keep(replica.id));
+            }
+            // Where sessions are counted, one whose people are all silent sleeps with their sessions; it is still theirs.
+            if self.policy.concurrency.counts_sessions() && replica.sessions > 0 && awake > 1 {
+                awake -= usize::from(self.sleeps(replica));
             }
         }
         for replica in serving.iter().filter(|replica| replica.stage == Stage::Hibernated) {
-            if self.due(replica.since + self.policy.stop_after) {
-                self.orders.push(Order::Stop(replica.id));
-            }
+            self.let_go(app, replica);
         }
     }
+
+    /// Moves a replica that is one too many one rung down, when nobody uses it; until then it takes nobody new.
+    fn rest_one(&mut self, app: &AppFacts<'_>, replica: &ReplicaFacts) {
+        let app_idle = self.decision.want == 0;
+        if !app_idle && replica.retiring.is_none() {
+            self.orders.push(Order::Retire(replica.id));
+        }
+        if self.policy.can_hibernate {
+            self.sleeps(replica);
+        } else if self.is_idle(replica) && self.is_left(replica) && !self.is_expected(app) {
+            self.orders.push(Order::Drain(replica.id));
+        }
+    }
+
+    /// Freezes a replica that nobody uses. True when it was ordered.
+    fn sleeps(&mut self, replica: &ReplicaFacts) -> bool {
+        let sleeps = self.policy.can_hibernate && self.is_idle(replica);
+        if sleeps {
+            self.orders.push(Order::Hibernate(replica.id));
+        }
+        sleeps
+    }
+
+    /// Whether the app as a whole is idle, or this replica alone has not been needed for as long.
+    fn is_idle(&mut self, replica: &ReplicaFacts) -> bool {
+        let idle = self.decision.want == 0
+            || self.due(replica.last_used.max(replica.since) + self.policy.idle_after);
+        idle && replica.inside == 0 && !replica.busy
+    }
+
+    /// Stops a hibernated replica for which it does not pay to stay.
+    fn let_go(&mut self, app: &AppFacts<'_>, replica: &ReplicaFacts) {
+        let over = match app.outlook.filter(|_| self.policy.foresight) {
+            Some(outlook) if outlook.keep => {
+                self.look_again(outlook.until);
+                false
+            }
+            Some(outlook) => {
+                // Not at once: whoever has just left may have forgotten something.
+                let over = self.due(replica.since + self.policy.linger);
+                self.look_again(outlook.until);
+                over
+            }
+            None => self.due(replica.since + self.policy.stop_after),
+        };
+        if over && self.is_left(replica) {
+            self.orders.push(Order::Stop(replica.id));
+        }
+    }
+
+    /// Whether nobody has a session in a replica any more, or has had it for too long: one that was lost a moment ago
+    /// may come back.
+    fn is_left(&mut self, replica: &ReplicaFacts) -> bool {
+        if replica.sessions > 0 {
+            let unused = replica.last_used.max(replica.since);
+            return self.due(unused + self.policy.max_session);
+        }
+        replica.last_session.is_none_or(|left| self.due(left + self.policy.linger))
+    }
+
+    /// Whether a replica that cannot be frozen is kept, because a visit is expected.
+    fn is_expected(&mut self, app: &AppFacts<'_>) -> bool {
+        let outlook = app.outlook.filter(|_| self.policy.foresight);
+        outlook.inspect(|outlook| self.look_again(outlook.until)).is_some_and(|outlook| outlook.keep)
+    }
+}
+
+fn hibernated<'r>(serving: &'r [&'r ReplicaFacts]) -> Vec<&'r &'r ReplicaFacts> {
+    serving.iter().filter(|replica| replica.stage == Stage::Hibernated).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! The life of an app as a table: facts in, orders out.
 
+use std::time::Duration;
+
 use super::*;
+use crate::demand::Load;
+use crate::scaling::{Concurrency, Scaler, Situation};
 use proptest::prelude::*;
 
 const V1: u128 = 1;
@@ -21,6 +25,10 @@ fn replica(n: u128, stage: Stage, since: u64) -> ReplicaFacts {
         stage,
         since: at(since),
         inside: 0,
+        sessions: 0,
+        last_session: None,
+        asked_for: false,
+        retiring: None,
         last_used: at(since),
         busy: false,
     }
@@ -39,11 +47,43 @@ fn policy() -> Policy {
 }
 
 fn app(demand: DemandSample, replicas: &[ReplicaFacts]) -> AppFacts<'_> {
-    AppFacts { wanted: Some(V1.into()), proven: true, demand, replicas, failures: Failures::default() }
+    let failures = Failures::default();
+    AppFacts { wanted: Some(V1.into()), proven: true, demand, replicas, failures, outlook: None }
+}
+
+/// What is decided when demand has been as it is for a minute.
+fn decide(now: u64, policy: &Policy, app: &AppFacts<'_>) -> Decision {
+    if app.wanted.is_none() {
+        return Decision::OFF;
+    }
+    let mut scaler = Scaler::default();
+    let level = match policy.concurrency {
+        Concurrency::Requests(_) => app.demand.in_flight + app.demand.held,
+        Concurrency::Sessions(_) => app.demand.sessions + app.demand.held,
+    };
+    let mut decided = Decision::OFF;
+    for second in now.saturating_sub(60)..=now {
+        let situation = Situation {
+            demand: app.demand,
+            load: Load { level, area: level * second * 1000 },
+            proven: app.proven,
+            gave_up: app.failures.gave_up(app.proven),
+            capacity: app.capacity(at(now)),
+            kept_warm: false,
+            outlook: app.outlook,
+            share: None,
+        };
+        decided = scaler.decide(at(second), policy, &situation);
+    }
+    decided
+}
+
+fn planned(now: u64, policy: &Policy, app: &AppFacts<'_>) -> Plan {
+    plan(at(now), policy, app, &decide(now, policy, app))
 }
 
 fn orders(now: u64, app: &AppFacts<'_>) -> Vec<Order> {
-    plan(at(now), &policy(), app).orders
+    planned(now, &policy(), app).orders
 }
 
 #[test]
@@ -68,8 +108,9 @@ fn a_hundred_requests_to_a_sleeping_app_start_one_replica() {
 #[test]
 fn stays_warm_until_the_idle_limit_then_hibernates_then_stops() {
     let running = [replica(1, Stage::Running, 100)];
-    let warm = plan(at(159), &policy(), &app(used(100), &running));
-    assert_eq!((warm.orders, warm.why, warm.again_at), (vec![], Why::StillWarm, Some(at(160))));
+    let warm = planned(159, &policy(), &app(used(100), &running));
+    assert_eq!((warm.orders, warm.again_at), (vec![], Some(at(160))));
+    assert_eq!(decide(159, &policy(), &app(used(100), &running)).why, Why::StillWarm);
     assert_eq!(orders(160, &app(used(100), &running)), [Order::Hibernate(id(1))]);
     let hibernated = [replica(1, Stage::Hibernated, 160)];
     assert_eq!(orders(3759, &app(used(100), &hibernated)), []);
@@ -80,7 +121,9 @@ fn stays_warm_until_the_idle_limit_then_hibernates_then_stops() {
 fn where_freezing_is_not_possible_an_idle_replica_is_drained() {
     let policy = Policy { can_hibernate: false, ..policy() };
     let facts = [replica(1, Stage::Running, 100)];
-    assert_eq!(plan(at(160), &policy, &app(used(100), &facts)).orders, [Order::Drain(id(1))]);
+    // The last one is kept a little longer: it cannot be back in milliseconds.
+    assert_eq!(planned(189, &policy, &app(used(100), &facts)).orders, []);
+    assert_eq!(planned(190, &policy, &app(used(100), &facts)).orders, [Order::Drain(id(1))]);
 }
 
 #[test]
@@ -105,8 +148,12 @@ fn scales_out_with_the_load_and_thaws_before_it_starts() {
     let policy = Policy { concurrency: Concurrency::Requests(10), max_replicas: 3, ..policy() };
     let replicas = [replica(1, Stage::Running, 0), replica(2, Stage::Hibernated, 50)];
     let busy = DemandSample { in_flight: 10, held: 35, ..used(100) };
-    let plan = plan(at(100), &policy, &app(busy, &replicas));
-    assert_eq!((plan.orders, plan.want), (vec![Order::Wake(id(2)), Order::Start], 3));
+    assert_eq!(planned(100, &policy, &app(busy, &replicas)).orders, [Order::Wake(id(2)), Order::Start]);
+    let decided = decide(100, &policy, &app(busy, &replicas));
+    assert_eq!(
+        (decided.want, decided.why.to_string().as_str()),
+        (3, "45 in flight over 6 s, target 7 per replica, a sudden rise, its maximum")
+    );
 }
 
 #[test]
@@ -117,8 +164,9 @@ fn only_the_replicas_not_needed_for_the_load_rest() {
         replica(2, Stage::Running, 100),
     ];
     let load = DemandSample { in_flight: 3, ..used(200) };
-    assert_eq!(plan(at(159), &policy, &app(load, &replicas)).orders, []);
-    assert_eq!(plan(at(160), &policy, &app(load, &replicas)).orders, [Order::Hibernate(id(2))]);
+    assert_eq!(planned(159, &policy, &app(load, &replicas)).orders, [Order::Retire(id(2))]);
+    let retiring = [replicas[0].clone(), ReplicaFacts { retiring: Some(at(159)), ..replicas[1].clone() }];
+    assert_eq!(planned(160, &policy, &app(load, &retiring)).orders, [Order::Hibernate(id(2))]);
 }
 
 #[test]
@@ -172,7 +220,7 @@ fn a_start_that_takes_too_long_has_failed() {
 fn a_crash_loop_waits_and_after_giving_up_one_request_may_try_again_later() {
     let mut failures = Failures::default();
     (0..2).for_each(|_| failures.ended(at(100), None));
-    let waiting = plan(at(100), &policy(), &AppFacts { failures, ..app(held(9), &[]) });
+    let waiting = planned(100, &policy(), &AppFacts { failures, ..app(held(9), &[]) });
     assert_eq!((waiting.orders, waiting.again_at), (vec![], Some(at(101))));
     (0..3).for_each(|_| failures.ended(at(110), None));
     assert_eq!(orders(200, &AppFacts { failures, ..app(held(9), &[]) }), []);
@@ -196,6 +244,10 @@ fn any_replica() -> impl Strategy<Value = ReplicaFacts> {
             stage,
             since: at(since),
             inside: if stage == Stage::Running || stage == Stage::Draining { inside } else { 0 },
+            sessions: inside / 2,
+            last_session: None,
+            asked_for: stage == Stage::Hibernated && inside == 3,
+            retiring: (inside == 2).then_some(at(since)),
             last_used: at(last_used),
             busy,
         },
@@ -217,11 +269,11 @@ proptest! {
     ) {
         let policy = Policy { max_replicas: max, concurrency: Concurrency::Requests(5), ..policy() };
         let demand = DemandSample { in_flight, held: waiting, ..used(now / 2) };
-        let plan = plan(at(now), &policy, &app(demand, &replicas));
+        let plan = planned(now, &policy, &app(demand, &replicas));
         let starts = plan.orders.iter().filter(|order| **order == Order::Start).count();
         let of_revision = replicas.iter().filter(|replica| replica.revision == V1.into()).count();
         prop_assert!(starts == 0 || of_revision + starts <= max as usize);
-        prop_assert!(plan.want <= max);
+        prop_assert!(decide(now, &policy, &app(demand, &replicas)).want <= max);
         for order in &plan.orders {
             let stage = |id| replicas.iter().find(|replica| replica.id == id).expect("known replica");
             match *order {
@@ -230,7 +282,9 @@ proptest! {
                 Order::Hibernate(id) => {
                     prop_assert!(stage(id).stage == Stage::Running && stage(id).inside == 0 && !stage(id).busy);
                 }
-                Order::Drain(id) => prop_assert_eq!(stage(id).stage, Stage::Running),
+                Order::Retire(id) | Order::Keep(id) | Order::Drain(id) => {
+                    prop_assert_eq!(stage(id).stage, Stage::Running);
+                }
                 Order::Stop(id) => prop_assert!(stage(id).stage != Stage::Running),
                 Order::FailStart(id) => prop_assert_eq!(stage(id).stage, Stage::Starting),
             }
