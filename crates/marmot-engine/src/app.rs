@@ -7,17 +7,25 @@ use std::time::Duration;
 
 use marmot_core::gate::GateState;
 use marmot_core::id::{ReplicaId, RevisionId};
-use marmot_core::plan::{AppFacts, Order, Plan, ReplicaFacts, Stage, Why, plan};
+use marmot_core::plan::{AppFacts, Decision, Order, Plan, Policy, ReplicaFacts, Stage, Why, plan};
 use marmot_core::restart::{Failures, STABLE_AFTER};
+use marmot_core::scaling::fair::Need;
+use marmot_core::scaling::foresight::{History, Outlook};
+use marmot_core::scaling::{Scaler, Situation};
 use marmot_core::{AppName, Demand, Moment};
 use tokio::sync::mpsc;
 
 use crate::observed::{Event, Failure, Happening, ObservedApp, ObservedReplica, ReplicaStage};
+use crate::reconcile::Boots;
 use crate::runtime::{Runtime, Seen, State, Want};
+use crate::schedule::Warmth;
 use crate::wanted::{Program, WantedApp};
 
 /// A drain that has nobody inside is followed by a stop at once; more rounds than these are never needed.
 const ROUNDS: u32 = 3;
+
+/// What a hibernated replica usually holds, in bytes.
+const USUAL_SLEEPER: f64 = 64.0 * 1024.0 * 1024.0;
 
 /// What is remembered of an app between two looks.
 #[derive(Debug, Default)]
@@ -30,6 +38,16 @@ pub(crate) struct App {
     /// The revision that was last seen ready.
     ready: Option<RevisionId>,
     replicas: BTreeMap<ReplicaId, Known>,
+    scaler: Scaler,
+    /// What was last decided, and as it was told.
+    decided: Option<Decision>,
+    warmth: Warmth,
+    history: History,
+    /// The use that `history` knows of.
+    noted: Option<Moment>,
+    /// The use there had been at the last look.
+    looked: Option<Moment>,
+    outlook: Option<Outlook>,
 }
 
 /// What is remembered of a replica.
@@ -43,6 +61,30 @@ struct Known {
     /// When it was asked to wake, until it is awake.
     waking: Option<Moment>,
     wakes: u32,
+    /// When a connection to it was last open.
+    last_session: Option<Moment>,
+    /// Since when new visitors are sent elsewhere.
+    retiring: Option<Moment>,
+    /// It was told that no visit is expected soon.
+    let_go: bool,
+    /// What it held when it was last hibernated, in bytes.
+    asleep_bytes: u64,
+}
+
+impl Known {
+    fn new() -> Self {
+        Self {
+            told: Told::Nothing,
+            ready: None,
+            draining: None,
+            waking: None,
+            wakes: 0,
+            last_session: None,
+            retiring: None,
+            let_go: false,
+            asleep_bytes: 0,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +104,8 @@ pub(crate) struct Look<'a> {
     pub(crate) events: &'a mpsc::UnboundedSender<Event>,
     /// New replicas may be started.
     pub(crate) may_start: bool,
+    /// How many awake replicas are its share, where that is less than it wants.
+    pub(crate) share: Option<u32>,
 }
 
 /// What a look gave.
@@ -74,7 +118,8 @@ pub(crate) struct Looked {
 }
 
 impl Look<'_> {
-    fn tell(&self, replica: ReplicaId, what: Happening) {
+    fn tell(&self, replica: impl Into<Option<ReplicaId>>, what: Happening) {
+        let replica = replica.into();
         let event = Event { app: self.name.clone(), replica, at: jiff::Timestamp::now(), what };
         // Nobody has to listen.
         let _ = self.events.send(event);
@@ -83,23 +128,23 @@ impl Look<'_> {
 
 impl App {
     /// Looks at the app and asks for what should be.
-    pub(crate) fn look(&mut self, look: &Look<'_>) -> Looked {
+    pub(crate) fn look(&mut self, look: &Look<'_>, boots: &mut Boots) -> Looked {
         self.count_for(look.wanted);
         let mut again_at = None;
-        let mut decision = None;
         for _ in 0..ROUNDS {
             let seen = look.runtime.observe(look.name);
             self.take_note(look, &seen);
-            let plan = self.plan(look, &seen);
-            (again_at, decision) = (plan.again_at, Some((plan.want, plan.why)));
-            let drained = self.carry_out(look, &plan, &seen);
+            let (decision, plan) = self.plan(look, &seen);
+            self.tell_decision(look, decision);
+            again_at = plan.again_at;
+            let drained = self.carry_out(look, &decision, &plan, &seen, boots);
             if !drained {
                 break;
             }
         }
         let seen = look.runtime.observe(look.name);
         self.take_note(look, &seen);
-        let observed = self.observed(look.wanted, &seen, decision);
+        let observed = self.observed(look.wanted, &seen);
         Looked { observed, again_at, gone: look.wanted.is_none() && seen.is_empty() }
     }
 
@@ -135,8 +180,14 @@ impl App {
                 if replica.adopted {
                     look.tell(replica.id, Happening::Adopted);
                 }
-                Known { told: Told::Nothing, ready: None, draining: None, waking: None, wakes: 0 }
+                Known::new()
             });
+            if replica.gate.sessions() > 0 {
+                known.last_session = Some(look.now);
+            }
+            if matches!(replica.state, State::Asleep(_)) {
+                known.asleep_bytes = replica.memory.resident + replica.memory.swapped / 2;
+            }
             match (&replica.state, known.told) {
                 (State::Awake(_), Told::Nothing) => {
                     known.told = Told::Awake;
@@ -195,10 +246,12 @@ impl App {
         }
     }
 
-    fn plan(&self, look: &Look<'_>, seen: &[Seen]) -> Plan {
+    fn plan(&mut self, look: &Look<'_>, seen: &[Seen]) -> (Decision, Plan) {
         let replicas: Vec<ReplicaFacts> = seen.iter().filter_map(|replica| self.facts(replica)).collect();
         let demand = look.wanted.map(|wanted| wanted.demand.sample()).unwrap_or_default();
         let revision = look.wanted.map(|wanted| wanted.revision.id);
+        self.looked = demand.last_activity;
+        self.look_ahead(look);
         let facts = AppFacts {
             wanted: revision,
             proven: look.wanted.is_some_and(|wanted| wanted.proven)
@@ -206,13 +259,72 @@ impl App {
             demand,
             replicas: &replicas,
             failures: self.failures,
+            outlook: self.outlook,
         };
-        let policy = look.wanted.map(|wanted| wanted.policy.clone()).unwrap_or_default();
-        plan(look.now, &policy, &facts)
+        let Some(wanted) = look.wanted else {
+            return (Decision::OFF, plan(look.now, &Policy::default(), &facts, &Decision::OFF));
+        };
+        let policy = &wanted.policy;
+        let sessions = policy.concurrency.counts_sessions();
+        let (kept_warm, warm_until) = self.warmth.at(look.now, &policy.keep_warm);
+        let situation = Situation {
+            demand,
+            load: if sessions { wanted.demand.sessions() } else { wanted.demand.requests() },
+            proven: facts.proven,
+            gave_up: facts.failures.gave_up(facts.proven),
+            capacity: facts.capacity(look.now),
+            kept_warm,
+            outlook: self.outlook,
+            share: look.share,
+        };
+        let decision = self.scaler.decide(look.now, policy, &situation);
+        let mut plan = plan(look.now, policy, &facts, &decision);
+        plan.again_at = [plan.again_at, warm_until].into_iter().flatten().min();
+        (decision, plan)
+    }
+
+    /// Learns from use, and asks in silence what past use says about the near future.
+    fn look_ahead(&mut self, look: &Look<'_>) {
+        let Some(wanted) = look.wanted.filter(|wanted| wanted.policy.foresight) else {
+            self.outlook = None;
+            return;
+        };
+        let wall = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+        let used = self.looked;
+        if used > self.noted
+            && let Some(used) = used
+        {
+            self.history.note(wall.saturating_sub((look.now - used).as_secs()));
+            (self.noted, self.outlook) = (Some(used), None);
+        }
+        if self.outlook.is_none_or(|outlook| outlook.until <= look.now) {
+            let held =
+                self.replicas.values().map(|known| known.asleep_bytes).max().filter(|bytes| *bytes > 0);
+            let weight = held.map_or(1.0, |bytes| bytes as f64 / USUAL_SLEEPER);
+            self.outlook = self.history.outlook(look.now, wall, wanted.policy.stop_after, weight);
+        }
+    }
+
+    /// Tells of a decision when it is another one. What goes with waking and falling asleep is told there.
+    fn tell_decision(&mut self, look: &Look<'_>, decision: Decision) {
+        let before = self.decided.replace(decision).unwrap_or(Decision::OFF);
+        let (from, to) = (before.want, decision.want);
+        if from == to {
+            // The reason that goes with the number is the one it was decided for.
+            if before.why.is_like(decision.why) {
+                self.decided = Some(Decision { why: before.why, ..decision });
+            }
+            return;
+        }
+        let ahead = matches!(decision.why, Why::Minimum | Why::Schedule | Why::Foreseen { .. });
+        if look.wanted.is_some() && (from > 1 || to > 1 || ahead) {
+            look.tell(None, Happening::Scaled { from, to, why: decision.why });
+        }
     }
 
     fn facts(&self, replica: &Seen) -> Option<ReplicaFacts> {
-        let draining = self.replicas.get(&replica.id).and_then(|known| known.draining);
+        let known = self.replicas.get(&replica.id);
+        let draining = known.and_then(|known| known.draining);
         let stage = match &replica.state {
             State::Starting(_) => Stage::Starting,
             State::Awake(_) if draining.is_some() => Stage::Draining,
@@ -228,18 +340,36 @@ impl App {
             stage,
             since: draining.unwrap_or(replica.since),
             inside: replica.gate.inside(),
+            sessions: replica.gate.sessions(),
+            last_session: known.and_then(|known| known.last_session),
+            asked_for: replica.gate.asked_for(),
+            retiring: known.and_then(|known| known.retiring),
             last_used: replica.gate.last_used(),
             busy: replica.busy,
         })
     }
 
     /// Asks for what the plan orders. True when a look at once gives more.
-    fn carry_out(&mut self, look: &Look<'_>, plan: &Plan, seen: &[Seen]) -> bool {
+    fn carry_out(
+        &mut self,
+        look: &Look<'_>,
+        decision: &Decision,
+        plan: &Plan,
+        seen: &[Seen],
+        boots: &mut Boots,
+    ) -> bool {
         let gate = |id| seen.iter().find(|replica| replica.id == id).map(|replica| &replica.gate);
         let mut drained = false;
+        if !plan.orders.contains(&Order::Start) {
+            boots.leave(look.name);
+        }
         for order in &plan.orders {
             match *order {
-                Order::Start => self.start(look, plan.why),
+                Order::Start => {
+                    if look.may_start && boots.begin(look.now, look.name, need(look, seen)) {
+                        self.start(look, decision.why);
+                    }
+                }
                 Order::Wake(id) => {
                     if let Some(known) = self.replicas.get_mut(&id)
                         && known.waking.is_none()
@@ -261,7 +391,15 @@ impl App {
                         drained = true;
                     }
                 }
+                Order::Retire(id) | Order::Keep(id) => {
+                    let retiring = matches!(order, Order::Retire(_));
+                    if let (Some(gate), Some(known)) = (gate(id), self.replicas.get_mut(&id)) {
+                        gate.retire(retiring);
+                        known.retiring = retiring.then_some(look.now);
+                    }
+                }
                 Order::Stop(id) => {
+                    self.tell_let_go(look, id);
                     if let Some(gate) = gate(id) {
                         gate.close();
                     }
@@ -276,8 +414,20 @@ impl App {
         drained
     }
 
+    /// Tells that a replica goes because no visit is expected, if that is why it goes.
+    fn tell_let_go(&mut self, look: &Look<'_>, id: ReplicaId) {
+        let Some(outlook) = self.outlook.filter(|outlook| look.wanted.is_some() && !outlook.keep) else {
+            return;
+        };
+        let known = self.replicas.get_mut(&id).filter(|known| known.told == Told::Asleep && !known.let_go);
+        if let Some(known) = known {
+            known.let_go = true;
+            look.tell(id, Happening::LetGo { percent: outlook.percent });
+        }
+    }
+
     fn start(&mut self, look: &Look<'_>, why: Why) {
-        let Some(wanted) = look.wanted.filter(|_| look.may_start) else { return };
+        let Some(wanted) = look.wanted else { return };
         let fixed_port = matches!(wanted.revision.program, Program::Built { port: Some(_), .. });
         if fixed_port && look.runtime.shares_ports() {
             // Two cannot listen on one port: the one before goes first, and requests wait meanwhile.
@@ -295,17 +445,12 @@ impl App {
         look.runtime.start(id, &wanted.revision, wanted.policy.limit);
     }
 
-    fn observed(
-        &self,
-        wanted: Option<&WantedApp>,
-        seen: &[Seen],
-        decision: Option<(u32, Why)>,
-    ) -> ObservedApp {
+    fn observed(&self, wanted: Option<&WantedApp>, seen: &[Seen]) -> ObservedApp {
         let proven = wanted.is_some_and(|wanted| wanted.proven || self.ready == Some(wanted.revision.id));
         let gave_up = wanted.filter(|_| self.failures.gave_up(proven)).map(|wanted| wanted.revision.id);
         ObservedApp {
             replicas: seen.iter().filter_map(|replica| self.observed_replica(replica)).collect(),
-            decision,
+            decision: self.decided.map(|decided| (decided.want, decided.why)),
             failure: self.failure.clone(),
             gave_up,
             boot_time: self.boot_time,
@@ -337,6 +482,22 @@ impl App {
         })
     }
 
+    /// How many replicas it would have awake if nothing had to be shared.
+    pub(crate) fn wish(&self) -> u32 {
+        self.decided.map_or(0, |decided| decided.wish)
+    }
+
+    /// Whether it has no replica, so that only demand or a time that is known can change anything.
+    pub(crate) fn rests(&self) -> bool {
+        self.replicas.is_empty() && self.decided.is_some_and(|decided| decided.want == 0)
+    }
+
+    /// Whether somebody has used it since the last look, or does.
+    pub(crate) fn is_used(&self, wanted: &WantedApp) -> bool {
+        let sample = wanted.demand.sample();
+        sample.held + sample.in_flight > 0 || sample.last_activity > self.looked
+    }
+
     /// How often a replica was woken.
     pub(crate) fn wakes(&self, replica: ReplicaId) -> u32 {
         self.replicas.get(&replica).map_or(0, |known| known.wakes)
@@ -345,6 +506,17 @@ impl App {
     /// How long booting took when it last succeeded.
     pub(crate) fn boot_time(&self) -> Option<Duration> {
         self.boot_time
+    }
+}
+
+/// What another replica would be for.
+fn need(look: &Look<'_>, seen: &[Seen]) -> Need {
+    let serves = seen.iter().any(|replica| matches!(replica.state, State::Awake(_) | State::Asleep(_)));
+    let waited_for = look.wanted.is_some_and(|wanted| in_use(&wanted.demand));
+    match (serves, waited_for) {
+        (false, true) => Need::FirstForSomebody,
+        (true, true) => Need::More,
+        (_, false) => Need::Ahead,
     }
 }
 

@@ -27,7 +27,7 @@ use crate::layout::Layout;
 use crate::logs::Logs;
 use crate::nudge::Nudge;
 use crate::observed::{Event, Observed};
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Boots, Reconciler};
 use crate::runtime::process::{ProcessRuntime, Settings};
 use crate::sweep;
 use crate::wanted::Wanted;
@@ -139,6 +139,9 @@ impl Engine {
             deepen_after: config.deepen_after,
             pressure: Pressure::watch(),
             shortage,
+            boots: Boots::new(config.boots_at_once.unwrap_or_else(cores)),
+            replicas_per_project: config.replicas_per_project,
+            shares: BTreeMap::new(),
             apps: BTreeMap::new(),
         };
         reconciler.begin();

@@ -21,6 +21,7 @@ pub mod observed;
 mod procfs;
 mod reconcile;
 mod runtime;
+mod schedule;
 pub mod shim;
 mod sockets;
 mod sweep;

@@ -244,17 +244,31 @@ pub struct BuildFailure {
 pub struct Event {
     /// To which app.
     pub app: AppName,
-    /// To which of its replicas.
-    pub replica: ReplicaId,
+    /// To which of its replicas, if to one.
+    pub replica: Option<ReplicaId>,
     /// When, on the wall clock.
     pub at: jiff::Timestamp,
     /// What.
     pub what: Happening,
 }
 
-/// What happened to a replica.
+/// What happened to an app or a replica of it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Happening {
+    /// It was decided that so many replicas should be awake.
+    Scaled {
+        /// How many it were before.
+        from: u32,
+        /// How many it are now.
+        to: u32,
+        /// Why.
+        why: Why,
+    },
+    /// A hibernated replica is stopped, because no visit is expected soon.
+    LetGo {
+        /// The chance of a visit within the hour, in percent.
+        percent: u8,
+    },
     /// It was started.
     Started(Why),
     /// It is ready, this long after it was started.

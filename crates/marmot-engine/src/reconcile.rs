@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use marmot_core::budget::{Relief, Sleeper, relieve};
 use marmot_core::id::BuildId;
+use marmot_core::scaling::fair::{Line, Need, shares};
 use marmot_core::{AppName, Clock, Moment};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -20,7 +21,9 @@ use crate::files;
 use crate::hibernate::pressure::Pressure;
 use crate::layout::Layout;
 use crate::nudge::Nudge;
-use crate::observed::{BuildState, Event, Observed, SleepDepth};
+use crate::observed::{
+    BuildState, Event, Observed, ObservedApp, ObservedReplica, ReplicaStage, SleepDepth,
+};
 use crate::runtime::{Runtime, Seen, State, Want};
 use crate::wanted::Wanted;
 
@@ -47,7 +50,46 @@ pub(crate) struct Reconciler {
     pub(crate) pressure: Pressure,
     /// How many bytes the machine is short of; told whether programs wait for memory.
     pub(crate) shortage: fn(bool) -> u64,
+    /// Who may start replicas when.
+    pub(crate) boots: Boots,
+    pub(crate) replicas_per_project: u32,
+    /// The apps that get less than they want, because they share with others: how many replicas each may have awake.
+    pub(crate) shares: BTreeMap<AppName, u32>,
     pub(crate) apps: BTreeMap<AppName, Watched>,
+}
+
+/// Who may start replicas when: so many boot at the same time that each still has a core for itself.
+#[derive(Debug)]
+pub(crate) struct Boots {
+    at_once: usize,
+    under_way: usize,
+    line: Line<AppName>,
+}
+
+impl Boots {
+    pub(crate) fn new(at_once: usize) -> Self {
+        Self { at_once: at_once.max(1), under_way: 0, line: Line::default() }
+    }
+
+    /// Whether an app may start a replica now. If not, it waits in line.
+    pub(crate) fn begin(&mut self, now: Moment, app: &AppName, need: Need) -> bool {
+        self.line.ask(now, app, need);
+        let turn = self.turns(now).contains(app);
+        if turn {
+            self.under_way += 1;
+            self.line.leave(app);
+        }
+        turn
+    }
+
+    /// The app needs no replica any more.
+    pub(crate) fn leave(&mut self, app: &AppName) {
+        self.line.leave(app);
+    }
+
+    fn turns(&self, now: Moment) -> Vec<AppName> {
+        self.line.turns(now, self.at_once.saturating_sub(self.under_way))
+    }
 }
 
 /// An app that is looked after.
@@ -55,6 +97,8 @@ pub(crate) struct Reconciler {
 pub(crate) struct Watched {
     app: App,
     again_at: Option<Moment>,
+    /// How many of its replicas boot.
+    starting: usize,
     /// Logs of an earlier activation are being removed; nothing is started meanwhile.
     clearing: Option<JoinHandle<()>>,
 }
@@ -83,7 +127,10 @@ impl Reconciler {
                     Ok(()) => None,
                     Err(_) => break,
                 },
-                _ = period.tick() => None,
+                _ = period.tick() => {
+                    self.tick();
+                    continue;
+                }
                 apps = self.nudge.taken() => Some(apps),
                 Ok(()) = self.builds.changed() => Some(BTreeSet::new()),
                 () = self.pressure.stalled() => {
@@ -129,56 +176,100 @@ impl Reconciler {
         });
         if all {
             self.make_room((self.shortage)(false));
+            self.share(&wanted);
+        }
+        let mut looked: BTreeMap<_, _> =
+            names.into_iter().filter_map(|name| self.look(&name, &wanted).map(|seen| (name, seen))).collect();
+        // Whoever waits in line comes when a boot is over, whosever it was.
+        for name in self.boots.turns(self.clock.now()) {
+            let seen = self.look(&name, &wanted);
+            looked.extend(seen.map(|seen| (name, seen)));
+        }
+        let builds = self.builds.borrow_and_update().clone();
+        {
+            let published = self.observed.borrow();
+            looked.retain(|name, seen| published.apps.get(name) != seen.as_ref());
+            if looked.is_empty() && builds == published.builds {
+                return;
+            }
         }
         let mut next = Observed::clone(&self.observed.borrow());
-        let mut changed = false;
-        for name in names {
-            changed |= self.look(&name, &wanted, &mut next);
+        for (name, seen) in looked {
+            match seen {
+                Some(seen) => next.apps.insert(name, seen),
+                None => next.apps.remove(&name),
+            };
         }
-        let builds = self.builds.borrow_and_update();
-        if next.builds != *builds {
-            next.builds.clone_from(&builds);
-            changed = true;
-        }
-        drop(builds);
-        if changed {
-            self.observed.send_replace(Arc::new(next));
+        next.builds = builds;
+        self.observed.send_replace(Arc::new(next));
+    }
+
+    /// Looks at everything that time or demand may have changed: of an app that sleeps without a replica, only whether
+    /// somebody asks for it.
+    fn tick(&mut self) {
+        let wanted = self.wanted.borrow().clone();
+        self.make_room((self.shortage)(false));
+        self.share(&wanted);
+        let stirs = |name: &AppName, watched: &Watched| {
+            !watched.app.rests() || wanted.apps.get(name).is_some_and(|wanted| watched.app.is_used(wanted))
+        };
+        let stirring = self.apps.iter().filter(|(name, watched)| stirs(name, watched));
+        let mut names: BTreeSet<AppName> = stirring.map(|(name, _)| name.clone()).collect();
+        names.extend(self.runtime.apps());
+        names.extend(self.due());
+        self.pass(Some(names));
+    }
+
+    /// Shares what the apps of a project may have together, beyond one replica for each.
+    fn share(&mut self, wanted: &Wanted) {
+        self.shares.clear();
+        for apps in wanted.by_project() {
+            let wish = |name: &&AppName| self.apps.get(*name).map_or(0, |watched| watched.app.wish());
+            let more: Vec<u32> = apps.iter().map(|name| wish(name).saturating_sub(1)).collect();
+            let in_all = more.iter().fold(0u32, |sum, more| sum.saturating_add(*more));
+            if in_all > self.replicas_per_project {
+                let given = shares(self.replicas_per_project, &more);
+                self.shares.extend(apps.into_iter().cloned().zip(given.into_iter().map(|more| more + 1)));
+            }
         }
     }
 
-    /// Looks at one app. True when something about it has changed.
-    fn look(&mut self, name: &AppName, wanted: &Wanted, next: &mut Observed) -> bool {
+    /// Looks at one app: what is seen of it, or `None` inside when it is gone. Nothing when there is nothing to look at.
+    fn look(&mut self, name: &AppName, wanted: &Wanted) -> Option<Option<ObservedApp>> {
         let wanted = wanted.apps.get(name);
         if !self.apps.contains_key(name) {
             let exists = self.runtime.apps().contains(name);
             if wanted.is_none() && !exists {
-                return next.apps.remove(name).is_some();
+                return Some(None);
             }
             let clearing = (!exists).then(|| self.clear(name));
             self.apps.insert(name.clone(), Watched { clearing, ..Watched::default() });
         }
-        let Some(watched) = self.apps.get_mut(name) else { return false };
+        let watched = self.apps.get_mut(name)?;
         if watched.clearing.as_ref().is_some_and(JoinHandle::is_finished) {
             watched.clearing = None;
         }
-        let looked = watched.app.look(&Look {
+        let look = Look {
             now: self.clock.now(),
             name,
             wanted,
             runtime: self.runtime.as_ref(),
             events: &self.events,
             may_start: watched.clearing.is_none(),
-        });
+            share: self.shares.get(name).copied(),
+        };
+        let elsewhere = self.boots.under_way.saturating_sub(watched.starting);
+        let looked = watched.app.look(&look, &mut self.boots);
         watched.again_at = looked.again_at;
+        let booting = |replica: &&ObservedReplica| matches!(replica.stage, ReplicaStage::Starting(_));
+        watched.starting = looked.observed.replicas.iter().filter(booting).count();
+        self.boots.under_way = elsewhere + watched.starting;
         if looked.gone {
             self.apps.remove(name);
-            return next.apps.remove(name).is_some();
+            self.boots.leave(name);
+            return Some(None);
         }
-        let changed = next.apps.get(name) != Some(&looked.observed);
-        if changed {
-            next.apps.insert(name.clone(), looked.observed);
-        }
-        changed
+        Some(Some(looked.observed))
     }
 
     /// Removes what is left of an earlier activation under the same name: it may have been somebody else's.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use marmot_core::id::{BuildId, EnvironmentId, RevisionId};
+use marmot_core::id::{BuildId, EnvironmentId, ProjectId, RevisionId};
 use marmot_core::plan::Policy;
 use marmot_core::{AppName, Demand};
 
@@ -19,11 +19,24 @@ pub struct Wanted {
     pub kept_builds: BTreeSet<BuildId>,
 }
 
+impl Wanted {
+    /// The apps of each project, of those that may have more than one replica.
+    pub(crate) fn by_project(&self) -> impl Iterator<Item = Vec<&AppName>> {
+        let mut projects: BTreeMap<ProjectId, Vec<&AppName>> = BTreeMap::new();
+        for (name, app) in self.apps.iter().filter(|(_, app)| app.policy.most() > 1) {
+            projects.entry(app.project).or_default().push(name);
+        }
+        projects.into_values()
+    }
+}
+
 /// An app that is on.
 #[derive(Debug, Clone)]
 pub struct WantedApp {
     /// What it should run.
     pub revision: Arc<Revision>,
+    /// Whose apps share a ceiling with it.
+    pub project: ProjectId,
     /// The revision has been ready before: it is not booted until somebody asks.
     pub proven: bool,
     /// Raised when somebody asks to try again after starting was given up: what failed before no longer counts.

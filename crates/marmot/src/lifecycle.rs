@@ -334,6 +334,7 @@ fn wanted(service: &Service, policy: &Policy, picture: &Picture) -> Wanted {
             active.app.name.clone(),
             WantedApp {
                 revision: Arc::new(engine_revision(service, &active.app.name, revision)),
+                project: active.launcher.project_id,
                 proven: revision.ready_at.is_some(),
                 retry: u64::try_from(active.app.retry).unwrap_or_default(),
                 policy: policy.clone(),
@@ -409,6 +410,7 @@ fn engine_build(build: &model::Build) -> WantedBuild {
 fn same(left: &Wanted, right: &Wanted) -> bool {
     let app = |(left, right): (&WantedApp, &WantedApp)| {
         left.revision == right.revision
+            && left.project == right.project
             && left.proven == right.proven
             && left.retry == right.retry
             && left.policy == right.policy
@@ -424,7 +426,8 @@ fn same(left: &Wanted, right: &Wanted) -> bool {
 pub async fn keep_record(service: Service, mut events: mpsc::UnboundedReceiver<Event>) {
     while let Some(event) = events.recv().await {
         let (kind, message) = in_words(&event.what);
-        tracing::info!(app = %event.app, replica = %event.replica, event = kind, "{message}");
+        let replica = event.replica.map(tracing::field::display);
+        tracing::info!(app = %event.app, replica, event = kind, "{message}");
         let record = AppEvent { at: event.at, kind: kind.to_owned(), message, by: None };
         if let Err(error) = service.note_event(&event.app, record).await {
             tracing::warn!(app = %event.app, error = chain(&error), "cannot record an event");
@@ -434,22 +437,28 @@ pub async fn keep_record(service: Service, mut events: mpsc::UnboundedReceiver<E
 
 /// One word, and a sentence to follow the app's name.
 fn in_words(what: &Happening) -> (&'static str, String) {
-    use marmot_core::plan::Why;
     match what {
-        Happening::Started(why) => {
-            let because = match why {
-                Why::FirstBoot => "for the first time",
-                Why::Load => "because it was asked for",
-                Why::StillWarm | Why::Idle | Why::Off => "to keep it warm",
-            };
-            ("started", format!("a replica was started {because}"))
-        }
+        Happening::Scaled { from, to, why } => ("scaled", format!("{why} → {} (from {from})", count(*to))),
+        Happening::LetGo { percent } => (
+            "let_go",
+            format!(
+                "no visit is expected soon: {percent} % within the hour → its hibernated replica is stopped"
+            ),
+        ),
+        Happening::Started(why) => ("started", format!("a replica was started: {why}")),
         Happening::Ready(after) => ("ready", format!("was ready after {:.1} s", after.as_secs_f64())),
         Happening::Hibernated => ("hibernated", "fell asleep, because nobody used it".to_owned()),
         Happening::Woke(after) => ("woke", format!("woke in {} ms", after.as_millis())),
         Happening::Stopped => ("stopped", "a replica was stopped".to_owned()),
         Happening::Adopted => ("adopted", "went on running while the server was restarted".to_owned()),
         Happening::Failed(failure) => ("failed", failure.reason.to_string()),
+    }
+}
+
+fn count(replicas: u32) -> String {
+    match replicas {
+        1 => "1 replica".to_owned(),
+        many => format!("{many} replicas"),
     }
 }
 

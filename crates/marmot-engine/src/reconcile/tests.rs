@@ -51,6 +51,9 @@ impl Stage {
             deepen_after: Duration::from_secs(3600),
             pressure: Pressure::watch(),
             shortage: |_| 0,
+            boots: Boots::new(2),
+            replicas_per_project: 4,
+            shares: BTreeMap::new(),
             apps: BTreeMap::new(),
         };
         let mut all = Wanted::default();
@@ -102,7 +105,8 @@ fn app_that_runs(app: &str, number: u128, command: &str) -> WantedApp {
         limits: Limits { memory_bytes: 512 * MIB, cpu_millis: 1000 },
     };
     let policy = Policy { idle_after: Duration::from_secs(60), ..Policy::default() };
-    WantedApp { revision: Arc::new(revision), proven: false, retry: 0, policy, demand: Arc::default() }
+    let revision = Arc::new(revision);
+    WantedApp { revision, project: 1.into(), proven: false, retry: 0, policy, demand: Arc::default() }
 }
 
 #[tokio::test]

@@ -215,6 +215,7 @@ impl Machine {
         self.want(|wanted| {
             let app = WantedApp {
                 revision: Arc::new(revision.clone()),
+                project: 1.into(),
                 proven: false,
                 retry: 0,
                 policy: policy.clone(),
