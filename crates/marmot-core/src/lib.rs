@@ -12,6 +12,7 @@ pub mod phase;
 pub mod plan;
 pub mod restart;
 pub mod scaling;
+pub mod simulate;
 pub mod time;
 
 pub use demand::Demand;

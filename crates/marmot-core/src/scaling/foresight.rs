@@ -25,10 +25,12 @@ const PRIOR: f64 = 0.5;
 /// The weekdays on which the epoch's first hours fell: the first of January 1970 was a Thursday.
 const EPOCH_HOUR: u64 = 3 * 24;
 /// How far ahead it is looked for a change of the answer.
-const HORIZON: u64 = 7 * 24 * 3600;
+const HORIZON: u64 = 24 * 3600;
 /// To begin a replica for a visit that does not come costs a boot: the chance must be at least this.
 const WORTH_A_BOOT: f64 = 0.2;
-/// A replica is woken before a visit that is at least this likely within the next half hour.
+/// Seconds between two looks ahead.
+const STEP: u64 = 900;
+/// A replica is woken before a visit that is at least this likely within the next hour.
 const WORTH_WAKING: f64 = 0.5;
 
 /// Seconds since the epoch, in UTC: what hours of the week are told by. Told by the edge.
@@ -59,7 +61,7 @@ pub struct Outlook {
     pub keep: bool,
     /// One that does not exist should be begun: the chance of a visit is worth a boot.
     pub begin: bool,
-    /// One should be awake: a visit is about to come.
+    /// One should be awake for a moment: a visit is about to come.
     pub awake: bool,
     /// The chance of a visit within the next hour, in percent.
     pub percent: u8,
@@ -119,21 +121,21 @@ impl History {
         u32::try_from(times.min(8)).unwrap_or(8)
     }
 
+    /// In how many of the known hours at these places of the week somebody came, and how many are known.
+    fn hits(&self, slots: impl Iterator<Item = usize>) -> (f64, f64) {
+        slots.fold((0.0, 0.0), |(hits, trials), slot| {
+            (hits + f64::from(self.weeks[slot].count_ones()), trials + f64::from(self.trials(slot)))
+        })
+    }
+
     /// The chance that somebody comes in this hour since the epoch, as the last weeks tell: this hour of the week, this
-    /// hour of such days, any hour.
-    fn chance_by_hour(&self, hour: u64) -> f64 {
+    /// hour of such days, and any hour, which is given.
+    fn chance_by_hour(&self, hour: u64, any: f64) -> f64 {
         let slot = slot(hour);
-        let sum = |slots: &mut dyn Iterator<Item = usize>| {
-            slots.fold((0.0, 0.0), |(hits, trials), slot| {
-                (hits + f64::from(self.weeks[slot].count_ones()), trials + f64::from(self.trials(slot)))
-            })
-        };
         let (day, of_day) = (slot / 24, slot % 24);
         let days = if day < 5 { 0..5 } else { 5..7 };
-        let shrunk = |(hits, trials): (f64, f64), toward: f64| (hits + WEIGHT * toward) / (trials + WEIGHT);
-        let any = shrunk(sum(&mut (0..HOURS)), 0.0);
-        let such_days = shrunk(sum(&mut days.map(|day| day * 24 + of_day)), any);
-        shrunk(sum(&mut std::iter::once(slot)), such_days)
+        let such_days = shrunk(self.hits(days.map(|day| day * 24 + of_day)), any);
+        shrunk(self.hits(std::iter::once(slot)), such_days)
     }
 
     /// The chance that somebody comes within the hour after `at`, when nobody has since `last`.
@@ -160,21 +162,24 @@ impl History {
         self.fill(wall / 3600);
         let plain_hours = (plain.as_secs_f64() / 3600.0).max(0.01);
         let least = (PRIOR / plain_hours * weight).clamp(0.001, 0.95);
-        let mut known = [None; HOURS + 2];
+        let any = shrunk(self.hits(0..HOURS), 0.0);
+        let mut known = [None; HORIZON as usize / 3600 + 4];
         let mut by_hour = |hour: u64| {
-            let place = (hour - wall / 3600) as usize % known.len();
-            *known[place].get_or_insert_with(|| self.chance_by_hour(hour))
+            let place = hour as usize % known.len();
+            *known[place].get_or_insert_with(|| self.chance_by_hour(hour, any))
         };
         let mut judge = |at: Wall| {
             let chance = self.chance(last, at, &mut by_hour);
-            let awake = at >= last + BOUND as u64 * 60 && chance >= WORTH_WAKING;
+            // Only for a moment, after a long silence: what it had in memory is at hand again, and it may rest.
+            let likely = at >= last + BOUND as u64 * 60 && chance >= least.max(WORTH_WAKING);
+            let awake = likely && self.chance(last, at - STEP, &mut by_hour) < WORTH_WAKING;
             (chance >= least, chance >= least.max(WORTH_A_BOOT), awake, chance)
         };
         let (keep, begin, awake, chance) = judge(wall);
         let mut at = wall;
         loop {
             let silent = at - last;
-            at += if silent < 2 * 3600 { 300 } else { 900 };
+            at += if silent < 2 * 3600 { STEP / 3 } else { STEP };
             let (keeps, begins, wakes, _) = judge(at);
             if at >= wall + HORIZON || (keeps, begins, wakes) != (keep, begin, awake) {
                 break;
@@ -183,6 +188,11 @@ impl History {
         let percent = (chance * 100.0).clamp(0.0, 100.0) as u8;
         Some(Outlook { keep, begin, awake, percent, until: now + Duration::from_secs(at - wall) })
     }
+}
+
+/// A part of what was tried, drawn toward what is known from elsewhere while little was.
+fn shrunk((hits, trials): (f64, f64), toward: f64) -> f64 {
+    (hits + WEIGHT * toward) / (trials + WEIGHT)
 }
 
 /// The hour of the week, Monday's first being 0, of an hour since the epoch.
@@ -230,12 +240,17 @@ mod tests {
     #[test]
     fn the_dashboard_of_a_monday_morning_is_ready_before_the_team_opens_it() {
         let mut history = office();
-        let sunday = outlook(&mut history, MONDAY + 13 * DAY + 12 * HOUR).unwrap();
+        let sunday = outlook(&mut history, MONDAY + 13 * DAY + 18 * HOUR).unwrap();
         assert!(!sunday.keep && !sunday.begin, "{sunday:?}");
         let ready = sunday.until.as_millis() / 1000 - (MONDAY + 14 * DAY);
         assert!((6 * HOUR..8 * HOUR).contains(&ready), "{ready} s after midnight");
+        let woken = (24..32).filter(|quarter| {
+            let at = MONDAY + 14 * DAY + quarter * HOUR / 4;
+            outlook(&mut history, at).unwrap().awake
+        });
+        assert_eq!(woken.count(), 1, "once, between six and eight");
         let eight = outlook(&mut history, MONDAY + 14 * DAY + 8 * HOUR).unwrap();
-        assert!(eight.keep && eight.begin && eight.awake, "{eight:?}");
+        assert!(eight.keep && eight.begin, "{eight:?}");
     }
 
     #[test]
