@@ -119,8 +119,8 @@ pub fn plan(now: Moment, policy: &Policy, app: &AppFacts<'_>, decision: &Decisio
     let (current, stale): (Vec<_>, Vec<_>) =
         app.replicas.iter().partition(|replica| replica.revision == wanted);
     let serves = |replica: &&ReplicaFacts| matches!(replica.stage, Stage::Running | Stage::Hibernated);
-    let of_current: Vec<&ReplicaFacts> = current.iter().copied().filter(|replica| serves(&replica)).collect();
-    let of_stale: Vec<&ReplicaFacts> = stale.iter().copied().filter(|replica| serves(&replica)).collect();
+    let of_current: Vec<&ReplicaFacts> = current.iter().copied().filter(|replica| serves(replica)).collect();
+    let of_stale: Vec<&ReplicaFacts> = stale.iter().copied().filter(|replica| serves(replica)).collect();
     let awake = |replicas: &[&ReplicaFacts]| {
         replicas.iter().filter(|replica| replica.stage == Stage::Running).count()
     };

@@ -186,7 +186,7 @@ impl App {
                 known.last_session = Some(look.now);
             }
             if matches!(replica.state, State::Asleep(_)) {
-                known.asleep_bytes = replica.memory.resident + replica.memory.swapped / 2;
+                known.asleep_bytes = replica.memory.held();
             }
             match (&replica.state, known.told) {
                 (State::Awake(_), Told::Nothing) => {

@@ -21,9 +21,7 @@ use crate::files;
 use crate::hibernate::pressure::Pressure;
 use crate::layout::Layout;
 use crate::nudge::Nudge;
-use crate::observed::{
-    BuildState, Event, Observed, ObservedApp, ObservedReplica, ReplicaStage, SleepDepth,
-};
+use crate::observed::{BuildState, Event, Observed, ObservedApp, ObservedReplica, ReplicaStage, SleepDepth};
 use crate::runtime::{Runtime, Seen, State, Want};
 use crate::wanted::Wanted;
 
