@@ -1,10 +1,14 @@
 //! Measures Marmot from outside, as a user of the built program, and prints tables. Run by `cargo xtask bench NAME`.
 
+mod apps;
+mod byhand;
 mod process;
 mod serve;
 mod server;
 mod stats;
+mod swap;
 mod table;
+mod wake;
 
 use std::process::ExitCode;
 
@@ -25,12 +29,15 @@ struct Arguments {
 enum What {
     /// Start, idle memory and stop of an empty server
     Serve(serve::Options),
+    /// What sleeping saves and what waking costs, for each example app
+    Wake(wake::Options),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let measured = match Arguments::parse().what {
         What::Serve(options) => serve::run(&options).await,
+        What::Wake(options) => wake::run(&options).await,
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,

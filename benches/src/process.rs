@@ -29,3 +29,47 @@ pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
     let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib << 10)
 }
+
+/// Memory, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Memory {
+    /// Proportional share of what is resident.
+    pub(crate) resident: u64,
+    /// What holds compressed pages.
+    pub(crate) compressed: u64,
+}
+
+/// Memory of the processes of the app at this address.
+///
+/// # Errors
+/// When there is none, or they may not be looked at.
+pub(crate) fn memory_of(app: &str) -> anyhow::Result<Memory> {
+    let mut memory = Memory::default();
+    for pid in pids_of(app) {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_default();
+        memory.resident += line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) << 10;
+    }
+    anyhow::ensure!(memory.resident > 0, "no process of {app} can be looked at: run as root");
+    Ok(memory)
+}
+
+/// CPU time that the processes of the app at this address have used so far.
+///
+/// # Errors
+/// When one of them ends meanwhile.
+pub(crate) fn cpu_of(app: &str) -> anyhow::Result<Duration> {
+    pids_of(app).into_iter().map(cpu_time).sum()
+}
+
+fn pids_of(app: &str) -> Vec<u32> {
+    let variable = format!("MARMOT_APP_URL={}", app.trim_end_matches('/'));
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let environment = fs::read(entry.path().join("environ")).ok()?;
+            environment.split(|&byte| byte == 0).any(|one| one == variable.as_bytes()).then_some(pid)
+        })
+        .collect()
+}

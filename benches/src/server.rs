@@ -64,6 +64,11 @@ impl Server {
         self.child.id().context("the server has ended")
     }
 
+    /// Where it keeps everything.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.data.path()
+    }
+
     /// Makes a user and returns an API token of theirs.
     ///
     /// # Errors

@@ -172,8 +172,9 @@ impl Sleeper {
                 Err(error) => tracing::debug!(pid, %error, "the memory of a process cannot be looked at"),
             }
         }
-        let bytes = hot.values().map(PageSet::len).sum::<u64>() * maps::page_size();
-        if bytes <= HOT_BYTES.max((all.resident + all.swapped) / HOT_PART) {
+        // Its share: what others have in memory as well costs little, and stays whatever is advised.
+        let most = HOT_BYTES.max((all.resident + all.swapped) / HOT_PART);
+        if all.resident <= most {
             learnt.hot = hot;
         }
     }

@@ -9,14 +9,14 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 use tokio_util::sync::CancellationToken;
 
-use super::maps::{self, Page, page_size};
+use super::maps::{self, page_size};
 use super::pages::PageSet;
 use crate::procfs::RawPid;
 
 /// Bytes of one step: a millisecond or so, since a wake-up may come at any time.
 const STEP: u64 = 1 << 20;
 
-/// Pages out everything of a process that is its own and not in `keep`. False: it was broken off.
+/// Pages out everything that is private to a process and not in `keep`. False: it was broken off.
 ///
 /// # Errors
 /// When the process has ended, or the kernel refuses.
@@ -46,14 +46,14 @@ pub(super) fn prefetch(pid: RawPid, pages: &PageSet) -> io::Result<()> {
     steps(&runs).into_iter().try_for_each(|step| advise_all(&process, &step, Advice::WillNeed))
 }
 
-/// The pages of a process that are its own and resident.
+/// The pages of a process's private mappings that are in memory.
 ///
 /// # Errors
 /// When the process has ended, or may not be looked at.
 pub(super) fn resident(pid: RawPid) -> io::Result<PageSet> {
     let mut pages = PageSet::default();
-    maps::walk(pid, &maps::own(pid)?, |page, what| {
-        if what == Page::Own {
+    maps::walk(pid, &maps::private(pid)?, |page, present| {
+        if present {
             pages.push(page);
         }
     })?;
@@ -79,10 +79,11 @@ fn cold(pid: RawPid, keep: &PageSet) -> io::Result<Vec<Run>> {
     let longest = STEP / page_size();
     let mut keep = keep.cursor();
     let (mut runs, mut run) = (Vec::new(), None::<Run>);
-    for mapping in maps::own(pid)? {
-        maps::walk(pid, std::slice::from_ref(&mapping), |page, what| match what {
-            Page::Absent => {}
-            Page::Own if !keep.contains(page) => {
+    for mapping in maps::private(pid)? {
+        maps::walk(pid, std::slice::from_ref(&mapping), |page, present| match present {
+            // What is not in memory need not end a run: advice passes over it.
+            false => {}
+            true if !keep.contains(page) => {
                 let run = run.get_or_insert(Run { start: page, end: page, resident: 0 });
                 (run.end, run.resident) = (page + 1, run.resident + 1);
                 if run.resident >= longest {
@@ -90,8 +91,7 @@ fn cold(pid: RawPid, keep: &PageSet) -> io::Result<Vec<Run>> {
                     *run = Run { start: page + 1, end: page + 1, resident: 0 };
                 }
             }
-            // What stays ends a run. What is not in memory need not: advice passes over it.
-            Page::Own | Page::File => runs.extend(run.take()),
+            true => runs.extend(run.take()),
         })?;
         runs.extend(run.take());
     }
