@@ -5,6 +5,7 @@ use std::fs;
 use crate::cgroup::Groups;
 use crate::confine::Confiner;
 use crate::hibernate::means::{self, Means};
+use crate::network::{Shortcoming, Uplink};
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct Capabilities {
     pub freezing: Freezing,
     /// Whether replicas are confined.
     pub confined: bool,
+    /// Whether confined replicas reach other machines, as far as they may.
+    pub outbound: bool,
     /// Whether memory limits are enforced.
     pub memory_limits: bool,
     /// The machine's memory, in bytes.
@@ -96,24 +99,41 @@ pub fn examine() -> Capabilities {
     let confiner = Confiner::detect();
     let separate = confiner.as_ref().is_ok_and(Confiner::separates_users);
     let means = Means::detect(&groups, separate);
-    let found = Capabilities::of(&groups, confiner.as_ref(), &means);
+    let dir = std::env::temp_dir().join(format!("marmot-doctor-{}", std::process::id()));
+    let uplink = match (&confiner, fs::create_dir(&dir)) {
+        (Ok(_), Ok(())) => Uplink::open(&dir, Vec::new(), None),
+        (Err(_), _) => Err(Shortcoming::of("apps are not confined")),
+        (_, Err(error)) => Err(Shortcoming::of(format!("{} cannot be made: {error}", dir.display()))),
+    };
+    let found = Capabilities::of(&groups, confiner.as_ref(), &means, uplink.as_ref());
+    let _ = uplink.map(|uplink| uplink.close());
+    let _ = fs::remove_dir_all(dir);
     groups.remove_parents();
     found
 }
 
 impl Capabilities {
     /// Puts together what was found.
-    pub(crate) fn of(groups: &Groups, confiner: Result<&Confiner, &String>, means: &Means) -> Self {
+    pub(crate) fn of(
+        groups: &Groups,
+        confiner: Result<&Confiner, &String>,
+        means: &Means,
+        uplink: Result<&Uplink, &Shortcoming>,
+    ) -> Self {
         let freezing = if groups.can_freeze() { Freezing::Cgroup } else { Freezing::Signals };
         let memory_limits = groups.can_limit_memory();
         let memory_bytes = memory();
         let mut checks =
             vec![freezing_check(freezing), confinement_check(confiner), limits_check(memory_limits)];
+        if confiner.is_ok() {
+            checks.push(outbound_check(uplink));
+        }
         checks.extend(means::checks(means, memory_bytes));
         let sentences = checks.iter().map(Check::sentence).collect();
         Self {
             freezing,
             confined: confiner.is_ok(),
+            outbound: uplink.is_ok(),
             memory_limits,
             memory_bytes,
             swap_bytes: means.swap.size(),
@@ -181,6 +201,27 @@ fn confinement_check(confiner: Result<&Confiner, &String>) -> Check {
             CheckState::Missing,
             "Every app can read and change whatever the server's user can. Run only code that you trust.",
             ["sudo apt-get install bubblewrap util-linux".to_owned()],
+        ),
+    }
+}
+
+fn outbound_check(uplink: Result<&Uplink, &Shortcoming>) -> Check {
+    const NAME: &str = "outbound";
+    match uplink {
+        Ok(uplink) if uplink.resolves_names() => Check::good(
+            NAME,
+            "Apps reach public IPv4 addresses, as far as their launchers say, but neither this machine nor private \
+             networks.",
+        ),
+        Ok(_) => Check::good(NAME, "Apps reach public IPv4 addresses, but cannot resolve names.").but(
+            CheckState::Reduced,
+            "Every resolver in /etc/resolv.conf is on the loopback interface, where apps are not.",
+            [],
+        ),
+        Err(missing) => Check::good(NAME, format!("Apps reach no other machine: {}.", missing.why)).but(
+            CheckState::Missing,
+            "They cannot load data or models from elsewhere.",
+            missing.command.clone(),
         ),
     }
 }

@@ -1,11 +1,13 @@
 //! What the engine is told once, at its start.
 
+use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::build::BuildContext;
+use crate::network::Destination;
 
 /// How the engine runs apps and builds.
 #[derive(Debug, Clone)]
@@ -35,6 +37,10 @@ pub struct EngineConfig {
     pub stop_grace: Duration,
     /// The ports replicas listen on, on the loopback interface. Outside the range from which the kernel draws ports.
     pub ports: Range<u16>,
+    /// What apps may reach although it is private, or this machine's own.
+    pub apps_may_reach: Vec<Destination>,
+    /// Where apps have names resolved, over IPv4. `None`: as this machine does.
+    pub resolver: Option<Ipv4Addr>,
     /// The user ids replicas run as where the engine runs as root. They must belong to nobody.
     pub uids: Range<u32>,
 }
@@ -55,6 +61,8 @@ impl EngineConfig {
             confinement: Confinement::Auto,
             stop_grace: Duration::from_secs(10),
             ports: 20_000..30_000,
+            apps_may_reach: Vec::new(),
+            resolver: None,
             uids: 2_000_000_000..2_000_100_000,
         }
     }

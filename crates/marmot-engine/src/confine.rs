@@ -62,12 +62,19 @@ pub(crate) struct Inside<'a> {
     pub(crate) own: &'a [(PathBuf, PathBuf)],
     /// What else it may read, under the same paths.
     pub(crate) reads: &'a [PathBuf],
-    /// `passwd` and `group` for it to see.
-    pub(crate) names: Option<(&'a Path, &'a Path)>,
+    /// What it sees of these in `/etc`, in the place of the machine's.
+    pub(crate) names: Option<Names<'a>>,
     /// Where it is started, inside.
     pub(crate) directory: &'a Path,
     /// Whether it has a network of its own; else it shares the machine's.
     pub(crate) own_network: bool,
+}
+
+/// Files that say who and what there is.
+pub(crate) struct Names<'a> {
+    pub(crate) passwd: &'a Path,
+    pub(crate) group: &'a Path,
+    pub(crate) resolv_conf: &'a Path,
 }
 
 impl Confiner {
@@ -131,9 +138,10 @@ impl Confiner {
             }
         }
         args.system();
-        if let Some((passwd, group)) = inside.names {
-            args.bind("--ro-bind", passwd, "/etc/passwd");
-            args.bind("--ro-bind", group, "/etc/group");
+        if let Some(names) = &inside.names {
+            args.bind("--ro-bind", names.passwd, "/etc/passwd");
+            args.bind("--ro-bind", names.group, "/etc/group");
+            args.bind("--ro-bind", names.resolv_conf, "/etc/resolv.conf");
         }
         for (outside, inside) in inside.own {
             args.bind("--bind", outside, &inside.to_string_lossy());
@@ -143,7 +151,13 @@ impl Confiner {
             args.bind("--ro-bind-try", path, &path.to_string_lossy());
         }
         args.add(["--remount-ro", "/", "--chdir", &inside.directory.to_string_lossy()]);
-        Sandbox { program: self.bwrap.clone(), args: args.0, before, own_network: inside.own_network }
+        Sandbox {
+            program: self.bwrap.clone(),
+            args: args.0,
+            before,
+            own_network: inside.own_network,
+            plug: None,
+        }
     }
 }
 
@@ -200,7 +214,7 @@ fn may_be_shown(path: &Path) -> bool {
         && !["/usr", "/etc", "/proc", "/sys", "/dev"].iter().any(|shown| path.starts_with(shown))
 }
 
-fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let places = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"];
     places.iter().map(|place| Path::new(place).join(program)).find(|path| path.is_file())
 }

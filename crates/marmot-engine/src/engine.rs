@@ -25,6 +25,7 @@ use crate::hibernate::means::Means;
 use crate::hibernate::pressure::{Pressure, shortage};
 use crate::layout::Layout;
 use crate::logs::Logs;
+use crate::network::{Shortcoming, Uplink};
 use crate::nudge::Nudge;
 use crate::observed::{Event, Observed};
 use crate::reconcile::{Boots, Reconciler};
@@ -93,8 +94,13 @@ impl Engine {
             path: config.data_dir.clone(),
             source: io::Error::other(error),
         })?;
-        let capabilities = Capabilities::of(&groups, confiner.as_ref(), &means);
+        let uplink = match &confiner {
+            Ok(_) => open_uplink(&config).await,
+            Err(_) => Err(Shortcoming::of("apps are not confined")),
+        };
+        let capabilities = Capabilities::of(&groups, confiner.as_ref(), &means, uplink.as_deref());
         capabilities.tell();
+        let uplink = uplink.ok();
         let confiner = confiner.ok();
         if let Some(confiner) = &confiner {
             config.build.confine_by(confiner.clone());
@@ -110,6 +116,7 @@ impl Engine {
             uids,
             confiner,
             pager: Pager::new(means.way),
+            uplink: uplink.clone(),
             stop_grace: config.stop_grace,
             log_bytes: LOG_BYTES,
             clock: clock.clone(),
@@ -156,6 +163,7 @@ impl Engine {
                 .await;
             if reconciler.is_empty() {
                 groups.remove_parents();
+                uplink.inspect(|uplink| uplink.close());
             }
             release.cancel();
         });
@@ -203,6 +211,14 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Finds or makes the way out of replicas' networks.
+async fn open_uplink(config: &EngineConfig) -> Result<Arc<Uplink>, Shortcoming> {
+    let (data_dir, allowed) = (config.data_dir.clone(), config.apps_may_reach.clone());
+    let resolver = config.resolver;
+    let opening = tokio::task::spawn_blocking(move || Uplink::open(&data_dir, allowed, resolver));
+    opening.await.unwrap_or_else(|error| Err(Shortcoming::of(error.to_string()))).map(Arc::new)
 }
 
 /// Makes the data directory and takes it for this process alone, until the file is closed.

@@ -78,15 +78,14 @@ fn supervise(dir: &Path) -> io::Result<()> {
 /// Starts the program inside its control group: this process goes in, starts it, and comes out again.
 fn start(dir: &Path, spec: &Spec) -> io::Result<(RawPid, PipeReader)> {
     let (output, writer) = io::pipe()?;
-    if spec.own_network() {
-        network::own_users()?;
-    }
+    let plug = network::leave_the_machines_users(spec)?;
     let home = spec.group.enter()?;
+    let said = writer.try_clone();
     let started = spawn(spec, writer);
     home.restore();
     let (program, held) = started?;
     if let Some(held) = held {
-        held.let_go(dir)?;
+        held.let_go(dir, plug, said?)?;
     }
     Ok((program, output))
 }

@@ -8,6 +8,8 @@ use marmot_core::id::{BuildId, EnvironmentId, ProjectId, RevisionId};
 use marmot_core::plan::Policy;
 use marmot_core::{AppName, Demand};
 
+use crate::network::Destination;
+
 /// Everything that should run, be built or be kept. What is not in here is stopped, cancelled, removed.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
@@ -62,6 +64,8 @@ pub struct Revision {
     pub variables: Vec<Variable>,
     /// What a replica may use.
     pub limits: Limits,
+    /// What a replica may reach.
+    pub outbound: Outbound,
 }
 
 /// What a replica runs.
@@ -102,6 +106,18 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// CPU time, in thousandths of a core.
     pub cpu_millis: u32,
+}
+
+/// What a replica may reach of other machines, where it has a network of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Outbound {
+    /// Nothing.
+    None,
+    /// Every public address.
+    #[default]
+    Internet,
+    /// These addresses. Private ones only as far as the engine's configuration allows them, too.
+    Only(Vec<Destination>),
 }
 
 /// A variable of a replica's environment. Its value may be a secret, so it is never shown.

@@ -364,6 +364,7 @@ fn engine_revision(service: &Service, app: &AppName, revision: &model::Revision)
         program: program(&revision.program),
         variables: revision.variables.iter().map(variable).collect(),
         limits: Limits { memory_bytes: u64::from(class.memory_mib) << 20, cpu_millis: class.cpu_millis },
+        outbound: marmot_engine::wanted::Outbound::Internet,
     }
 }
 

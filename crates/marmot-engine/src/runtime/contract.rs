@@ -45,6 +45,7 @@ fn revision(command: &[&str]) -> Arc<Revision> {
         },
         variables: Vec::new(),
         limits: Limits { memory_bytes: 256 << 20, cpu_millis: 1000 },
+        outbound: crate::wanted::Outbound::None,
     })
 }
 
@@ -167,6 +168,7 @@ async fn processes(data: &Path, groups: Groups, ports: Range<u16>) {
             args: ["--exact", "runtime::contract::acts_as_supervisor"].map(str::to_owned).to_vec(),
         },
         groups,
+        uplink: None,
         confiner: None,
         pager: Pager::new(Way::Processes),
         ports,

@@ -4,11 +4,13 @@ use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use serde::Deserialize;
 
 use super::inherit;
+use super::spec::{Plug, Spec};
 use crate::procfs::RawPid;
 use crate::sockets;
 
@@ -37,31 +39,95 @@ impl Held {
         Ok((Self { told, hold }, [tells.into(), waits.into()]))
     }
 
-    /// Enters the network of the program, opens the way in for the server, and lets the program begin.
-    pub(super) fn let_go(mut self, dir: &Path) -> io::Result<()> {
+    /// Opens the ways out of and into the network of the program, stays there, and lets the program begin. What does
+    /// not work is `said` on the program's log.
+    pub(super) fn let_go(
+        mut self,
+        dir: &Path,
+        plug: Option<(&Plug, File)>,
+        mut said: PipeWriter,
+    ) -> io::Result<()> {
         let mut text = String::new();
         self.told.read_to_string(&mut text)?;
         // bubblewrap that could not make the sandbox says so on the log, and its exit code says it again.
         let Ok(told) = serde_json::from_str::<Told>(&text) else { return Ok(()) };
-        enter(told.inside)?;
+        let own = network_of(told.inside)?;
+        if let Some((plug, middle)) = plug
+            && let Err(error) = connect(plug, &middle, &own, told.inside)
+        {
+            writeln!(said, "marmot: this app has no network: {error}")?;
+        }
+        enter(&own)?;
         sockets::hand_out(dir)?;
         self.hold.write_all(&[0])
     }
 }
 
-/// Moves this thread, and all that it will start, into the network of a process, which must not end meanwhile.
-fn enter(inside: RawPid) -> io::Result<()> {
-    let network = File::open(format!("/proc/{inside}/ns/net"))?;
+/// Connects the network of the program with the one in the middle.
+fn connect(plug: &Plug, middle: &File, own: &File, inside: RawPid) -> io::Result<()> {
+    enter(middle)?;
+    // The last one with this name may have ended a moment ago: then the kernel still removes its interface.
+    let links = fs::read_to_string("/proc/thread-self/net/dev")?;
+    if links.lines().any(|line| line.trim().starts_with(&format!("{}:", plug.interface))) {
+        let _ = run(Command::new(&plug.ip).args(["link", "del", &plug.interface]), "");
+    }
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+    run(Command::new(&plug.nft).args(["-f", "-"]), &plug.rules)?;
+    run(Command::new(&plug.ip).args(["-batch", "-"]), &plug.outside.replace("{pid}", &inside.to_string()))?;
+    enter(own)?;
+    run(Command::new(&plug.ip).args(["-batch", "-"]), &plug.inside)
+}
+
+/// Runs a program with this input; what it says when it fails is the error.
+fn run(command: &mut Command, input: &str) -> io::Result<()> {
+    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that has ended says why.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(300).collect();
+    let program = command.get_program().to_string_lossy().into_owned();
+    Err(io::Error::other(format!("{program}: {said}")))
+}
+
+fn network_of(pid: RawPid) -> io::Result<File> {
+    File::open(format!("/proc/{pid}/ns/net"))
+}
+
+/// Moves this thread, and all that it will start, into a network.
+fn enter(network: &File) -> io::Result<()> {
     Ok(rustix::thread::move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
-/// As an ordinary user: becomes root in a user namespace of its own, so that it may enter what its sandbox makes
-/// below. Outside, it stays the user it is. Nothing for root to do.
-pub(super) fn own_users() -> io::Result<()> {
-    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
-    if user.is_root() {
-        return Ok(());
+/// As an ordinary user, becomes root in a user namespace, so that it may enter the network which its sandbox makes
+/// below: in that of the network in the middle, else in one of its own. Outside, it stays the user it is, and root stays
+/// root. Returns how the program is connected, and the network in the middle.
+pub(super) fn leave_the_machines_users(spec: &Spec) -> io::Result<Option<(&Plug, File)>> {
+    let Some(sandbox) = spec.launch.sandbox.as_ref().filter(|sandbox| sandbox.own_network) else {
+        return Ok(None);
+    };
+    let is_root = rustix::process::geteuid().is_root();
+    if let Some(plug) = sandbox.plug.as_ref().filter(|plug| plug.keeper.is_alive()) {
+        let users = File::open(format!("/proc/{}/ns/user", plug.keeper.pid))?;
+        let middle = network_of(plug.keeper.pid)?;
+        if !is_root {
+            rustix::thread::move_into_link_name_space(users.as_fd(), Some(LinkNameSpaceType::User))?;
+        }
+        return Ok(Some((plug, middle)));
     }
+    if !is_root {
+        own_users()?;
+    }
+    Ok(None)
+}
+
+fn own_users() -> io::Result<()> {
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
     #[expect(
         deprecated,
         reason = "rustix's replacement is unsafe for the sake of descriptor tables, which this does not touch"

@@ -64,6 +64,13 @@ impl Spec {
     }
 }
 
+impl Spec {
+    /// Its place in the network in the middle.
+    pub(crate) fn slot(&self) -> Option<u16> {
+        self.launch.sandbox.as_ref()?.plug.as_ref().map(|plug| plug.slot)
+    }
+}
+
 impl std::fmt::Debug for Launch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The environment holds secrets, and so may the arguments.
@@ -81,6 +88,29 @@ pub(crate) struct Sandbox {
     /// It has a network of its own, where the supervisor goes, too.
     #[serde(default)]
     pub(crate) own_network: bool,
+    /// The way out of that network.
+    #[serde(default)]
+    pub(crate) plug: Option<Plug>,
+}
+
+/// How a replica's network is connected to the one in the middle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Plug {
+    /// A process in the middle.
+    pub(crate) keeper: ShimProcess,
+    /// The programs `ip` and `nft`.
+    pub(crate) ip: PathBuf,
+    pub(crate) nft: PathBuf,
+    /// The place in the middle, which no other replica has.
+    pub(crate) slot: u16,
+    /// The interface in the middle. One of this name may be left of an earlier replica.
+    pub(crate) interface: String,
+    /// For `nft`, in the middle.
+    pub(crate) rules: String,
+    /// For `ip -batch`, in the middle; `{pid}` stands for a process of the replica.
+    pub(crate) outside: String,
+    /// For `ip -batch`, in the replica's network.
+    pub(crate) inside: String,
 }
 
 /// Which process the supervisor is.
@@ -94,8 +124,12 @@ pub(crate) struct ShimProcess {
 impl ShimProcess {
     /// This process.
     pub(crate) fn own() -> io::Result<Self> {
-        let pid = rustix::process::getpid().as_raw_nonzero().get();
-        let stat = procfs::stat(pid).ok_or_else(|| io::Error::other("/proc does not show this process"))?;
+        Self::of(rustix::process::getpid().as_raw_nonzero().get())
+    }
+
+    /// The process with this pid.
+    pub(crate) fn of(pid: RawPid) -> io::Result<Self> {
+        let stat = procfs::stat(pid).ok_or_else(|| io::Error::other("/proc does not show the process"))?;
         Ok(Self { pid, start_time: stat.start_time, boot_id: procfs::boot_id()? })
     }
 

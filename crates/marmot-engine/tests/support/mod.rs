@@ -14,7 +14,7 @@ use marmot_core::{AppName, Clock, Demand, Moment};
 use marmot_engine::build::{BuildContext, RunFile};
 use marmot_engine::layout::Layout;
 use marmot_engine::observed::{Event, Failure, Happening, ObservedApp, ObservedReplica, ReplicaStage};
-use marmot_engine::wanted::{Limits, Program, Revision, Variable, Wanted, WantedApp};
+use marmot_engine::wanted::{Limits, Outbound, Program, Revision, Variable, Wanted, WantedApp};
 use marmot_engine::{Confinement, Engine, EngineConfig, OnStop, ShimCommand};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
@@ -51,6 +51,8 @@ pub struct Machine {
     pub events: mpsc::UnboundedReceiver<Event>,
     pub confinement: Confinement,
     pub build: Arc<BuildContext>,
+    /// What its apps may reach.
+    pub outbound: Outbound,
 }
 
 pub fn app() -> AppName {
@@ -116,7 +118,8 @@ impl Machine {
         let (clock, confinement, build) = (clock(), config.confinement, Arc::clone(&config.build));
         let engine = Engine::start(config, receiver, clock.clone()).await.unwrap();
         let events = engine.take_events();
-        Self { data, engine, wanted, demand, clock, events, confinement, build }
+        let outbound = Outbound::Internet;
+        Self { data, engine, wanted, demand, clock, events, confinement, build, outbound }
     }
 
     /// The engine is gone without a word, as after `kill -9`, and another one starts on the same data directory.
@@ -211,6 +214,7 @@ impl Machine {
             },
             variables: variables.to_vec(),
             limits: Limits { memory_bytes: 512 << 20, cpu_millis: 1000 },
+            outbound: self.outbound.clone(),
         };
         self.want(|wanted| {
             let app = WantedApp {
@@ -296,7 +300,10 @@ impl Machine {
                 }
             }
         }
-        left.extend(self.data.processes().into_iter().map(|pid| format!("process {pid}")));
+        let uplink = fs::read_to_string(self.data.path().join("uplink.json")).unwrap_or_default();
+        let lasting = |pid: &i32| uplink.contains(&format!("\"pid\":{pid},"));
+        let processes = self.data.processes().into_iter().filter(|pid| !lasting(pid));
+        left.extend(processes.map(|pid| format!("process {pid}")));
         left
     }
 }

@@ -127,6 +127,7 @@ fn take_over(shared: &Arc<Shared>, found: Found) -> Option<ReplicaId> {
     let life: Life = shared.admit(app.clone(), seen, want)?;
     if let Some(entry) = shared.replicas().get_mut(&id) {
         (entry.port, entry.user) = ((!spec.own_network()).then_some(spec.port), spec.user);
+        entry.slot = spec.slot();
     }
     match Process::reopen(dir.clone(), Arc::clone(&spec), &shim) {
         Ok(Some(mut process)) => {

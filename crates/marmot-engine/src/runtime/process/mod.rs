@@ -18,6 +18,7 @@ use crate::config::ShimCommand;
 use crate::confine::Confiner;
 use crate::hibernate::Pager;
 use crate::layout::Layout;
+use crate::network::Uplink;
 use crate::nudge::Nudge;
 use crate::observed::{Memory, SleepDepth, StartStep};
 use crate::sockets::Sockets;
@@ -42,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) confiner: Option<Confiner>,
     /// Pages out what sleeps.
     pub(crate) pager: Pager,
+    /// Leads out of replicas' own networks, where that is possible.
+    pub(crate) uplink: Option<Arc<Uplink>>,
     pub(crate) ports: Range<u16>,
     /// User ids for replicas, where they can have their own.
     pub(crate) uids: Range<u32>,
@@ -80,6 +83,8 @@ struct Entry {
     seen: Seen,
     port: Option<u16>,
     user: Option<u32>,
+    /// Its place in the network in the middle.
+    slot: Option<u16>,
 }
 
 impl ProcessRuntime {
@@ -160,7 +165,10 @@ impl Shared {
         }
         let (sender, receiver) = watch::channel(want);
         let life = Life::new(self, app.clone(), &seen, receiver);
-        replicas.insert(seen.id, Entry { app: app.clone(), want: sender, seen, port: None, user: None });
+        replicas.insert(
+            seen.id,
+            Entry { app: app.clone(), want: sender, seen, port: None, user: None, slot: None },
+        );
         drop(replicas);
         self.settings.nudge.app(&app);
         Some(life)

@@ -16,7 +16,8 @@ use super::life::Process;
 use crate::build::RunFile;
 use crate::confine::{self, Confiner};
 use crate::files;
-use crate::shim::spec::{self, Launch, Sandbox, Spec};
+use crate::network::Uplink;
+use crate::shim::spec::{self, Launch, Plug, Sandbox, Spec};
 use crate::wanted::{Program, Revision};
 
 /// The replica's own copy of the code, in its directory.
@@ -29,6 +30,11 @@ pub(super) const TMP: &str = "tmp";
 /// What a confined replica sees as `/etc/passwd` and `/etc/group`, in its directory.
 pub(super) const PASSWD: &str = "passwd";
 pub(super) const GROUP: &str = "group";
+/// What it sees as `/etc/resolv.conf`.
+pub(super) const RESOLV_CONF: &str = "resolv.conf";
+
+/// Places in the network in the middle.
+const SLOTS: u16 = 20_000;
 
 /// The port of a replica that has a network of its own and does not ask for another one.
 const PORT: u16 = 8080;
@@ -60,6 +66,8 @@ pub(super) enum PrepareError {
         "the variable `{0}` cannot be set: names may not be empty or hold `=`, and neither may hold a NUL byte"
     )]
     BadVariable(String),
+    #[error("its network could not be made: {0}")]
+    NoNetwork(String),
     #[error("{what}: {source}")]
     Io { what: &'static str, source: io::Error },
 }
@@ -97,7 +105,9 @@ pub(super) fn prepare(
         argv[0] = program;
     }
     let directory = places.work.join(below);
-    let sandbox = confiner.map(|confiner| sandbox(confiner, &dir, &run, user, &directory));
+    let plug = plug(shared, id, revision)?;
+    let sandbox =
+        confiner.map(|confiner| Sandbox { plug, ..sandbox(confiner, &dir, &run, user, &directory) });
     let group = shared.settings.groups.create(id, revision.limits);
     let group = group.map_err(io_error("its control group could not be made"))?;
     let spec = Spec {
@@ -145,7 +155,11 @@ fn sandbox(confiner: &Confiner, dir: &Path, run: &RunFile, user: Option<u32>, di
         user,
         own: &own,
         reads: &run.reads,
-        names: Some((&dir.join(PASSWD), &dir.join(GROUP))),
+        names: Some(confine::Names {
+            passwd: &dir.join(PASSWD),
+            group: &dir.join(GROUP),
+            resolv_conf: &dir.join(RESOLV_CONF),
+        }),
         directory,
         own_network: true,
     })
@@ -161,6 +175,22 @@ pub(super) fn start(shared: &Shared, dir: PathBuf, spec: Spec) -> io::Result<Pro
     let child = command.spawn()?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(io::ErrorKind::NotFound)?;
     Process::open(dir, Arc::new(spec), pid)
+}
+
+/// The way out of its network.
+fn plug(shared: &Shared, id: ReplicaId, revision: &Revision) -> Result<Option<Plug>, PrepareError> {
+    let Some(uplink) = &shared.settings.uplink else { return Ok(None) };
+    let mut replicas = shared.replicas();
+    // Starts somewhere else each time: answers to the last one with this address may still be under way.
+    let first = u16::try_from(scatter(id) % usize::from(SLOTS)).unwrap_or(0);
+    let mut slots = (0..SLOTS).map(|step| (first + step) % SLOTS);
+    let free = slots.find(|&slot| replicas.values().all(|entry| entry.slot != Some(slot)));
+    let slot = free.ok_or_else(|| PrepareError::NoNetwork("every address is taken".to_owned()))?;
+    if let Some(entry) = replicas.get_mut(&id) {
+        entry.slot = Some(slot);
+    }
+    drop(replicas);
+    uplink.plug(slot, &revision.outbound).map_err(PrepareError::NoNetwork)
 }
 
 /// A port and a user id that no other replica has, kept until the replica is forgotten.
@@ -227,6 +257,7 @@ fn write_names(dir: &Path, user: Option<u32>) -> io::Result<()> {
         "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\napp:x:{user}:{user}:app:{home}:/bin/sh\n\
          nobody:x:{nobody}:{nobody}:nobody:/nonexistent:/usr/sbin/nologin\n"
     );
+    std::fs::write(dir.join(RESOLV_CONF), Uplink::resolv_conf())?;
     std::fs::write(dir.join(PASSWD), passwd)?;
     std::fs::write(dir.join(GROUP), format!("root:x:0:\napp:x:{user}:\nnogroup:x:{nobody}:\n"))
 }

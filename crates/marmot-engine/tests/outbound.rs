@@ -1,0 +1,259 @@
+//! What apps reach of other machines. The test stands in for them: a network is the machine, another one everything
+//! beyond it, with public and private addresses.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::process::{Command, Stdio};
+
+use marmot_engine::wanted::{Outbound, Variable};
+use marmot_engine::{Confinement, EngineConfig};
+use support::{Machine, app, ask, policy};
+
+/// What answers beyond the machine: public, another public one, private, metadata.
+const BEYOND: [&str; 4] = ["203.0.113.1", "203.0.113.9", "10.9.9.9", "169.254.169.254"];
+/// The machine itself, and its resolver.
+const MACHINE: &str = "203.0.113.2";
+const RESOLVER: &str = "10.9.9.9";
+
+/// Prints what it could reach. The second request for each is bound to the interface, for which the kernel needs no
+/// route; a datagram may name it, too.
+const REACHES: &str = r#"
+import os, socket, struct
+for host in os.environ["TARGETS"].split():
+    host, _, port = host.partition(":")
+    for how in ["routed", "bound"]:
+        peer = socket.socket()
+        peer.settimeout(1)
+        try:
+            if how == "bound":
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+            peer.connect((host, int(port or 8080)))
+            print("reached:", host, peer.recv(100).decode(), flush=True)
+        except OSError as error:
+            print("refused:", host, how, error, flush=True)
+question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04iris\x03lab\x00\x00\x01\x00\x01"
+resolver = [line.split()[1] for line in open("/etc/resolv.conf") if line.startswith("nameserver")]
+peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+peer.settimeout(2)
+try:
+    peer.sendto(question, (resolver[0], 53))
+    print("resolved:", peer.recv(500) == b"answer", flush=True)
+except OSError as error:
+    print("resolver:", error, flush=True)
+pair = struct.pack("=I4s4s", socket.if_nametoindex("eth0") if os.path.exists("/sys/class/net/eth0") else 2, b"\0\0\0\0", b"\0\0\0\0")
+peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+peer.settimeout(1)
+try:
+    peer.sendmsg([b"hello"], [(socket.IPPROTO_IP, 8, pair)], 0, ("10.9.9.9", 53))
+    print("reached: datagram", peer.recv(100), flush=True)
+except OSError as error:
+    print("refused: datagram", error, flush=True)
+"#;
+
+/// Runs a test of this file again where everything beyond the machine is played.
+fn in_a_world_of_its_own(test: &str, as_root: bool) {
+    if !rustix::process::geteuid().is_root()
+        || !["ip", "nft", "pasta", "nsenter"].iter().all(|tool| has(tool))
+    {
+        eprintln!("skipped: it needs root, iproute2, nftables, passt and util-linux");
+        return;
+    }
+    let world = World::make();
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{}", world.machine));
+    if !as_root {
+        command.args(["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]);
+        command.env("TMPDIR", world.home.path()).env("HOME", world.home.path());
+    }
+    let done = world.home.path().join("done");
+    command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--ignored", "--nocapture"]);
+    let output = command.env("DONE", &done).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(done.exists() || said.contains("skipped"), "{said}");
+    if !done.exists() {
+        eprintln!("{said}");
+    }
+}
+
+fn has(tool: &str) -> bool {
+    Command::new("sh")
+        .args(["-c", &format!("command -v {tool}")])
+        .stdout(Stdio::null())
+        .status()
+        .unwrap()
+        .success()
+}
+
+fn ip(arguments: &str) {
+    assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
+}
+
+/// Two networks with a wire between them.
+struct World {
+    machine: String,
+    beyond: String,
+    home: tempfile::TempDir,
+    servers: Option<std::process::Child>,
+}
+
+impl World {
+    fn make() -> Self {
+        let tag = format!("{}-{}", std::process::id(), rand());
+        let (machine, beyond) = (format!("mt-m-{tag}"), format!("mt-b-{tag}"));
+        let home = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(home.path(), Some(12345), Some(12345)).unwrap();
+        let mut world = Self { machine, beyond, home, servers: None };
+        let (machine, beyond) = (&world.machine, &world.beyond);
+        ip(&format!("netns add {machine}"));
+        ip(&format!("netns add {beyond}"));
+        ip(&format!("-n {machine} link add near type veth peer name far netns {beyond}"));
+        for (network, link) in [(machine, "near"), (beyond, "far"), (machine, "lo"), (beyond, "lo")] {
+            ip(&format!("-n {network} link set {link} up"));
+        }
+        ip(&format!("-n {machine} addr add {MACHINE}/24 dev near"));
+        for address in BEYOND {
+            ip(&format!("-n {beyond} addr add {address}/24 dev far"));
+        }
+        ip(&format!("-n {machine} route add default via {}", BEYOND[0]));
+        let mut servers = Command::new("nsenter");
+        servers.arg(format!("--net=/run/netns/{beyond}")).arg(std::env::current_exe().unwrap());
+        servers.args(["--exact", "answers_beyond", "--ignored"]).stdout(Stdio::null());
+        world.servers = Some(servers.spawn().unwrap());
+        world
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(servers) = &mut self.servers {
+            let _ = servers.kill();
+            let _ = servers.wait();
+        }
+        for network in [&self.machine, &self.beyond] {
+            let _ = Command::new("ip").args(["netns", "del", network]).status();
+        }
+    }
+}
+
+fn rand() -> u32 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos()
+}
+
+/// Says `beyond` to whoever connects to port 8080 or 5432, and `answer` to each question for a name.
+#[test]
+#[ignore = "run by the tests below, in a network that stands for the internet"]
+fn answers_beyond() {
+    let names = UdpSocket::bind((RESOLVER, 53)).unwrap();
+    std::thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((_, from)) = names.recv_from(&mut question) {
+            let _ = names.send_to(b"answer", from);
+        }
+    });
+    let serve = |port: u16| {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+        for stream in listener.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut &stream, b"beyond");
+        }
+    };
+    std::thread::spawn(move || serve(5432));
+    serve(8080);
+}
+
+/// What an app reached, of what it tried.
+async fn reached(outbound: Outbound, allowed: &[&str], targets: &str) -> Option<(Vec<String>, Vec<String>)> {
+    let configure = |config: EngineConfig| EngineConfig {
+        apps_may_reach: allowed.iter().map(|allowed| allowed.parse().unwrap()).collect(),
+        resolver: Some(RESOLVER.parse().unwrap()),
+        confinement: Confinement::Auto,
+        ..config
+    };
+    let mut machine = Machine::configured(configure).await;
+    if !machine.engine.capabilities().outbound {
+        eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
+        return None;
+    }
+    // The control plane, as apps may look for it.
+    let control = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap();
+    std::thread::spawn(move || {
+        for stream in control.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut &stream, b"control");
+        }
+    });
+    machine.outbound = outbound;
+    machine.artefact(1.into(), &[("app.py", &format!("{REACHES}{}", support::COUNTER))], None);
+    let variable = Variable { name: "TARGETS".to_owned(), value: targets.to_owned() };
+    machine.activate_with(1, &["python3", "app.py"], policy(), vec![variable]);
+    ask(&machine.until_running().await).await;
+    let logs = machine.engine.logs().app(&app(), 100).await.unwrap();
+    let lines: Vec<String> = logs.into_values().flatten().collect();
+    let told: Vec<String> = lines.iter().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect();
+    machine.shut_down();
+    machine.until_gone().await;
+    assert_eq!(machine.leftovers(), Vec::<String>::new());
+    let mut reached: Vec<String> =
+        told.iter().filter_map(|line| Some(line.strip_prefix("reached: ")?.to_owned())).collect();
+    reached.dedup();
+    Some((reached, told))
+}
+
+fn done() {
+    fs::write(std::env::var("DONE").unwrap(), "").unwrap();
+}
+
+const ALL: &str = "203.0.113.1 203.0.113.9 10.9.9.9 169.254.169.254 203.0.113.2 198.19.254.1";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the tests below, in a network of its own"]
+async fn internet_inside() {
+    let Some((reached, told)) = reached(Outbound::Internet, &[], ALL).await else { return };
+    assert_eq!(reached, ["203.0.113.1 beyond", "203.0.113.9 beyond"], "{told:#?}");
+    assert!(told.contains(&"resolved: True".to_owned()), "{told:#?}");
+    done();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the tests below, in a network of its own"]
+async fn some_inside() {
+    let asked = ["203.0.113.9:5432", "10.9.9.0/24", "169.254.169.254"];
+    let asked = Outbound::Only(asked.iter().map(|asked| asked.parse().unwrap()).collect());
+    let targets = format!("203.0.113.9:5432 {ALL} 10.9.9.9:5432");
+    let Some((reached, told)) = reached(asked, &["10.9.9.9:5432"], &targets).await else { return };
+    assert_eq!(reached, ["203.0.113.9 beyond", "10.9.9.9 beyond"], "{told:#?}");
+    assert!(told.contains(&"resolved: True".to_owned()), "{told:#?}");
+    done();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the tests below, in a network of its own"]
+async fn nothing_inside() {
+    let Some((reached, told)) = reached(Outbound::None, &["10.9.9.9"], ALL).await else { return };
+    assert_eq!(reached, Vec::<String>::new(), "{told:#?}");
+    assert!(!told.contains(&"resolved: True".to_owned()), "{told:#?}");
+    done();
+}
+
+#[test]
+fn the_internet_is_public_addresses_and_names_and_nothing_else() {
+    in_a_world_of_its_own("internet_inside", true);
+}
+
+#[test]
+fn the_internet_of_an_ordinary_users_server_is_the_same() {
+    in_a_world_of_its_own("internet_inside", false);
+}
+
+#[test]
+fn a_list_is_what_it_says_and_of_private_networks_only_what_the_operator_allows() {
+    in_a_world_of_its_own("some_inside", true);
+}
+
+#[test]
+fn nothing_is_nothing() {
+    in_a_world_of_its_own("nothing_inside", true);
+}
