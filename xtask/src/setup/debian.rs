@@ -16,10 +16,13 @@ struct Package {
     is_there: fn() -> bool,
 }
 
-const PACKAGES: [Package; 8] = [
+const PACKAGES: [Package; 11] = [
     Package { name: "ca-certificates", need: Need::Apps, is_there: || Path::new("/etc/ssl/certs").is_dir() },
     Package { name: "git", need: Need::Apps, is_there: || find("git").is_some() },
     Package { name: "bubblewrap", need: Need::Apps, is_there: || find("bwrap").is_some() },
+    Package { name: "passt", need: Need::Apps, is_there: || find("pasta").is_some() },
+    Package { name: "nftables", need: Need::Apps, is_there: || find("nft").is_some() },
+    Package { name: "iproute2", need: Need::Apps, is_there: || find("ip").is_some() },
     Package { name: "python3", need: Need::Apps, is_there: || find("python3").is_some() },
     Package {
         name: "python3-venv",

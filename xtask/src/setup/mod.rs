@@ -3,6 +3,7 @@
 mod cargo_deny;
 mod debian;
 mod npm;
+mod tun;
 mod uv;
 
 use crate::repository::Repository;
@@ -25,6 +26,7 @@ impl Need {
 pub(crate) fn run(repository: &Repository, needs: &[Need]) -> anyhow::Result<()> {
     debian::run(needs)?;
     if needs.contains(&Need::Apps) {
+        tun::run();
         uv::run(repository)?;
     }
     if needs.contains(&Need::Browser) {
