@@ -14,6 +14,7 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Moment;
+use crate::scaling::Concurrency;
 
 /// Why the gate let nobody in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +86,14 @@ impl Gate {
     /// A gate that has at most `limit` seats for newcomers. Who has one may send as many requests as they like.
     pub fn for_sessions(limit: u32) -> Self {
         Self::limited(Limit::Seats(u64::from(limit)))
+    }
+
+    /// A gate that lets in as many at the same time as this says, of what this counts.
+    pub fn with(limit: Concurrency) -> Self {
+        match limit {
+            Concurrency::Requests(_) => Self::new(limit.count()),
+            Concurrency::Sessions(_) => Self::for_sessions(limit.count()),
+        }
     }
 
     fn limited(limit: Limit) -> Self {

@@ -442,7 +442,8 @@ impl App {
         }
         let id = ReplicaId::from(u128::from(ulid::Ulid::generate()));
         look.tell(id, Happening::Started(why));
-        look.runtime.start(id, &wanted.revision, wanted.policy.limit);
+        let limit = wanted.policy.concurrency.with_count(wanted.policy.limit);
+        look.runtime.start(id, &wanted.revision, limit);
     }
 
     fn observed(&self, wanted: Option<&WantedApp>, seen: &[Seen]) -> ObservedApp {

@@ -20,6 +20,15 @@ impl Concurrency {
         }
     }
 
+    /// As many of the same as this.
+    #[must_use]
+    pub fn with_count(self, count: u32) -> Self {
+        match self {
+            Self::Requests(_) => Self::Requests(count),
+            Self::Sessions(_) => Self::Sessions(count),
+        }
+    }
+
     /// Whether open connections are counted, not requests.
     pub fn counts_sessions(self) -> bool {
         matches!(self, Self::Sessions(_))

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use marmot_core::gate::GateState;
 use marmot_core::id::ReplicaId;
+use marmot_core::scaling::Concurrency;
 use marmot_core::{Clock, Moment};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -79,10 +80,10 @@ impl Under<'_> {
         self.runtime.ensure(id, Want::Awake);
         assert!(self.runtime.apps().is_empty(), "what does not exist is not made by asking for a state");
 
-        self.runtime.start(id, &revision(serves), 5);
+        self.runtime.start(id, &revision(serves), Concurrency::Requests(5));
         let first = self.until_awake().await;
         assert_eq!((first.id, first.gate.state()), (id, GateState::Open));
-        self.runtime.start(id, &revision(serves), 5);
+        self.runtime.start(id, &revision(serves), Concurrency::Requests(5));
         assert_eq!(
             self.runtime.observe(&"iris".parse().unwrap()).len(),
             1,
@@ -112,7 +113,7 @@ impl Under<'_> {
         assert!(self.runtime.apps().is_empty(), "gone is gone");
 
         let failing = ReplicaId::from(8);
-        self.runtime.start(failing, &revision(&["false"]), 5);
+        self.runtime.start(failing, &revision(&["false"]), Concurrency::Requests(5));
         let ended = |seen: &[Seen]| matches!(seen, [Seen { state: State::Ended(_), .. }]);
         let seen = self.until("ended", ended).await;
         assert_eq!(seen[0].gate.state(), GateState::Closed);

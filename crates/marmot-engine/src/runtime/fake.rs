@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use marmot_core::gate::GateState;
 use marmot_core::id::ReplicaId;
+use marmot_core::scaling::Concurrency;
 use marmot_core::{AppName, Clock, Gate};
 
 use super::{Runtime, Seen, State, Want};
@@ -43,13 +44,13 @@ fn failure(seen: &Seen, reason: FailureReason) -> State {
 }
 
 impl Runtime for FakeRuntime {
-    fn start(&self, replica: ReplicaId, revision: &Arc<Revision>, per_replica: u32) {
+    fn start(&self, replica: ReplicaId, revision: &Arc<Revision>, limit: Concurrency) {
         let mut seen = Seen {
             id: replica,
             revision: revision.id,
             state: State::Awake(address()),
             since: self.clock.now(),
-            gate: Arc::new(Gate::new(per_replica)),
+            gate: Arc::new(Gate::with(limit)),
             sockets: None,
             memory: self.memory,
             depth: SleepDepth::Light,

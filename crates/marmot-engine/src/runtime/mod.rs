@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use marmot_core::id::{ReplicaId, RevisionId};
+use marmot_core::scaling::Concurrency;
 use marmot_core::{AppName, Gate, Moment};
 
 use crate::observed::{Failure, Memory, SleepDepth, StartStep};
@@ -19,8 +20,8 @@ pub(crate) mod process;
 
 /// Runs replicas. No call waits; each change of what [`Runtime::observe`] shows nudges the app.
 pub(crate) trait Runtime: Send + Sync + 'static {
-    /// Asks for a replica of this revision to exist and be awake. Its gate lets `per_replica` requests in.
-    fn start(&self, replica: ReplicaId, revision: &Arc<Revision>, per_replica: u32);
+    /// Asks for a replica of this revision to exist and be awake. Its gate lets in as many as `limit` says.
+    fn start(&self, replica: ReplicaId, revision: &Arc<Revision>, limit: Concurrency);
 
     /// Asks for a replica to be in a state. A replica that does not exist is gone.
     fn ensure(&self, replica: ReplicaId, want: Want);

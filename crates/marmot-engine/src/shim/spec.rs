@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use marmot_core::scaling::Concurrency;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +29,11 @@ pub(crate) struct Spec {
     pub(crate) revision: String,
     /// The port it was told to listen on.
     pub(crate) port: u16,
-    /// How many requests it works on at the same time.
+    /// How many it serves at the same time.
     pub(crate) per_replica: u32,
+    /// It is sessions that are counted, not requests.
+    #[serde(default)]
+    pub(crate) counts_sessions: bool,
     /// The memory it may use, in bytes.
     pub(crate) memory_limit: u64,
     /// A variable of its environment that no other replica has.
@@ -58,6 +62,15 @@ pub(crate) struct Launch {
 }
 
 impl Spec {
+    /// As many as it serves at the same time.
+    pub(crate) fn limit(&self) -> Concurrency {
+        if self.counts_sessions {
+            Concurrency::Sessions(self.per_replica)
+        } else {
+            Concurrency::Requests(self.per_replica)
+        }
+    }
+
     /// Whether the replica has a network of its own.
     pub(crate) fn own_network(&self) -> bool {
         self.launch.sandbox.as_ref().is_some_and(|sandbox| sandbox.own_network)

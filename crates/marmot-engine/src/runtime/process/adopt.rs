@@ -115,7 +115,7 @@ fn take_over(shared: &Arc<Shared>, found: Found) -> Option<ReplicaId> {
         revision,
         state: State::Starting(StartStep::WaitingForPort),
         since: shared.settings.clock.now(),
-        gate: Arc::new(Gate::new(spec.per_replica)),
+        gate: Arc::new(Gate::with(spec.limit())),
         sockets: spec.own_network().then(|| Sockets::of(dir.clone())),
         memory: Memory::default(),
         depth: SleepDepth::default(),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use marmot_core::gate::GateState;
 use marmot_core::id::{ReplicaId, RevisionId};
+use marmot_core::scaling::Concurrency;
 use marmot_core::{AppName, Gate};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::Interest;
@@ -101,10 +102,10 @@ impl Life {
     }
 
     /// Starts the program and looks after it until nothing is left of it.
-    pub(super) async fn begin(self, revision: Arc<Revision>, per_replica: u32) {
+    pub(super) async fn begin(self, revision: Arc<Revision>, limit: Concurrency) {
         let (shared, id) = (Arc::clone(&self.shared), self.id);
         let prepared =
-            tokio::task::spawn_blocking(move || prepare::prepare(&shared, id, &revision, per_replica)).await;
+            tokio::task::spawn_blocking(move || prepare::prepare(&shared, id, &revision, limit)).await;
         let dir = self.shared.dir(&self.app, self.id);
         let could_not = |error: &dyn std::error::Error| FailureReason::CouldNotStart(error.to_string());
         let started = match prepared {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use marmot_core::id::ReplicaId;
+use marmot_core::scaling::Concurrency;
 use marmot_core::{AppName, Clock, Gate};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -102,8 +103,8 @@ impl ProcessRuntime {
 }
 
 impl Runtime for ProcessRuntime {
-    fn start(&self, replica: ReplicaId, revision: &Arc<Revision>, per_replica: u32) {
-        let gate = Arc::new(Gate::new(per_replica));
+    fn start(&self, replica: ReplicaId, revision: &Arc<Revision>, limit: Concurrency) {
+        let gate = Arc::new(Gate::with(limit));
         let own_network = self.shared.settings.own_network();
         let seen = Seen {
             id: replica,
@@ -119,7 +120,7 @@ impl Runtime for ProcessRuntime {
             adopted: false,
         };
         if let Some(life) = self.shared.admit(revision.app.clone(), seen, Want::Awake) {
-            self.shared.tasks.spawn(life.begin(Arc::clone(revision), per_replica));
+            self.shared.tasks.spawn(life.begin(Arc::clone(revision), limit));
         }
     }
 

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use marmot_core::id::{BuildId, ReplicaId};
+use marmot_core::scaling::Concurrency;
 use rustix::fs::{Access, access};
 
 use super::Shared;
@@ -81,7 +82,7 @@ pub(super) fn prepare(
     shared: &Shared,
     id: ReplicaId,
     revision: &Revision,
-    per_replica: u32,
+    limit: Concurrency,
 ) -> Result<Spec, PrepareError> {
     let Program::Built { build, command, port } = &revision.program else {
         return Err(PrepareError::NoContainers);
@@ -113,7 +114,8 @@ pub(super) fn prepare(
     let spec = Spec {
         revision: revision.id.to_string(),
         port,
-        per_replica,
+        per_replica: limit.count(),
+        counts_sessions: limit.counts_sessions(),
         memory_limit: revision.limits.memory_bytes,
         marker: format!("{}={}", marker.0, marker.1),
         user,
