@@ -12,9 +12,9 @@ use hyper::body::Incoming;
 
 use crate::lobby::Events;
 use crate::meter::Meter;
-use crate::pool::Connection;
 use crate::shared::Shared;
 use crate::slot::{Dismissal, Session, Slot};
+use crate::upstream::Connection;
 use crate::wire::Busy;
 
 /// Why a body ended before its end.

@@ -8,6 +8,7 @@ use http::uri::Authority;
 use http::{Method, Request, StatusCode, Version};
 
 use crate::config::Limits;
+use crate::headers::is_websocket_over_http2;
 use crate::host::Host;
 
 /// Why a request is refused, and how.
@@ -50,7 +51,8 @@ impl Malformed {
 
 /// Checks the head of a request, and says whom it is addressed to: `host[:port]`.
 pub(crate) fn check<'r, B>(request: &'r Request<B>, limits: &Limits) -> Result<&'r str, Malformed> {
-    if matches!(request.method().as_str(), "CONNECT" | "TRACE" | "TRACK") {
+    if matches!(request.method().as_str(), "CONNECT" | "TRACE" | "TRACK") && !is_websocket_over_http2(request)
+    {
         return Err(Malformed::Method);
     }
     let uri = request.uri();

@@ -127,6 +127,7 @@ where
     let service = service_fn(|request| answer(Arc::clone(client), request));
     let serving = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(HTTP2_STREAMS)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(limits.idle_timeout)

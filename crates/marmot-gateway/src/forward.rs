@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,9 +22,10 @@ use crate::affinity::{self, Bond};
 use crate::body::{AnswerBody, AppBody, ClientBodyError, Held, OpenStream, RequestBody};
 use crate::headers::rewrite_response;
 use crate::hold::{Refusal, hold, weight};
-use crate::pool::{Connection, connect};
+use crate::routes::Backend;
 use crate::shared::Shared;
 use crate::slot::{Session, Slot, Waited};
+use crate::upstream::{Connection, connect, connect_http2};
 use crate::websocket;
 use crate::wire::Phase;
 
@@ -52,9 +54,16 @@ pub(crate) struct Outgoing {
     pub(crate) parts: request::Parts,
     pub(crate) body: Incoming,
     /// The client's side of a connection that it asks to turn into a WebSocket.
-    pub(crate) upgrade: Option<hyper::upgrade::OnUpgrade>,
+    pub(crate) upgrade: Option<Upgrade>,
     /// Who asks, where the app is not for everyone.
     pub(crate) visitor: Option<UserId>,
+}
+
+/// A WebSocket that is to be.
+pub(crate) struct Upgrade {
+    pub(crate) client: hyper::upgrade::OnUpgrade,
+    /// It is one stream of a connection over HTTP/2 (RFC 8441), which is answered in other words.
+    pub(crate) over_http2: bool,
 }
 
 /// Sends a request to the replica that `slot` was given for, or to another one if that one cannot take it.
@@ -66,6 +75,7 @@ pub(crate) async fn forward(
     let Outgoing { parts, body, upgrade, visitor } = outgoing;
     let bytes = weight(&parts);
     let empty = body.is_end_stream();
+    let is_grpc = is_grpc(&parts.headers);
     // Kept for a second try, where one is allowed.
     let mut spare = (empty && is_safe(&parts.method) && upgrade.is_none()).then(|| copy(&parts));
     let taken = Arc::new(AtomicU64::new(0));
@@ -80,9 +90,9 @@ pub(crate) async fn forward(
     let (response, slot, connection, upstream) = loop {
         attempts += 1;
         let mut connection;
-        (slot, connection) = connection_for(shared, slot, started, bytes).await?;
+        (slot, connection) = connection_for(shared, slot, started, bytes, is_grpc).await?;
         let handed_over = Instant::now();
-        let sent = connection.sender.try_send_request(request);
+        let sent = connection.send(request);
         let patience = shared.config.limits.response_timeout;
         let answer = while_taken(&mut connection, sent, &taken, patience).await.ok_or(Failure::Silent)?;
         let mut error = match answer {
@@ -93,6 +103,10 @@ pub(crate) async fn forward(
             return Err(Failure::Client);
         }
         shared.pool.distrust(slot.backend.replica);
+        let is_misunderstood = connection.is_misunderstood();
+        if is_misunderstood {
+            shared.pool.speaks_http2_only(slot.backend.replica);
+        }
         request = match (error.take_message(), spare.take()) {
             // Nothing of it was sent.
             (Some(unsent), kept) if attempts < ATTEMPTS => {
@@ -100,7 +114,9 @@ pub(crate) async fn forward(
                 unsent
             }
             // It may have been worked on, but doing so twice changes nothing.
-            (None, Some(again)) if !error.error().is_parse() => again.map(|()| RequestBody::Empty),
+            (None, Some(again)) if !error.error().is_parse() || is_misunderstood => {
+                again.map(|()| RequestBody::Empty)
+            }
             _ if error.error().is_parse() => return Err(Failure::Nonsense),
             _ => return Err(Failure::Broken(Some(error.into_error()))),
         };
@@ -152,10 +168,13 @@ async fn while_taken<T>(
     let mut answer = pin!(answer);
     let mut before = taken.load(Ordering::Relaxed);
     connection.silence.begin();
+    let is_http2 = connection.is_http2();
     poll_fn(|cx| {
         connection.drive(cx);
-        // It comes when the connection is driven, and by nothing else: nobody has to be woken for it.
-        if let Poll::Ready(answer) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        // Over HTTP/1.1 it comes when the connection is driven, and by nothing else: nobody has to be woken for it.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let polled = answer.as_mut().poll(if is_http2 { cx } else { &mut nobody });
+        if let Poll::Ready(answer) = polled {
             return Poll::Ready(Some(answer));
         }
         let now = taken.load(Ordering::Relaxed);
@@ -165,6 +184,14 @@ async fn while_taken<T>(
         connection.silence.poll(cx, Phase::Body, patience).map(|()| None)
     })
     .await
+}
+
+/// gRPC is spoken over HTTP/2 alone.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return false };
+    let rest = content_type.as_bytes().strip_prefix(b"application/grpc");
+    // `application/grpc-web` is another protocol, over HTTP/1.1.
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 
 fn is_safe(method: &Method) -> bool {
@@ -198,12 +225,10 @@ async fn connection_for(
     mut slot: Slot,
     started: Moment,
     bytes: usize,
+    is_grpc: bool,
 ) -> Result<(Slot, Connection), Failure> {
     loop {
-        if let Some(connection) = shared.pool.take(slot.backend.replica, shared.clock.now()) {
-            return Ok((slot, connection));
-        }
-        let error = match connect(shared, &slot.backend).await {
+        let error = match take_or_connect(shared, &slot.backend, is_grpc).await {
             Ok(connection) => return Ok((slot, connection)),
             Err(error) => error,
         };
@@ -218,18 +243,38 @@ async fn connection_for(
     }
 }
 
+async fn take_or_connect(shared: &Arc<Shared>, backend: &Backend, is_grpc: bool) -> io::Result<Connection> {
+    let replica = backend.replica;
+    if !is_grpc && !shared.pool.is_http2_only(replica) {
+        return match shared.pool.take(replica, shared.clock.now()) {
+            Some(connection) => Ok(connection),
+            None => connect(shared, backend).await,
+        };
+    }
+    if let Some(connection) = shared.pool.take_http2(replica) {
+        return Ok(connection);
+    }
+    let sender = connect_http2(shared, backend).await?;
+    shared.pool.put_http2(replica, sender.clone());
+    Ok(Connection::on(replica, sender))
+}
+
 fn answer(
     shared: &Arc<Shared>,
     response: Response<Incoming>,
     slot: Slot,
     connection: Connection,
-    upgrade: Option<hyper::upgrade::OnUpgrade>,
+    upgrade: Option<Upgrade>,
     visitor: Option<UserId>,
 ) -> Result<Response<AnswerBody>, Failure> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(client) = upgrade else { return Err(Failure::Nonsense) };
+        let Some(upgrade) = upgrade else { return Err(Failure::Nonsense) };
         shared.tracker.spawn(connection.drive_to_the_end());
-        return switch(shared, response, slot.into_session(visitor), client);
+        return switch(shared, response, slot.into_session(visitor), upgrade);
+    }
+    // Over HTTP/2, any success says that the WebSocket is open; the app has just said that it is not.
+    if response.status().is_success() && upgrade.is_some_and(|upgrade| upgrade.over_http2) {
+        return Err(Failure::Nonsense);
     }
     let (mut parts, incoming) = response.into_parts();
     if parts.headers.contains_key(header::TRANSFER_ENCODING) {
@@ -257,7 +302,7 @@ fn switch(
     shared: &Arc<Shared>,
     mut response: Response<Incoming>,
     session: Session,
-    client: hyper::upgrade::OnUpgrade,
+    upgrade: Upgrade,
 ) -> Result<Response<AnswerBody>, Failure> {
     let is_websocket = response
         .headers()
@@ -267,11 +312,16 @@ fn switch(
         return Err(Failure::Nonsense);
     }
     let app = hyper::upgrade::on(&mut response);
-    shared.tracker.spawn(websocket::relay(client, app, session));
+    shared.tracker.spawn(websocket::relay(upgrade.client, app, session));
     let (mut parts, _) = response.into_parts();
     rewrite_response(&mut parts.headers);
-    parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if upgrade.over_http2 {
+        parts.status = StatusCode::OK;
+        parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+    } else {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
     parts.extensions.clear();
     Ok(Response::from_parts(parts, AnswerBody::empty()))
 }

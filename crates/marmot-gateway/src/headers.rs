@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, Version, request};
 
@@ -67,6 +69,14 @@ pub(crate) fn rewrite_request(
     if let Some(protocol) = upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);
+        if parts.method == Method::CONNECT {
+            parts.method = Method::GET;
+            // Over HTTP/2 there is none: the two ends cannot take something else for a WebSocket.
+            let key = STANDARD.encode(rand::random::<[u8; 16]>());
+            if let Ok(key) = HeaderValue::try_from(key) {
+                headers.insert(header::SEC_WEBSOCKET_KEY, key);
+            }
+        }
     }
     parts.version = Version::HTTP_11;
     origin_form(&mut parts.uri);
@@ -224,6 +234,10 @@ pub(crate) fn rewrite_response(headers: &mut HeaderMap) {
 
 /// The protocol that a client asks to switch to, if it is one that is passed through.
 pub(crate) fn wanted_upgrade<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let websocket = HeaderValue::from_static("websocket");
+    if is_websocket_over_http2(request) {
+        return Some(websocket);
+    }
     let asks = request.version() == Version::HTTP_11
         && request.method() == Method::GET
         && request
@@ -232,8 +246,38 @@ pub(crate) fn wanted_upgrade<B>(request: &Request<B>) -> Option<HeaderValue> {
             .iter()
             .any(|list| tokens(list.as_bytes()).any(|token| token.eq_ignore_ascii_case(b"upgrade")));
     let protocol = request.headers().get(header::UPGRADE)?;
-    (asks && protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
-        .then(|| HeaderValue::from_static("websocket"))
+    (asks && protocol.as_bytes().eq_ignore_ascii_case(b"websocket")).then_some(websocket)
+}
+
+/// A client asks for a WebSocket as one stream of a connection over HTTP/2 (RFC 8441).
+pub(crate) fn is_websocket_over_http2<B>(request: &Request<B>) -> bool {
+    let protocol = request.extensions().get::<hyper::ext::Protocol>();
+    request.method() == Method::CONNECT && protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
+}
+
+/// Makes a request one over HTTP/1.1, which it may have been before.
+pub(crate) fn for_http1<B>(request: &mut Request<B>) {
+    if request.version() == Version::HTTP_2 {
+        *request.version_mut() = Version::HTTP_11;
+        if let Some(host) = request.uri().authority().map(|host| host.as_str().to_owned())
+            && let Ok(host) = HeaderValue::try_from(host)
+        {
+            request.headers_mut().insert(header::HOST, host);
+        }
+        origin_form(request.uri_mut());
+    }
+}
+
+/// Makes a request one over HTTP/2, where the host is part of the address.
+pub(crate) fn for_http2<B>(request: &mut Request<B>) {
+    if request.version() != Version::HTTP_2 {
+        *request.version_mut() = Version::HTTP_2;
+        let host = request.headers_mut().remove(header::HOST);
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.scheme = Some(http::uri::Scheme::HTTP);
+        parts.authority = host.and_then(|host| host.as_bytes().try_into().ok());
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    }
 }
 
 /// The id that the client gave its request if it is a plain one, else a new one.

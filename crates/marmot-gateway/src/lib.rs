@@ -20,6 +20,7 @@ mod service;
 mod shared;
 mod slot;
 mod stream;
+mod upstream;
 mod websocket;
 mod wire;
 

@@ -18,7 +18,7 @@ use crate::answers::{Problem, Reader, reader, redirect};
 use crate::body::{AnswerBody, BoxError};
 use crate::check::{Malformed, check};
 use crate::doorkeeper::{self, Entry};
-use crate::forward::{Failure, Outgoing, forward};
+use crate::forward::{Failure, Outgoing, Upgrade, forward};
 use crate::headers::{self, Visitor};
 use crate::hold::{Refusal, admit, hold, rung, wake, weight};
 use crate::host::{Host, Target};
@@ -201,7 +201,10 @@ impl App<'_> {
         let upgrade = headers::wanted_upgrade(&request);
         let returns = reader == Reader::Person || upgrade.is_some();
         let guest = Guest::of(self.shared, &self.route.app, request.headers(), returns);
-        let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        let client = upgrade.is_some().then(|| Upgrade {
+            over_http2: request.version() == Version::HTTP_2,
+            client: hyper::upgrade::on(&mut request),
+        });
         let (mut parts, body) = request.into_parts();
         let slot = match admit(self.shared, &self.route, guest) {
             Some(slot) => slot,

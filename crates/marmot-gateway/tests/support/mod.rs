@@ -186,9 +186,14 @@ impl World {
     }
 
     pub async fn with_limits(limits: Limits) -> Self {
+        Self::with(|config| config.limits = limits).await
+    }
+
+    pub async fn with(adapt: impl FnOnce(&mut GatewayConfig)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let config = GatewayConfig { limits, ..GatewayConfig::local(address) };
+        let mut config = GatewayConfig::local(address);
+        adapt(&mut config);
         let (routes, routes_seen) = watch::channel(Arc::new(Routes::default()));
         let begin = Instant::now();
         let clock =

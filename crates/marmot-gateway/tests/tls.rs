@@ -1,0 +1,161 @@
+//! TLS, as clients see it: which protocol they get, which certificate, and where plain text is sent.
+
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+mod support;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Version;
+use marmot_gateway::{Certificates, Limits, Scheme, Tls};
+use support::{LIMIT, TestApp, World, on, replica};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A certificate in files, as an operator has it.
+struct Files {
+    dir: tempfile::TempDir,
+}
+
+impl Files {
+    fn new() -> (Self, reqwest::Certificate) {
+        let files = Self { dir: tempfile::tempdir().unwrap() };
+        let root = files.renew();
+        (files, root)
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.dir.path().join("certificate.pem")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.dir.path().join("key.pem")
+    }
+
+    /// Puts another certificate in the place of the one there is; what trusts it and nothing else.
+    fn renew(&self) -> reqwest::Certificate {
+        let names = vec!["localhost".to_owned(), "iris.localhost".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        std::fs::write(self.certificate(), made.cert.pem()).unwrap();
+        std::fs::write(self.key(), made.signing_key.serialize_pem()).unwrap();
+        reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap()
+    }
+
+    fn read(&self) -> Arc<Certificates> {
+        Arc::new(Certificates::read(self.certificate(), self.key()).unwrap())
+    }
+}
+
+async fn world(certificates: &Arc<Certificates>) -> World {
+    World::with(|config| {
+        let port = config.platform_url.rsplit_once(':').unwrap().1.parse().unwrap();
+        config.scheme = Scheme::Https;
+        config.tls = Some(Tls { certificates: Arc::clone(certificates), port });
+        config.limits = Limits { header_timeout: Duration::from_millis(300), ..Limits::default() };
+    })
+    .await
+}
+
+fn client(world: &World, root: &reqwest::Certificate) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .resolve("iris.localhost", world.address)
+        .tls_certs_only([root.clone()])
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(LIMIT)
+}
+
+fn url(world: &World, path: &str) -> String {
+    world.url(path).replace("http://", "https://")
+}
+
+#[tokio::test]
+async fn clients_get_the_protocol_they_ask_for_and_apps_are_told_that_it_was_secure() {
+    let (files, root) = Files::new();
+    let world = world(&files.read()).await;
+    let app = TestApp::start().await;
+    world.set(on(vec![replica(app.address)]));
+    for (client, version) in
+        [(client(&world, &root), Version::HTTP_2), (client(&world, &root).http1_only(), Version::HTTP_11)]
+    {
+        let answer = client.build().unwrap().get(url(&world, "/echo")).send().await.unwrap();
+        assert_eq!((answer.status(), answer.version()), (http::StatusCode::OK, version));
+        let seen = answer.text().await.unwrap();
+        assert!(seen.contains("x-forwarded-proto: https\n"), "{seen}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn plain_text_is_sent_to_https_and_reaches_nothing_else() {
+    let (files, _) = Files::new();
+    let world = world(&files.read()).await;
+    let app = TestApp::start().await;
+    world.set(on(vec![replica(app.address)]));
+    let port = world.address.port();
+    let sent = world.client().get(world.url("/a?b=c")).send().await.unwrap();
+    assert_eq!(sent.status(), 308);
+    assert_eq!(sent.headers()["location"], format!("https://iris.localhost:{port}/a?b=c"));
+    let posted = world.client().post(world.url("/a")).body("secret").send().await.unwrap();
+    assert_eq!(posted.status(), 403);
+    assert!(posted.text().await.unwrap().contains("https://iris.localhost"));
+    let elsewhere = world.raw(b"GET / HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n").await;
+    assert!(elsewhere.starts_with("HTTP/1.1 421"), "{elsewhere}");
+    assert_eq!(app.seen(), 0);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_to_new_connections_and_half_a_renewal_to_none() {
+    let (files, old) = Files::new();
+    let certificates = files.read();
+    let world = world(&certificates).await;
+    let app = TestApp::start().await;
+    world.set(on(vec![replica(app.address)]));
+    let get = async |root: &reqwest::Certificate| {
+        client(&world, root).build().unwrap().get(url(&world, "/")).send().await.map(|answer| answer.status())
+    };
+    assert_eq!(get(&old).await.unwrap(), 200);
+    assert!(!certificates.read_again().unwrap());
+
+    // The certificate is there, its key is not yet.
+    let old_key = std::fs::read(files.key()).unwrap();
+    let new = files.renew();
+    let new_key = std::fs::read(files.key()).unwrap();
+    std::fs::write(files.key(), old_key).unwrap();
+    let error = certificates.read_again().unwrap_err().to_string();
+    assert!(error.contains("certificate.pem") && error.contains("key.pem"), "{error}");
+    assert_eq!(get(&old).await.unwrap(), 200);
+
+    std::fs::write(files.key(), new_key).unwrap();
+    assert!(certificates.read_again().unwrap());
+    assert_eq!(get(&new).await.unwrap(), 200);
+    assert!(get(&old).await.is_err());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_stalls_is_cut() {
+    let (files, _) = Files::new();
+    let world = world(&files.read()).await;
+    for begun in [&b"\x16"[..], b"\x16\x03\x01\x02\x00", b""] {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(begun).await.unwrap();
+        let read = tokio::time::timeout(LIMIT, stream.read(&mut [0; 64])).await;
+        assert!(matches!(read.expect("it is cut"), Ok(0) | Err(_)), "{begun:?}");
+    }
+    world.stop().await;
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    let (files, _) = Files::new();
+    let refusal = || Certificates::read(files.certificate(), files.key()).unwrap_err().to_string();
+    std::fs::write(files.key(), "no key").unwrap();
+    assert!(refusal().contains("key.pem` must have a private key"), "{}", refusal());
+    std::fs::write(files.certificate(), "no certificate").unwrap();
+    assert!(refusal().contains("certificate.pem` must have the certificate"), "{}", refusal());
+    std::fs::remove_file(files.certificate()).unwrap();
+    assert!(refusal().contains("cannot read `"), "{}", refusal());
+}
