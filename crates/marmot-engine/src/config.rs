@@ -35,6 +35,8 @@ pub struct EngineConfig {
     pub confinement: Confinement,
     /// How long a program may take to end after `SIGTERM`.
     pub stop_grace: Duration,
+    /// What a replica may keep on disk, in bytes.
+    pub disk_bytes: u64,
     /// The ports replicas listen on, on the loopback interface. Outside the range from which the kernel draws ports.
     pub ports: Range<u16>,
     /// What apps may reach although it is private, or this machine's own.
@@ -60,6 +62,7 @@ impl EngineConfig {
             deepen_after: Duration::from_secs(4 * 3600),
             confinement: Confinement::Auto,
             stop_grace: Duration::from_secs(10),
+            disk_bytes: 4 << 30,
             ports: 20_000..30_000,
             apps_may_reach: Vec::new(),
             resolver: None,

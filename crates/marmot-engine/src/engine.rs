@@ -112,6 +112,7 @@ impl Engine {
             layout: layout.clone(),
             shim: config.shim,
             groups: groups.clone(),
+            disk_bytes: config.disk_bytes,
             ports: config.ports,
             uids,
             confiner,

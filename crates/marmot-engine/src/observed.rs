@@ -157,6 +157,13 @@ pub enum FailureReason {
         /// What it may use, in bytes.
         limit: u64,
     },
+    /// It kept more on disk than it may, or too many files.
+    DiskFull {
+        /// What was counted, in bytes.
+        used: u64,
+        /// What it may keep, in bytes.
+        limit: u64,
+    },
     /// It runs, but does not answer on its port.
     NeverListened {
         /// The port it should listen on.
@@ -185,6 +192,10 @@ impl fmt::Display for FailureReason {
             Self::OutOfMemory { used: None, limit } => {
                 write!(f, "out of memory: the program used more than its {} MiB", limit >> 20)
             }
+            Self::DiskFull { used, limit } if used > limit => {
+                write!(f, "disk full: the program keeps more than its {} MiB on disk", limit >> 20)
+            }
+            Self::DiskFull { .. } => write!(f, "disk full: the program keeps too many files"),
             Self::NeverListened { expected, found, after } => {
                 write!(f, "the app did not listen on port {expected} within {} s", after.as_secs())?;
                 if found.is_empty() {

@@ -27,6 +27,9 @@ use log::Log;
 use network::Held;
 use spec::{End, Exit, Launch, Spec};
 
+/// Files and sockets that one process of a replica may have open.
+const DESCRIPTORS: u64 = 16_384;
+
 /// Runs the supervisor. `args`: the replica's directory. A program offers this as a hidden sub-command.
 ///
 /// It must be called before the program starts any thread.
@@ -46,6 +49,7 @@ fn supervise(dir: &Path) -> io::Result<()> {
     // A core dump would put the memory of a program, with its secrets, where the host keeps them.
     let no_dumps = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, no_dumps)?;
+    limit_descriptors()?;
     let spec: Spec = spec::read(dir, spec::SPEC)?.ok_or(io::ErrorKind::NotFound)?;
     // From here on, whoever finds the directory finds this process. Fails when the directory was removed.
     spec::write(dir, spec::SHIM, &spec::ShimProcess::own()?)?;
@@ -73,6 +77,13 @@ fn supervise(dir: &Path) -> io::Result<()> {
         spec::EXIT,
         &Exit { end, at: jiff::Timestamp::now(), out_of_memory: false, peak_bytes: None },
     )
+}
+
+/// One program must not use up the machine's descriptors.
+fn limit_descriptors() -> io::Result<()> {
+    let own = rustix::process::getrlimit(Resource::Nofile);
+    let limit = own.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
+    Ok(rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) })?)
 }
 
 /// Starts the program inside its control group: this process goes in, starts it, and comes out again.

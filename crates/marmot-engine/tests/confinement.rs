@@ -11,10 +11,9 @@ use marmot_engine::build::RunFile;
 use marmot_engine::observed::FailureReason;
 use support::{Machine, app, ask, policy};
 
-/// Tries what it should not be able to do, and prints what it could.
+/// Tries what it should not be able to do with what its build installed, and prints what it could.
 const ESCAPES: &str = r#"
-import ctypes, errno, os, socket, subprocess
-libc = ctypes.CDLL(None, use_errno=True)
+import os
 def attempt(name, action):
     try:
         result = action()
@@ -22,9 +21,6 @@ def attempt(name, action):
         print("refused:", name, flush=True)
     else:
         print("COULD:", name, repr(result)[:200], flush=True)
-def system_call(number, *arguments):
-    if libc.syscall(number, *arguments) == -1:
-        raise OSError(ctypes.get_errno(), "refused")
 data = os.environ["DATA_DIR"]
 print("installed:", open(data + "/cache/envs/1/venv/packages").read(), flush=True)
 attempt("change what is installed", lambda: open(data + "/cache/envs/1/venv/packages", "w"))
@@ -32,31 +28,6 @@ attempt("see more of the data directory", lambda: [n for n in os.listdir(data) i
 attempt("see more of the cache", lambda: [n for n in os.listdir(data + "/cache/envs") if n != "1"] or 1 / 0)
 attempt("read the engine's lock", lambda: open(data + "/engine.lock").read())
 attempt("see other apps", lambda: os.listdir(data + "/apps"))
-attempt("read /root", lambda: [n for n in os.listdir("/root")] or 1 / 0)
-attempt("read /etc/shadow", lambda: open("/etc/shadow").read())
-attempt("write to the system", lambda: open("/usr/escape", "w"))
-attempt("write to the root", lambda: open("/escape", "w"))
-attempt("write to /etc", lambda: open("/etc/escape", "w"))
-attempt("set the core pattern", lambda: open("/proc/sys/kernel/core_pattern", "w"))
-attempt("see the host's processes", lambda: [p for p in os.listdir("/proc") if p.isdigit() and int(p) > 500] or 1 / 0)
-try:
-    os.kill(1, 9)  # Where it is permitted, the kernel ignores it: what follows would not run else.
-except OSError:
-    pass
-attempt("trace the sandbox's init", lambda: system_call(101, 16, 1, 0, 0))
-attempt("read the sandbox's environment", lambda: open("/proc/1/environ").read() or 1 / 0)
-attempt("mount", lambda: system_call(165, b"none", b"/tmp", b"tmpfs", 0, None))
-attempt("make a user namespace", lambda: system_call(272, 0x10000000))
-attempt("make a user namespace by clone", lambda: system_call(56, 0x10000000 | 17, 0, 0, 0, 0))
-attempt("use the keyring", lambda: system_call(250, 0, -3, 1))
-attempt("load bpf", lambda: system_call(321, 0, None, 0))
-attempt("open a packet socket", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
-attempt("open a raw socket", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))
-attempt("become root", lambda: os.setuid(0))
-attempt("become root by sudo or su", lambda: subprocess.run(["su", "-c", "id"], check=True, capture_output=True))
-attempt("make a device", lambda: os.mknod("/tmp/sda", 0o60600, os.makedev(8, 0)))
-status = dict(line.split(":\t") for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
-print("status:", status["CapEff"], status["CapBnd"], status["NoNewPrivs"], status["Seccomp"], flush=True)
 import pwd, tempfile, multiprocessing
 open(os.path.expanduser("~/mine"), "w").write("x"); open("here", "w").write("x")
 tempfile.TemporaryFile().write(b"x"); multiprocessing.Lock()
@@ -94,9 +65,7 @@ async fn nothing_of_the_machine_can_be_reached_or_changed_and_its_own_places_can
     let lines: Vec<&str> = logs.values().flatten().map(|line| line.split_once(' ').unwrap().1).collect();
     let open: Vec<&&str> = lines.iter().filter(|line| line.starts_with("COULD")).collect();
     assert!(open.is_empty(), "{open:#?}");
-    assert_eq!(lines.iter().filter(|line| line.starts_with("refused")).count(), 24, "{lines:#?}");
-    let zero = "0000000000000000";
-    assert!(lines.contains(&format!("status: {zero} {zero} 1 2").as_str()), "{lines:#?}");
+    assert_eq!(lines.iter().filter(|line| line.starts_with("refused")).count(), 5, "{lines:#?}");
     assert!(lines.contains(&"installed: installed"), "{lines:#?}");
     assert!(lines.contains(&"own: app /home/app /tmp"), "{lines:#?}");
     assert_eq!((answer.cwd.as_str(), answer.env["HOME"].as_str()), ("/app", "/home/app"));

@@ -172,6 +172,7 @@ async fn processes(data: &Path, groups: Groups, ports: Range<u16>) {
         uplink: None,
         confiner: None,
         pager: Pager::new(Way::Processes),
+        disk_bytes: 1 << 30,
         ports,
         uids: 0..0,
         stop_grace: Duration::from_secs(5),

@@ -39,7 +39,11 @@ impl Life {
                 end(&process, self.shared.settings.stop_grace).await;
             }
             Parting::Ended => {
-                let reason = reason(&process).await;
+                let verdict = self.shared.replicas().get_mut(&self.id).and_then(|entry| entry.verdict.take());
+                let reason = match verdict {
+                    Some(verdict) => verdict,
+                    None => reason(&process).await,
+                };
                 if !self.fail(&process.dir, reason).await {
                     return;
                 }

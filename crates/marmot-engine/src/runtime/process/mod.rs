@@ -21,11 +21,12 @@ use crate::hibernate::Pager;
 use crate::layout::Layout;
 use crate::network::Uplink;
 use crate::nudge::Nudge;
-use crate::observed::{Memory, SleepDepth, StartStep};
+use crate::observed::{FailureReason, Memory, SleepDepth, StartStep};
 use crate::sockets::Sockets;
 use crate::wanted::Revision;
 
 mod adopt;
+mod disk;
 mod end;
 mod life;
 mod prepare;
@@ -46,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) pager: Pager,
     /// Leads out of replicas' own networks, where that is possible.
     pub(crate) uplink: Option<Arc<Uplink>>,
+    /// What a replica may keep on disk, in bytes.
+    pub(crate) disk_bytes: u64,
     pub(crate) ports: Range<u16>,
     /// User ids for replicas, where they can have their own.
     pub(crate) uids: Range<u32>,
@@ -86,6 +89,8 @@ struct Entry {
     user: Option<u32>,
     /// Its place in the network in the middle.
     slot: Option<u16>,
+    /// Why it was ended by the runtime.
+    verdict: Option<FailureReason>,
 }
 
 impl ProcessRuntime {
@@ -99,6 +104,7 @@ impl ProcessRuntime {
     /// ready answers again, or after a moment.
     pub(crate) async fn adopt(&self) {
         adopt::adopt(&self.shared).await;
+        self.shared.tasks.spawn(disk::watch(Arc::clone(&self.shared)));
     }
 }
 
@@ -168,7 +174,7 @@ impl Shared {
         let life = Life::new(self, app.clone(), &seen, receiver);
         replicas.insert(
             seen.id,
-            Entry { app: app.clone(), want: sender, seen, port: None, user: None, slot: None },
+            Entry { app: app.clone(), want: sender, seen, port: None, user: None, slot: None, verdict: None },
         );
         drop(replicas);
         self.settings.nudge.app(&app);
