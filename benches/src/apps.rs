@@ -98,6 +98,24 @@ impl App {
         api.send(Method::PATCH, &format!("/apps/{}", self.name), Some(state)).await.map(drop)
     }
 
+    /// Says how it scales.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub(crate) async fn scale(&self, said: Value) -> anyhow::Result<()> {
+        let api = Api { platform: &self.platform, token: &self.token, client: &self.client };
+        api.send(Method::PUT, &format!("/apps/{}/scaling", self.name), Some(said)).await.map(drop)
+    }
+
+    /// What happened to it, newest first.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub(crate) async fn events(&self) -> anyhow::Result<Value> {
+        let api = Api { platform: &self.platform, token: &self.token, client: &self.client };
+        api.send(Method::GET, &format!("/apps/{}/events?per_page=100", self.name), None).await
+    }
+
     /// Waits until it is so.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod apps;
 mod byhand;
 mod process;
+mod scaling;
 mod serve;
 mod server;
 mod stats;
@@ -29,6 +30,8 @@ struct Arguments {
 enum What {
     /// Start, idle memory and stop of an empty server
     Serve(serve::Options),
+    /// A step, a ramp, a burst and silence at a model endpoint: demand, replicas, latency, with a chart
+    Scaling(scaling::Options),
     /// What sleeping saves and what waking costs, for each example app
     Wake(wake::Options),
 }
@@ -37,6 +40,7 @@ enum What {
 async fn main() -> ExitCode {
     let measured = match Arguments::parse().what {
         What::Serve(options) => serve::run(&options).await,
+        What::Scaling(options) => scaling::run(&options).await,
         What::Wake(options) => wake::run(&options).await,
     };
     match measured {
