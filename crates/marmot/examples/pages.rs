@@ -46,6 +46,8 @@ async fn main() -> anyhow::Result<()> {
         allow_local_repositories: true,
         containers: false,
         resource_classes: marmot::model::ResourceClass::standard(),
+        policy: marmot_core::scaling::Policy::default(),
+        max_replicas: 10,
     };
     let service = Service::new(Db::open(None, data.path()).await?, live, options);
     let sample = Sample { service: service.clone(), observed: Observed::default() };

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use marmot_core::id::BuildId;
 use marmot_core::phase::Phase;
-use marmot_core::plan::Policy;
+use marmot_core::scaling::Policy;
 use marmot_core::{AppName, Clock, Moment};
 use marmot_engine::logs::Logs;
 use marmot_engine::observed::{BuildState, Event, Happening, Observed, ObservedApp, ReplicaStage, StartStep};
@@ -35,7 +35,6 @@ const PERIOD: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Lifecycle {
     service: Service,
-    policy: Policy,
     clock: Clock,
     picture: Picture,
     /// Up to which write the picture is known to go.
@@ -54,15 +53,14 @@ impl Lifecycle {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn new(service: Service, policy: Policy, clock: Clock) -> Result<Self, Error> {
+    pub async fn new(service: Service, clock: Clock) -> Result<Self, Error> {
         let mut written = service.written();
         let version = *written.borrow_and_update();
         let picture = service.picture().await?;
-        let wanted = watch::Sender::new(Arc::new(wanted(&service, &policy, &picture)));
+        let wanted = watch::Sender::new(Arc::new(wanted(&service, &picture)));
         let routes = watch::Sender::new(Arc::new(Routes::default()));
         Ok(Self {
             service,
-            policy,
             clock,
             picture,
             version,
@@ -157,7 +155,7 @@ impl Lifecycle {
     /// Publishes what follows from what was read last. Before the first request is served: else every app's address
     /// would mean nothing for a moment.
     pub fn publish(&mut self, seen: &Observed) {
-        let wanted = wanted(&self.service, &self.policy, &self.picture);
+        let wanted = wanted(&self.service, &self.picture);
         self.wanted.send_if_modified(|now| {
             let changed = !same(now, &wanted);
             if changed {
@@ -327,7 +325,7 @@ fn build_end(state: &BuildState) -> Option<BuildEnd> {
 }
 
 /// What the engine should bring about.
-fn wanted(service: &Service, policy: &Policy, picture: &Picture) -> Wanted {
+fn wanted(service: &Service, picture: &Picture) -> Wanted {
     let app = |active: &ActiveApp| {
         let revision = active.revision.as_ref()?;
         Some((
@@ -337,7 +335,7 @@ fn wanted(service: &Service, policy: &Policy, picture: &Picture) -> Wanted {
                 project: active.launcher.project_id,
                 proven: revision.ready_at.is_some(),
                 retry: u64::try_from(active.app.retry).unwrap_or_default(),
-                policy: policy.clone(),
+                policy: policy(service, active),
                 demand: service.demands().of(&active.app.name),
             },
         ))
@@ -349,6 +347,16 @@ fn wanted(service: &Service, policy: &Policy, picture: &Picture) -> Wanted {
         builds,
         kept_builds: picture.kept_builds.clone(),
     }
+}
+
+/// The rules that an app's replicas live by.
+fn policy(service: &Service, active: &ActiveApp) -> Policy {
+    let options = service.options();
+    active.scaling.policy(&options.policy, options.max_replicas).unwrap_or_else(|refused| {
+        // It was allowed when it was said; the operator has set another ceiling since.
+        tracing::debug!(app = %active.app.name, %refused, "the server's own settings are in force for an app");
+        Policy { max_replicas: options.max_replicas, ..options.policy.clone() }
+    })
 }
 
 fn engine_revision(service: &Service, app: &AppName, revision: &model::Revision) -> Revision {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use marmot_core::plan::Policy;
 use marmot_core::{Clock, Moment};
 use marmot_engine::build::{BuildContext, operators_environment};
 use marmot_engine::{Engine, EngineConfig, Logs, Observed, ShimCommand};
@@ -88,9 +87,8 @@ impl Server {
         let tickets = Arc::new(Tickets::new(signing_key(&data_dir)?));
 
         let engine_config = engine_config(settings, &data_dir)?;
-        let mut lifecycle = Lifecycle::new(service.clone(), policy(settings), clock.clone())
-            .await
-            .context("cannot read the database")?;
+        let mut lifecycle =
+            Lifecycle::new(service.clone(), clock.clone()).await.context("cannot read the database")?;
         let engine = Engine::start(engine_config, lifecycle.wanted(), clock.clone()).await?;
 
         lifecycle.publish(&engine.observed().borrow());
@@ -189,16 +187,6 @@ fn clock() -> Clock {
     Clock::new(move || Moment::START + start.elapsed())
 }
 
-fn policy(settings: &Settings) -> Policy {
-    Policy {
-        idle_after: settings.idle_after,
-        stop_after: settings.stop_after,
-        start_timeout: settings.start_timeout,
-        drain_timeout: settings.drain_timeout,
-        ..Policy::default()
-    }
-}
-
 fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineConfig> {
     let marmot = std::env::current_exe().context("cannot find the program that is running")?;
     let uv = settings.uv.clone().or_else(|| find("uv")).unwrap_or_else(|| {
@@ -218,6 +206,8 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
     let shim = ShimCommand { program: marmot, args: vec![SHIM.to_owned()] };
     Ok(EngineConfig {
         builds_at_once: settings.builds_at_once.map(|builds| builds as usize),
+        boots_at_once: settings.boots_at_once.map(|boots| boots as usize),
+        replicas_per_project: settings.replicas_per_project,
         replicas_on_stop: match settings.replicas_on_stop {
             config::OnStop::Keep => marmot_engine::OnStop::Keep,
             config::OnStop::Stop => marmot_engine::OnStop::Stop,

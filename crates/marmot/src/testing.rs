@@ -47,6 +47,8 @@ impl Bench {
             allow_local_repositories: false,
             containers: true,
             resource_classes: ResourceClass::standard(),
+            policy: marmot_core::scaling::Policy::default(),
+            max_replicas: 10,
         };
         change(&mut options);
         Self { service: Service::new(db, live, options), observed, dir }

@@ -11,6 +11,7 @@ mod health;
 mod launchers;
 mod metrics;
 mod projects;
+mod scaling;
 mod user;
 
 use axum::Router;
@@ -76,6 +77,7 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(apps::events))
         .routes(routes!(apps::revisions))
         .routes(routes!(apps::roll_back))
+        .routes(routes!(scaling::get, scaling::set))
         .routes(routes!(user::get))
         .routes(routes!(user::tokens, user::create_token))
         .routes(routes!(user::revoke_token))
@@ -89,8 +91,8 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         )
         .build();
     for item in document.paths.paths.values_mut() {
-        let operations: [&mut Option<Operation>; 4] =
-            [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];
+        let operations: [&mut Option<Operation>; 5] =
+            [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
             operation.responses.responses.insert("default".to_owned(), RefOr::T(refusal.clone()));
         }

@@ -5,6 +5,7 @@ mod accounts;
 mod apps;
 mod bad_input;
 mod projects;
+mod scaling;
 
 use axum::Router;
 use axum::body::Body;

@@ -123,7 +123,7 @@ fn id_of(answer: &Value) -> anyhow::Result<&str> {
 }
 
 /// One segment of a path.
-fn segment(text: &str) -> String {
+pub(super) fn segment(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
@@ -423,6 +423,8 @@ pub(super) enum App {
         /// The app's name.
         name: String,
     },
+    /// Show how an app scales, or say it: each option changes one thing, the others stay.
+    Scaling(Box<super::scaling::Scaling>),
     /// Wake an app, or try one again that failed.
     Wake {
         /// The app's name.
@@ -480,6 +482,7 @@ impl App {
                 let found = client.all(&format!("{}/events", app(&name))).await?;
                 output.print(&found, |found| table(found, &columns))
             }
+            Self::Scaling(scaling) => scaling.run(&client, output).await,
             Self::Wake { name } => {
                 output.print(&client.patch(&app(&name), json!({"state": "running"})).await?, show)
             }

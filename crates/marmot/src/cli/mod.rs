@@ -6,7 +6,9 @@ mod commands;
 mod doctor;
 mod output;
 mod render;
+mod scaling;
 mod serve;
+mod simulate;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -59,6 +61,8 @@ enum Command {
     /// Run apps.
     #[command(subcommand)]
     App(commands::App),
+    /// Replay weeks of arrivals against the code that decides, and compare what policies cost.
+    Simulate(simulate::Simulate),
 }
 
 /// How the demo is served.
@@ -114,6 +118,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Launcher(launcher) => wait(launcher.run(output)),
         Command::Build(build) => wait(build.run(output)),
         Command::App(app) => wait(app.run(output)),
+        Command::Simulate(simulate) => simulate.run(output),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,9 +11,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use marmot_core::scaling::Policy;
+
 pub use flags::Flags;
 pub use sources::{Origin as Place, Sources};
 use values::Value;
+pub(crate) use values::duration;
 pub use values::{Bytes, Confinement, Domain, LogFilter, LogFormat, OnStop, Origin};
 
 use crate::model::{ResourceClass, Secret};
@@ -175,6 +178,12 @@ settings! {
     /// How much memory replicas may hold together, awake and asleep, what is compressed in memory included; when it is
     /// more, sleepers make room: they sleep deeper, or are stopped. By default three quarters of the machine's.
     memory_budget: Option<Bytes> = "", "SIZE";
+    /// The most replicas an app may have, whoever asks for how many.
+    max_replicas: u32 = "10", "NUMBER";
+    /// How many awake replicas the apps of a project may have together, beyond one for each.
+    replicas_per_project: u32 = "20", "NUMBER";
+    /// How many replicas may boot at the same time. By default as many as there are cores.
+    boots_at_once: Option<u32> = "", "NUMBER";
     /// How many builds may run at the same time. By default as many as there are cores.
     builds_at_once: Option<u32> = "", "NUMBER";
     /// Whether code may come from paths of this machine: everybody who may make a launcher can then read what the
@@ -296,6 +305,19 @@ impl Settings {
             allow_local_repositories: self.allow_local_repositories,
             containers: self.container_engine.is_some(),
             resource_classes: self.resource_classes.clone(),
+            policy: self.policy(),
+            max_replicas: self.max_replicas,
+        }
+    }
+
+    /// The rules that replicas live by where nobody has said anything about their app.
+    fn policy(&self) -> Policy {
+        Policy {
+            idle_after: self.idle_after,
+            stop_after: self.stop_after,
+            start_timeout: self.start_timeout,
+            drain_timeout: self.drain_timeout,
+            ..Policy::default()
         }
     }
 

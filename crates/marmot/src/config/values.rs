@@ -65,7 +65,7 @@ impl Value for Duration {
 }
 
 /// Reads `1h30m`: numbers, each with its unit.
-fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {

@@ -19,7 +19,10 @@ const IN_A_PATH: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
 /// Every change of the schema, in order. One that was released is never edited.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "initial", include_str!("../../migrations/0001_initial.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "initial", include_str!("../../migrations/0001_initial.sql")),
+    (2, "scaling", include_str!("../../migrations/0002_scaling.sql")),
+];
 
 /// The database cannot be used.
 #[derive(Debug, thiserror::Error)]

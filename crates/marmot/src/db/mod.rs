@@ -11,6 +11,7 @@ pub mod launchers;
 pub mod lock;
 pub mod projects;
 mod row;
+pub mod scaling;
 pub mod tokens;
 pub mod users;
 

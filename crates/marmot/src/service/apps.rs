@@ -414,7 +414,7 @@ pub(super) async fn insert_revision(
 }
 
 /// Notes what somebody did to an app.
-async fn note(
+pub(super) async fn note(
     db: &mut Connection,
     who: &Identity,
     launcher: LauncherId,

@@ -11,11 +11,12 @@ use super::builds::{fits, insert_build};
 use super::error::{Error, Result};
 use super::{Service, now};
 use crate::db::projects::Viewer;
-use crate::db::{DbError, apps, builds, events, launchers, projects};
+use crate::db::{DbError, apps, builds, events, launchers, projects, scaling};
 use crate::model::{
     App, AppEvent, Build, BuildResult, BuildStatus, EnvironmentSource, Launcher, Page, Program, Revision,
     Visibility,
 };
+use crate::scaling::Scaling;
 
 /// How many of a launcher's last revisions can be rolled back to.
 pub(super) const REVISIONS_KEPT: u32 = 5;
@@ -44,6 +45,8 @@ pub struct ActiveApp {
     pub revision: Option<Revision>,
     /// The build that becomes its next revision: in progress, failed or cancelled.
     pub awaited: Option<Build>,
+    /// What was said about how it scales.
+    pub scaling: Scaling,
 }
 
 /// An address that means something.
@@ -90,12 +93,14 @@ impl Service {
             revisions.into_iter().map(|revision| (revision.id, revision)).collect();
         let awaited: BTreeMap<_, _> =
             builds::awaited(&mut db).await?.into_iter().map(|build| (build.id, build)).collect();
+        let mut scaling = scaling::all(&mut db).await?;
         let mut active = Vec::new();
         for app in apps::all(&mut db).await? {
             let Some(launcher) = launchers.get(&app.launcher_id).cloned() else { continue };
             let revision = app.wanted.and_then(|id| revisions.get(&id).cloned());
             let awaited = app.awaits.and_then(|id| awaited.get(&id).cloned());
-            active.push(ActiveApp { app, launcher, revision, awaited });
+            let scaling = scaling.remove(&launcher.id).unwrap_or_default();
+            active.push(ActiveApp { app, launcher, revision, awaited, scaling });
         }
         let on: BTreeSet<_> = active.iter().map(|active| active.launcher.id).collect();
         let (all_projects, _) =

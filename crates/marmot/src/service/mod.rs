@@ -15,12 +15,14 @@ mod meters;
 mod passwords;
 pub mod permission;
 mod projects;
+mod scaling;
 mod tries;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use marmot_core::scaling::Policy;
 use marmot_core::{AppName, Clock, Demand};
 use marmot_engine::Observed;
 use marmot_engine::logs::Logs;
@@ -36,6 +38,7 @@ pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
 pub use meters::Meters;
 pub use permission::{Action, Identity};
 pub use projects::{MemberChange, NewProject, ProjectPatch};
+pub use scaling::ScalingView;
 
 use crate::db::Db;
 pub use crate::db::projects::Filter as ProjectFilter;
@@ -96,6 +99,10 @@ pub struct Options {
     pub containers: bool,
     /// What replicas may use.
     pub resource_classes: Vec<ResourceClass>,
+    /// The rules that replicas live by where nobody has said anything about their app.
+    pub policy: Policy,
+    /// The most replicas that an app may have.
+    pub max_replicas: u32,
 }
 
 impl Options {

@@ -1,0 +1,60 @@
+//! How an app scales: what was said, what follows from it, and what is decided at the moment.
+
+use marmot_core::AppName;
+use marmot_core::scaling::Policy;
+
+use super::Service;
+use super::apps::note;
+use super::error::{Error, Result};
+use super::launchers::allowed_app;
+use super::permission::{Action, Identity};
+use crate::db::{DbError, scaling};
+use crate::scaling::Scaling;
+
+/// How an app scales.
+#[derive(Debug, Clone)]
+pub struct ScalingView {
+    /// What was said.
+    pub given: Scaling,
+    /// What it means.
+    pub policy: Policy,
+    /// How many replicas should be awake now, and why in words; absent while the app is off.
+    pub decision: Option<(u32, String)>,
+}
+
+impl Service {
+    /// How an app scales; also when it is off.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn scaling(&self, who: &Identity, name: &AppName) -> Result<ScalingView> {
+        let mut db = self.db().read().await?;
+        let (launcher, _) = allowed_app(&mut db, who, name, Action::See).await?;
+        let given = scaling::get(&mut db, launcher.id).await?;
+        self.scaling_view(name, given)
+    }
+
+    /// Says anew how an app scales: what is left out is as the preset and the server say.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Invalid`] for what makes no sense.
+    pub async fn set_scaling(&self, who: &Identity, name: &AppName, given: Scaling) -> Result<ScalingView> {
+        let mut db = self.db().write().await?;
+        let (launcher, _) = allowed_app(&mut db, who, name, Action::Change).await?;
+        let view = self.scaling_view(name, given)?;
+        scaling::set(&mut db, launcher.id, &view.given).await?;
+        note(&mut db, who, launcher.id, "scaling_changed", "scales by other settings").await?;
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(view)
+    }
+
+    fn scaling_view(&self, name: &AppName, given: Scaling) -> Result<ScalingView> {
+        let options = self.options();
+        let policy = given.policy(&options.policy, options.max_replicas);
+        let policy = policy.map_err(|refused| Error::invalid(refused.to_string()))?;
+        let observed = self.observed();
+        let decision = observed.apps.get(name).and_then(|app| app.decision);
+        Ok(ScalingView { given, policy, decision: decision.map(|(want, why)| (want, why.to_string())) })
+    }
+}
