@@ -32,6 +32,9 @@ use crate::wire::Phase;
 /// Connections that are tried for a request of which nothing was sent.
 const ATTEMPTS: u32 = 4;
 
+/// How often a request that is safe to repeat is: on a new connection, then by another replica.
+const REPEATS: u32 = 2;
+
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Why an app's answer cannot be passed on.
@@ -76,8 +79,8 @@ pub(crate) async fn forward(
     let bytes = weight(&parts);
     let empty = body.is_end_stream();
     let is_grpc = is_grpc(&parts.headers);
-    // Kept for a second try, where one is allowed.
-    let mut spare = (empty && is_safe(&parts.method) && upgrade.is_none()).then(|| copy(&parts));
+    // Kept for another try, where one is allowed.
+    let spare = (empty && is_safe(&parts.method) && upgrade.is_none()).then(|| copy(&parts));
     let taken = Arc::new(AtomicU64::new(0));
     let body = if empty {
         RequestBody::Empty
@@ -86,7 +89,7 @@ pub(crate) async fn forward(
     };
     let mut request = Request::from_parts(parts, body);
     let started = shared.clock.now();
-    let mut attempts = 0;
+    let (mut attempts, mut repeats) = (0, REPEATS);
     let (response, slot, connection, upstream) = loop {
         attempts += 1;
         let mut connection;
@@ -102,20 +105,23 @@ pub(crate) async fn forward(
         if is_clients_fault(error.error()) {
             return Err(Failure::Client);
         }
-        shared.pool.distrust(slot.backend.replica);
+        let replica = slot.backend.replica;
+        shared.pool.distrust(replica);
         let is_misunderstood = connection.is_misunderstood();
         if is_misunderstood {
-            shared.pool.speaks_http2_only(slot.backend.replica);
+            shared.pool.speaks_http2_only(replica);
         }
-        request = match (error.take_message(), spare.take()) {
+        request = match (error.take_message(), &spare) {
             // Nothing of it was sent.
-            (Some(unsent), kept) if attempts < ATTEMPTS => {
-                spare = kept;
-                unsent
-            }
-            // It may have been worked on, but doing so twice changes nothing.
-            (None, Some(again)) if !error.error().is_parse() || is_misunderstood => {
-                again.map(|()| RequestBody::Empty)
+            (Some(unsent), _) if attempts < ATTEMPTS => unsent,
+            // It may have been worked on, but doing so again changes nothing.
+            (None, Some(safe)) if repeats > 0 && (!error.error().is_parse() || is_misunderstood) => {
+                repeats -= 1;
+                // The first time, the connection may have been too old. A replica that breaks a new one is ending.
+                if repeats == 0 && !is_misunderstood {
+                    slot = elsewhere(shared, slot, bytes).await?;
+                }
+                safe.clone().map(|()| RequestBody::Empty)
             }
             _ if error.error().is_parse() => return Err(Failure::Nonsense),
             _ => return Err(Failure::Broken(Some(error.into_error()))),
@@ -232,15 +238,22 @@ async fn connection_for(
             Ok(connection) => return Ok((slot, connection)),
             Err(error) => error,
         };
-        let (route, replica, guest) = (Arc::clone(&slot.route), slot.backend.replica, slot.guest);
-        tracing::debug!(app = %route.app, %replica, %error, "replica refuses connections");
-        drop(slot);
+        tracing::debug!(
+            app = %slot.route.app, replica = %slot.backend.replica, %error, "replica refuses connections"
+        );
         if shared.clock.now() - started >= shared.config.limits.wake_timeout {
             return Err(Refusal::TooLate.into());
         }
-        (shared.nudge)(&route.app);
-        slot = hold(shared, &route, guest, bytes, Some(replica)).await?;
+        slot = elsewhere(shared, slot, bytes).await?;
     }
+}
+
+/// A slot of another replica, or of the same one if it is back and the only one.
+async fn elsewhere(shared: &Arc<Shared>, slot: Slot, bytes: usize) -> Result<Slot, Refusal> {
+    let (route, replica, guest) = (Arc::clone(&slot.route), slot.backend.replica, slot.guest);
+    drop(slot);
+    (shared.nudge)(&route.app);
+    hold(shared, &route, guest, bytes, Some(replica)).await
 }
 
 async fn take_or_connect(shared: &Arc<Shared>, backend: &Backend, is_grpc: bool) -> io::Result<Connection> {

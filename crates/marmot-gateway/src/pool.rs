@@ -111,8 +111,9 @@ impl Pool {
     /// Closes a replica's idle connections: one of them broke, and the others most likely have or are about to, which
     /// cannot always be seen yet.
     pub(crate) fn distrust(&self, replica: ReplicaId) {
-        let distrusted = self.lock().get_mut(&replica).map(std::mem::take);
-        drop(distrusted);
+        let closed =
+            self.lock().get_mut(&replica).map(|known| (std::mem::take(&mut known.idle), known.http2.take()));
+        drop(closed);
     }
 
     /// Closes what will not be used again.
