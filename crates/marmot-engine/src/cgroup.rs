@@ -389,6 +389,34 @@ mod tests {
         assert_eq!(own(container, "4:memory:/docker/ab\n"), Some(("/sys/fs/cgroup/memory/".into(), false)));
     }
 
+    /// Files in the place of the kernel's, as version 2 with its memory controller has them.
+    #[test]
+    fn in_version_two_swap_has_a_limit_of_its_own_and_memory_is_reclaimed_on_demand() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        for name in ["memory.swap.max", "memory.reclaim"] {
+            fs::write(file(name), "").unwrap();
+        }
+        fs::write(file("memory.stat"), "file 9\nanon 8192\nanon_thp 0\n").unwrap();
+        fs::write(file("memory.peak"), "4096\n").unwrap();
+        let group = ReplicaGroup { unified: Some(dir.path().into()), legacy: Vec::new() };
+        group.set_swap_limit(1 << 20).unwrap();
+        assert_eq!(fs::read_to_string(file("memory.swap.max")).unwrap(), "1048576");
+        group.set_swap_limit(0).unwrap();
+        assert!(fs::read_to_string(file("memory.swap.max")).unwrap().starts_with('0'));
+        assert_eq!((group.anonymous_bytes(), group.peak_bytes()), (Some(8192), Some(4096)));
+        assert!(group.reclaim(4096).unwrap());
+        assert_eq!(fs::read_to_string(file("memory.reclaim")).unwrap(), "4096 swappiness=200");
+    }
+
+    #[test]
+    fn version_one_limits_memory_and_swap_as_a_sum() {
+        let group = ReplicaGroup { unified: None, legacy: vec!["/nonexistent".into()] };
+        group.set_swap_limit(1).unwrap();
+        assert_eq!((group.anonymous_bytes(), group.peak_bytes()), (None, None));
+        assert!(group.reclaim(1).is_err());
+    }
+
     #[test]
     fn other_mounts_are_none() {
         assert_eq!(own("1 0 254:0 / / rw - ext4 /dev/vda rw", "0::/\n"), None);
