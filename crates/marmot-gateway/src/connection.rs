@@ -47,16 +47,20 @@ pub(crate) async fn serve_connection<P, B>(
         shared.soft_stop.cancelled().await;
         tokio::time::sleep(LAST_CHANCE).await;
     };
-    let opened = tokio::select! {
-        opened = tokio::time::timeout(limits.header_timeout, open(&shared, stream)) => opened,
-        () = stopped => return,
-    };
-    let Ok(Ok((wire, is_secure))) = opened else { return };
+    // What is needed for a moment only is kept apart: thousands of connections wait, each for long.
+    let opened = Box::pin(async {
+        tokio::select! {
+            opened = tokio::time::timeout(limits.header_timeout, open(&shared, stream)) => opened.ok()?.ok(),
+            () = stopped => None,
+        }
+    });
+    let opened = opened.await;
+    let Some((wire, is_secure)) = opened else { return };
     let is_http2 = wire.is_http2();
     let elsewhere = shared.config.tls.as_ref().filter(|_| !is_secure).map(|tls| tls.port);
     let client = Arc::new(Client { line: wire.line(), shared, platform, peer, is_http2, elsewhere });
     if is_http2 {
-        serve_http2(&client, wire).await;
+        Box::pin(serve_http2(&client, wire)).await;
     } else {
         serve_http1(&client, wire).await;
     }
@@ -90,7 +94,8 @@ struct Client<P> {
 
 async fn answer<P, B>(
     client: Arc<Client<P>>,
-    request: Request<Incoming>,
+    // Each function that it goes through would keep a copy of its own while the request waits.
+    request: Box<Request<Incoming>>,
 ) -> Result<Response<Watched>, std::convert::Infallible>
 where
     P: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
@@ -124,7 +129,7 @@ where
 {
     let shared = &client.shared;
     let limits = &shared.config.limits;
-    let service = service_fn(|request| answer(Arc::clone(client), request));
+    let service = service_fn(|request| answer(Arc::clone(client), Box::new(request)));
     let serving = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .enable_connect_protocol()
@@ -154,7 +159,7 @@ where
     B::Error: Into<BoxError>,
 {
     let shared = &client.shared;
-    let service = service_fn(|request| answer(Arc::clone(client), request));
+    let service = service_fn(|request| answer(Arc::clone(client), Box::new(request)));
     let serving = http1::Builder::new()
         // Kept by the wire, which tells a slow head from an idle connection.
         .header_read_timeout(None)

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use http::request;
+use http::{HeaderValue, Uri, request};
 use marmot_core::gate::{GateState, Refused};
 use marmot_core::id::ReplicaId;
 use marmot_core::{AppName, Moment};
@@ -274,6 +274,20 @@ pub(crate) fn weight(parts: &request::Parts) -> usize {
     // hyper keeps the head as it came besides what it read of it.
     PLACE_BYTES
         + 2 * (fields.sum::<usize>() + parts.uri.path_and_query().map_or(0, |path| path.as_str().len()))
+}
+
+/// Gives a head memory of its own. As it came, it is part of what was read from its connection, which could not be used
+/// for what comes next: while thousands wait, that is most of what they cost.
+pub(crate) fn unshare(parts: &mut request::Parts) {
+    for value in parts.headers.values_mut() {
+        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
+            own.set_sensitive(value.is_sensitive());
+            *value = own;
+        }
+    }
+    if let Ok(own) = Uri::try_from(parts.uri.to_string()) {
+        parts.uri = own;
+    }
 }
 
 /// Waits for a replica: asks for one to be woken, and gives the request its turn. `suspect` is the replica that did

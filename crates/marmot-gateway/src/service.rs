@@ -20,7 +20,7 @@ use crate::check::{Malformed, check};
 use crate::doorkeeper::{self, Entry};
 use crate::forward::{Failure, Outgoing, Upgrade, forward};
 use crate::headers::{self, Visitor};
-use crate::hold::{Refusal, admit, hold, rung, wake, weight};
+use crate::hold::{Refusal, admit, hold, rung, unshare, wake, weight};
 use crate::host::{Host, Target};
 use crate::lobby;
 use crate::routes::{Backend, Progress, Route, RouteState};
@@ -40,7 +40,7 @@ pub(crate) async fn handle<P, B>(
     platform: &P,
     peer: SocketAddr,
     clear: bool,
-    mut request: Request<Incoming>,
+    mut request: Box<Request<Incoming>>,
 ) -> Response<AnswerBody>
 where
     P: Service<Request<Incoming>, Response = Response<B>> + Clone,
@@ -61,7 +61,7 @@ where
             headers::remove_claims(request.headers_mut());
             request.headers_mut().insert(headers::X_REQUEST_ID, request_id.clone());
             request.extensions_mut().insert(Peer(peer));
-            ask_platform(platform.clone(), request).await
+            Box::pin(ask_platform(platform.clone(), *request)).await
         }
         Target::App(label) => match find(shared, label) {
             Some(route) => {
@@ -163,7 +163,7 @@ struct App<'a> {
 }
 
 impl App<'_> {
-    async fn answer(&self, mut request: Request<Incoming>) -> Response<AnswerBody> {
+    async fn answer(&self, mut request: Box<Request<Incoming>>) -> Response<AnswerBody> {
         let reader = reader(request.method(), request.headers());
         let path = request.uri().path();
         if let Some(file) = path.strip_prefix(RESERVED)
@@ -203,12 +203,12 @@ impl App<'_> {
         let guest = Guest::of(self.shared, &self.route.app, request.headers(), returns);
         let client = upgrade.is_some().then(|| Upgrade {
             over_http2: request.version() == Version::HTTP_2,
-            client: hyper::upgrade::on(&mut request),
+            client: hyper::upgrade::on(&mut *request),
         });
         let (mut parts, body) = request.into_parts();
         let slot = match admit(self.shared, &self.route, guest) {
             Some(slot) => slot,
-            None => match self.wait(&parts, guest, reader, progress, viewer).await {
+            None => match self.wait(&mut parts, guest, reader, progress, viewer).await {
                 Ok(slot) => slot,
                 Err(response) => return *response,
             },
@@ -221,8 +221,11 @@ impl App<'_> {
             user: person.as_ref().map(|person| person.username.as_str()),
         };
         headers::rewrite_request(&mut parts, &visitor, upgrade);
-        let outgoing = Outgoing { parts, body, upgrade: client, visitor: person.map(|person| person.id) };
-        match forward(self.shared, outgoing, slot).await {
+        let person = person.map(|person| person.id);
+        // Apart from the rest, so that a request that waits takes no memory for what comes after.
+        let answer =
+            Box::pin(forward(self.shared, Outgoing { parts, body, upgrade: client, visitor: person }, slot));
+        match answer.await {
             Ok(response) => response,
             Err(failure) => self.explain(failure, reader, viewer),
         }
@@ -231,7 +234,7 @@ impl App<'_> {
     /// Waits for a replica; a person who would wait longer than a moment is shown the lobby.
     async fn wait(
         &self,
-        parts: &request::Parts,
+        parts: &mut request::Parts,
         guest: Guest,
         reader: Reader,
         progress: &Progress,
@@ -240,13 +243,14 @@ impl App<'_> {
         if wakes_nobody(parts) {
             return Err(Box::new(lobby::preview(&self.route)));
         }
-        let turn = hold(self.shared, &self.route, guest, weight(parts), None);
+        unshare(parts);
+        let hold = || hold(self.shared, &self.route, guest, weight(parts), None);
         let turn = if reader == Reader::Program {
-            turn.await
+            hold().await
         } else {
             let patience = self.patience(progress);
             let turn =
-                if patience.is_zero() { None } else { tokio::time::timeout(patience, turn).await.ok() };
+                if patience.is_zero() { None } else { tokio::time::timeout(patience, hold()).await.ok() };
             let Some(turn) = turn else {
                 wake(self.shared, &self.route);
                 return Err(Box::new(self.lobby(visitor)));

@@ -176,6 +176,12 @@ impl AsyncRead for Wire {
             let here = this.left.len().min(buffer.remaining());
             buffer.put_slice(&this.start[this.left.start..this.left.start + here]);
             this.left.start += here;
+            // With what follows: a head that came in one piece is read in one piece, into one buffer.
+            if this.left.is_empty()
+                && let Poll::Ready(Err(error)) = Pin::new(&mut this.stream).poll_read(cx, buffer)
+            {
+                return Poll::Ready(Err(error));
+            }
         }
         let phase = this.scanner.as_ref().map(Scanner::phase);
         this.note(&buffer.filled()[before..]);

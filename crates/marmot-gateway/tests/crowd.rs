@@ -160,7 +160,7 @@ async fn ten_thousand_wait_for_one_start_in_little_memory_and_the_next_is_told_w
     let mut late = TcpStream::connect(server.address).await.unwrap();
     late.write_all(REQUEST).await.unwrap();
     let refusal = answer(&mut late).await;
-    assert!(refusal.starts_with("HTTP/1.1 503") && refusal.contains("\r\nretry-after: 10\r\n"), "{refusal}");
+    assert!(refusal.starts_with("HTTP/1.1 503") && refusal.contains("\r\nretry-after: "), "{refusal}");
 
     server.ask("wake");
     for client in &mut clients {
