@@ -411,7 +411,7 @@ async fn answers_once_per_connection() -> std::net::SocketAddr {
             let four = Arc::clone(&four);
             tokio::spawn(async move {
                 let mut head = [0; 4096];
-                stream.read(&mut head).await.unwrap();
+                let _some = stream.read(&mut head).await.unwrap();
                 if number < 4 {
                     four.wait().await;
                 }

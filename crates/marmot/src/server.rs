@@ -233,8 +233,19 @@ fn gateway_config(settings: &Settings, listen: SocketAddr) -> GatewayConfig {
     }
     platform_hosts.sort();
     platform_hosts.dedup();
-    let mut limits = marmot_gateway::Limits { stop_grace: settings.stop_timeout, ..Default::default() };
-    limits.wake_timeout = limits.wake_timeout.max(settings.start_timeout + BEYOND_START);
+    let held_bytes = usize::try_from(settings.held_memory.0).unwrap_or(usize::MAX);
+    let limits = marmot_gateway::Limits {
+        stop_grace: settings.stop_timeout,
+        wake_timeout: settings.wake_timeout.max(settings.start_timeout + BEYOND_START),
+        response_timeout: settings.response_timeout,
+        lobby_after: settings.lobby_after,
+        held_per_app: usize::try_from(settings.held_per_app).unwrap_or(usize::MAX),
+        held_in_all: usize::try_from(settings.held_in_all).unwrap_or(usize::MAX),
+        held_bytes_per_app: held_bytes / 2,
+        held_bytes_in_all: held_bytes,
+        session_linger: settings.session_linger,
+        ..Default::default()
+    };
     GatewayConfig {
         platform_hosts,
         apps_domain: settings.apps_domain().to_string(),

@@ -171,6 +171,22 @@ settings! {
     start_timeout: Duration = "2m", "DURATION";
     /// How long a replica that is going away may finish its requests.
     drain_timeout: Duration = "30s", "DURATION";
+    /// How long a request waits for its app to wake; at least ten seconds more than `start_timeout`. Longer: 504.
+    wake_timeout: Duration = "150s", "DURATION";
+    /// How long an app may take to begin its answer, from when it was given the request. Longer: 504.
+    response_timeout: Duration = "5m", "DURATION";
+    /// A browser waits this long for an app that wakes before it is shown the lobby; where the app's own history says
+    /// that it will take longer, it is shown the lobby at once.
+    lobby_after: Duration = "1s", "DURATION";
+    /// How many requests may wait for one app at the same time. More: 503.
+    held_per_app: u64 = "10000", "NUMBER";
+    /// How many requests may wait altogether. More: 503.
+    held_in_all: u64 = "20000", "NUMBER";
+    /// How much memory requests that wait may take altogether, those for one app half of it. More: 503.
+    held_memory: Bytes = "320M", "SIZE";
+    /// How long a visitor's place at a replica is kept after the last connection is closed, where sessions are counted:
+    /// most who lose it come back at once.
+    session_linger: Duration = "15s", "DURATION";
     /// How long the server may finish requests under way when it is stopped.
     stop_timeout: Duration = "20s", "DURATION";
     /// What happens to replicas when the server stops: `keep` lets them go on for the next server, `stop` ends them.

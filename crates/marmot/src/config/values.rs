@@ -48,6 +48,14 @@ impl Value for PathBuf {
     }
 }
 
+impl Value for u64 {
+    const ALLOWED: &'static str = "a number from 1 to 1000000";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|number| (1..=1_000_000).contains(number))
+    }
+}
+
 impl Value for u32 {
     const ALLOWED: &'static str = "a number from 1 to 1000";
 
