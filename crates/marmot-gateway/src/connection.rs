@@ -77,7 +77,8 @@ async fn open(shared: &Shared, stream: TcpStream) -> io::Result<(Wire, bool)> {
     if stream.peek(&mut first).await? == 1 && first[0] != tls::HANDSHAKE {
         return Ok((Wire::open(Stream::Plain(stream), limits).await?, false));
     }
-    let stream = tls.certificates.accept(stream).await?;
+    // Boxed, as what else only some connections need: the place of the largest would be there for all of them.
+    let stream = Box::pin(tls.certificates.accept(stream)).await?;
     Ok((Wire::open(Stream::Tls(Box::new(stream)), limits).await?, true))
 }
 

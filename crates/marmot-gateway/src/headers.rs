@@ -287,7 +287,8 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
         (8..=64).contains(&bytes.len())
             && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     };
-    headers.get(X_REQUEST_ID).filter(is_plain).cloned().unwrap_or_else(new_request_id)
+    let given = headers.get(X_REQUEST_ID).filter(is_plain);
+    given.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()).unwrap_or_else(new_request_id)
 }
 
 fn new_request_id() -> HeaderValue {

@@ -160,27 +160,17 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
-        if this.left.is_empty() {
-            match Pin::new(&mut this.stream).poll_read(cx, buffer) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    let Some((phase, patience)) = this.patience_for_reading() else { return Poll::Pending };
-                    return this
-                        .reading
-                        .poll(cx, phase, patience)
-                        .map(|()| Err(io::ErrorKind::TimedOut.into()));
-                }
-            }
-        } else {
-            let here = this.left.len().min(buffer.remaining());
-            buffer.put_slice(&this.start[this.left.start..this.left.start + here]);
-            this.left.start += here;
-            // With what follows: a head that came in one piece is read in one piece, into one buffer.
-            if this.left.is_empty()
-                && let Poll::Ready(Err(error)) = Pin::new(&mut this.stream).poll_read(cx, buffer)
-            {
-                return Poll::Ready(Err(error));
+        let here = this.left.len().min(buffer.remaining());
+        buffer.put_slice(&this.start[this.left.start..this.left.start + here]);
+        this.left.start += here;
+        // Together with the first bytes, what follows: hyper makes room for every read, whatever it brings.
+        match Pin::new(&mut this.stream).poll_read(cx, buffer) {
+            Poll::Ready(Ok(())) => {}
+            _ if here > 0 => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => {
+                let Some((phase, patience)) = this.patience_for_reading() else { return Poll::Pending };
+                return this.reading.poll(cx, phase, patience).map(|()| Err(io::ErrorKind::TimedOut.into()));
             }
         }
         let phase = this.scanner.as_ref().map(Scanner::phase);
