@@ -1,7 +1,9 @@
 //! Measures Marmot from outside, as a user of the built program, and prints tables. Run by `cargo xtask bench NAME`.
 
 mod apps;
+mod backend;
 mod byhand;
+mod gateway;
 mod process;
 mod scaling;
 mod serve;
@@ -28,6 +30,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
+    /// What others are measured in front of
+    #[command(hide = true)]
+    Backend(backend::Options),
+    /// What moving a request costs, beside nginx and HAProxy: CPU time, latency, memory
+    Gateway(gateway::Options),
     /// Start, idle memory and stop of an empty server
     Serve(serve::Options),
     /// A step, a ramp, a burst and silence at a model endpoint: demand, replicas, latency, with a chart
@@ -39,6 +46,8 @@ enum What {
 #[tokio::main]
 async fn main() -> ExitCode {
     let measured = match Arguments::parse().what {
+        What::Backend(options) => backend::run(&options).await,
+        What::Gateway(options) => gateway::run(&options).await,
         What::Serve(options) => serve::run(&options).await,
         What::Scaling(options) => scaling::run(&options).await,
         What::Wake(options) => wake::run(&options).await,

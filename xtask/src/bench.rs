@@ -7,7 +7,8 @@ use crate::repository::Repository;
 use crate::setup::{self, Need};
 
 pub(crate) fn run(repository: &Repository, arguments: &[OsString]) -> anyhow::Result<()> {
-    setup::run(repository, &[Need::Apps])?;
+    let beside_others = arguments.first().is_some_and(|name| name == "gateway");
+    setup::run(repository, if beside_others { &[Need::Apps, Need::Peers] } else { &[Need::Apps] })?;
     println!("build   marmot and its benches");
     let packages = ["build", "--release", "-p", "marmot", "-p", "marmot-benches"];
     command::run(command(repository, "cargo")?.args(packages))?;

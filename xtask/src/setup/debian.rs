@@ -16,7 +16,7 @@ struct Package {
     is_there: fn() -> bool,
 }
 
-const PACKAGES: [Package; 11] = [
+const PACKAGES: [Package; 14] = [
     Package { name: "ca-certificates", need: Need::Apps, is_there: || Path::new("/etc/ssl/certs").is_dir() },
     Package { name: "git", need: Need::Apps, is_there: || find("git").is_some() },
     Package { name: "bubblewrap", need: Need::Apps, is_there: || find("bwrap").is_some() },
@@ -29,6 +29,9 @@ const PACKAGES: [Package; 11] = [
         need: Need::Apps,
         is_there: || succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])),
     },
+    Package { name: "nginx-light", need: Need::Peers, is_there: || find("nginx").is_some() },
+    Package { name: "haproxy", need: Need::Peers, is_there: || find("haproxy").is_some() },
+    Package { name: "wrk", need: Need::Peers, is_there: || find("wrk").is_some() },
     Package { name: "nodejs", need: Need::Browser, is_there: || find("node").is_some() },
     Package { name: "npm", need: Need::Browser, is_there: || find("npm").is_some() },
     Package {

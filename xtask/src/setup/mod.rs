@@ -17,6 +17,8 @@ pub(crate) enum Need {
     Browser,
     /// To check dependencies.
     CargoDeny,
+    /// To measure beside others: nginx, HAProxy and a load generator.
+    Peers,
 }
 
 impl Need {
