@@ -284,7 +284,10 @@ impl Planner<'_> {
         if !app_idle && replica.retiring.is_none() {
             self.orders.push(Order::Retire(replica.id));
         }
-        if self.policy.can_hibernate {
+        if self.decision.gives_up() && self.is_left(replica) {
+            // However busy the app is: what it works on is finished, and goes on elsewhere.
+            self.orders.push(Order::Drain(replica.id));
+        } else if self.policy.can_hibernate {
             self.sleeps(replica);
         } else if self.is_idle(replica) && self.is_left(replica) && !self.is_expected(app) {
             self.orders.push(Order::Drain(replica.id));

@@ -11,6 +11,9 @@ use crate::demand::{DemandSample, Load};
 /// While demand and its averages disagree, the answer is looked for again after this long.
 const TICK: Duration = Duration::from_secs(1);
 
+/// The part of the stable window in which a rise is followed.
+const RECENT: u32 = 4;
+
 /// What is remembered of one app between two decisions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scaler {
@@ -64,9 +67,14 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Whether nothing may be scaled in for now, since demand rose suddenly.
+    /// Whether nothing may be scaled in for now, since demand rose suddenly. What is others' share goes all the same.
     pub fn panics(&self) -> bool {
-        matches!(self.why, Why::Load(Measured { panic: true, .. }))
+        matches!(self.why, Why::Load(Measured { panic: true, .. })) && !self.gives_up()
+    }
+
+    /// Whether there are fewer than demand asks for, since others need their share.
+    pub fn gives_up(&self) -> bool {
+        self.want < self.wish
     }
 
     /// The decision about an app that is off.
@@ -123,7 +131,14 @@ impl Scaler {
     fn measure(&mut self, now: Moment, policy: &Policy, seen: &Situation) -> (Why, u32, bool) {
         let target = policy.target();
         let count = |demand: u64| u32::try_from(demand.div_ceil(target)).unwrap_or(u32::MAX).max(1);
+        // A lasting rise is followed before it has filled the whole window, a fall only when it has.
+        let recent = self.window.average(now, policy.stable_window / RECENT);
         let stable = self.window.average(now, policy.stable_window);
+        let (stable, stable_over) = if recent > stable {
+            (recent, policy.stable_window / RECENT)
+        } else {
+            (stable, policy.stable_window)
+        };
         let short = self.window.average(now, policy.panic_window);
         // A step is seen within a second, not when it has filled the window.
         let last = self.window.average(now, SHORTEST);
@@ -137,7 +152,7 @@ impl Scaler {
         self.panic = self.panic.filter(|panic| now < panic.until);
         let measured = Measured {
             demand: stable,
-            over: policy.stable_window,
+            over: stable_over,
             target,
             sessions: policy.concurrency.counts_sessions(),
             panic: false,
@@ -154,7 +169,9 @@ impl Scaler {
         let least = seen.capacity / policy.max_down_rate.max(1);
         let wanted = count(stable).min(up).max(least);
         let bound = (wanted > count(stable)).then_some(Bound::Rate);
-        let settled = bound.is_none() && [stable, short, last].iter().all(|demand| count(*demand) == level);
+        let whole = self.window.average(now, policy.stable_window);
+        let settled =
+            bound.is_none() && [stable, whole, short, last].iter().all(|demand| count(*demand) == level);
         (Why::Load(Measured { bound, ..measured }), wanted, settled)
     }
 }

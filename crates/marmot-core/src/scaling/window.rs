@@ -17,8 +17,6 @@ pub const SHORTEST: Duration = Duration::from_secs(1);
 pub struct Window {
     /// What was noted last, and when.
     last: Option<(Moment, Load)>,
-    /// Since when there has been any load; averages do not reach back before it.
-    since: Option<Moment>,
     /// Area up to a moment, oldest first; one point lies before the longest stretch that is asked for.
     points: VecDeque<(Moment, u64)>,
 }
@@ -27,40 +25,31 @@ impl Window {
     /// Notes the load at `now`; averages are asked for over at most `longest`.
     pub fn note(&mut self, now: Moment, load: Load, longest: Duration) {
         let (before, grown) = self.last.map_or((now, 0), |(at, last)| (at, load.rise(last)));
-        if now - before >= longest && self.last.is_none_or(|(_, last)| last.level == 0) {
-            // It was silent for longer than anybody asks about, as far as it matters.
-            (self.since, self.points) = (None, VecDeque::new());
-        }
         self.last = Some((now, load));
-        let area = self.points.back().map_or(0, |(_, area)| *area);
         if load.level == 0 && grown == 0 && self.is_flat(now, longest) {
-            (self.since, self.points) = (None, VecDeque::new());
+            self.points.clear();
             return;
         }
-        if self.since.is_none() && (load.level > 0 || grown > 0) {
-            // What came and went since the last look came at some time since then.
-            let lasted = Duration::from_millis(grown / load.level.max(1));
-            self.since = Some(if grown == 0 { now } else { now_less(now, lasted).max(before) });
-            self.points.clear();
-            self.points.push_back((self.since.unwrap_or(now), area));
+        // It was silent since it was last noted, as far as is known, and what was before that is forgotten.
+        let (_, area) = *self.points.back().unwrap_or(&(before, 0));
+        if self.points.is_empty() {
+            self.points.push_back((before, area));
         }
-        let area = area + grown;
-        let close = |points: &VecDeque<(Moment, u64)>| {
-            points.len() >= 2 && points.get(points.len() - 2).is_some_and(|(at, _)| now - *at < GRAIN)
-        };
-        if close(&self.points) {
+        let close = self.points.len() >= 2
+            && self.points.get(self.points.len() - 2).is_some_and(|(at, _)| now - *at < GRAIN);
+        if close {
             self.points.pop_back();
         }
-        self.points.push_back((now, area));
+        self.points.push_back((now, area + grown));
         while self.points.get(1).is_some_and(|(at, _)| now - *at >= longest) {
             self.points.pop_front();
         }
     }
 
-    /// The average over the last `span`, in thousandths. Over less when the load began since.
+    /// The average over the last `span`, in thousandths.
     pub fn average(&self, now: Moment, span: Duration) -> u64 {
-        let (Some(since), Some(&(_, area))) = (self.since, self.points.back()) else { return 0 };
-        let span = span.min((now - since).max(SHORTEST)).max(Duration::from_millis(1));
+        let Some(&(_, area)) = self.points.back() else { return 0 };
+        let span = span.max(SHORTEST);
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let grown = area.saturating_sub(self.area_at(now_less(now, span)));
         grown.saturating_mul(1000) / millis
@@ -110,15 +99,16 @@ mod tests {
     }
 
     #[test]
-    fn the_average_is_over_the_whole_span_and_from_the_beginning_while_that_is_nearer() {
+    fn the_average_is_over_the_whole_span_however_short_the_load_was() {
         let (mut window, mut area) = (Window::default(), 0);
-        constant(&mut window, 4, 100, 110, &mut area);
-        assert_eq!(window.average(at(110), MINUTE), 4000);
-        constant(&mut window, 0, 110, 140, &mut area);
-        assert_eq!(window.average(at(140), MINUTE), 1000);
-        assert_eq!(window.average(at(140), Duration::from_secs(6)), 0);
-        constant(&mut window, 0, 140, 165, &mut area);
-        assert_eq!(window.average(at(165), MINUTE), 333);
+        constant(&mut window, 4, 100, 130, &mut area);
+        assert_eq!(window.average(at(130), MINUTE), 2000);
+        assert_eq!(window.average(at(130), Duration::from_secs(30)), 4000);
+        constant(&mut window, 0, 130, 145, &mut area);
+        assert_eq!(window.average(at(145), MINUTE), 2000);
+        assert_eq!(window.average(at(145), Duration::from_secs(6)), 0);
+        constant(&mut window, 0, 145, 175, &mut area);
+        assert_eq!(window.average(at(175), MINUTE), 1000);
     }
 
     #[test]
@@ -126,7 +116,7 @@ mod tests {
         let mut window = Window::default();
         window.note(at(100), Load { level: 20, area: 0 }, MINUTE);
         window.note(Moment::from_millis(100_050), Load { level: 0, area: 1000 }, MINUTE);
-        assert_eq!(window.average(Moment::from_millis(100_050), MINUTE), 1000);
+        assert_eq!(window.average(Moment::from_millis(100_050), Duration::ZERO), 1000);
     }
 
     #[test]
@@ -135,8 +125,8 @@ mod tests {
         constant(&mut window, 2, 0, 10, &mut area);
         constant(&mut window, 0, 10, 71, &mut area);
         assert_eq!((window.points.len(), window.average(at(71), MINUTE)), (0, 0));
-        constant(&mut window, 6, 500, 502, &mut area);
-        assert_eq!(window.average(at(502), MINUTE), 6000, "the silence before does not count");
+        constant(&mut window, 6, 500, 510, &mut area);
+        assert_eq!(window.average(at(510), MINUTE), 1000);
     }
 
     #[test]
@@ -144,17 +134,7 @@ mod tests {
         let mut window = Window::default();
         window.note(at(0), Load::default(), MINUTE);
         window.note(at(10), Load { level: 0, area: 5000 }, MINUTE);
-        assert_eq!(window.average(at(10), Duration::from_secs(10)), 1000);
-    }
-
-    #[test]
-    fn what_was_before_a_long_silence_in_which_nobody_looked_does_not_count() {
-        let (mut window, mut area) = (Window::default(), 0);
-        constant(&mut window, 2, 0, 10, &mut area);
-        window.note(at(11), Load { level: 0, area }, MINUTE);
-        window.note(at(500), Load { level: 6, area }, MINUTE);
-        window.note(at(502), Load { level: 6, area: area + 12_000 }, MINUTE);
-        assert_eq!(window.average(at(502), MINUTE), 6000);
+        assert_eq!(window.average(at(10), Duration::from_secs(10)), 500);
     }
 
     #[test]

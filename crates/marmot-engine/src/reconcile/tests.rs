@@ -10,6 +10,8 @@ use crate::observed::{Happening, Memory, ObservedApp, ReplicaStage};
 use crate::runtime::fake::FakeRuntime;
 use crate::wanted::{Limits, Program, Revision, WantedApp};
 
+mod scaling;
+
 const MIB: u64 = 1 << 20;
 
 struct Stage {
@@ -59,7 +61,8 @@ impl Stage {
         let mut all = Wanted::default();
         let mut demand = BTreeMap::new();
         for (number, app) in apps.iter().enumerate() {
-            let wanted = app_that_runs(app, number as u128, command);
+            let mut wanted = app_that_runs(app, number as u128, command);
+            wanted.demand = Arc::new(Demand::new(reconciler.clock.clone()));
             demand.insert(name(app), Arc::clone(&wanted.demand));
             all.apps.insert(name(app), wanted);
         }

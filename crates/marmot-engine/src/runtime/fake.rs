@@ -12,10 +12,11 @@ use marmot_core::{AppName, Clock, Gate};
 
 use super::{Runtime, Seen, State, Want};
 use crate::nudge::Nudge;
-use crate::observed::{Failure, FailureReason, Memory, SleepDepth};
+use crate::observed::{Failure, FailureReason, Memory, SleepDepth, StartStep};
 use crate::wanted::{Program, Revision};
 
-/// Boots, freezes and thaws in no time. A revision whose command is `false` ends at once with code 1.
+/// Boots, freezes and thaws in no time. A revision whose command is `false` ends at once with code 1; one whose command
+/// is `slow` goes on booting.
 pub(crate) struct FakeRuntime {
     replicas: Mutex<BTreeMap<ReplicaId, (AppName, Seen)>>,
     clock: Clock,
@@ -58,13 +59,17 @@ impl Runtime for FakeRuntime {
             boot_time: Some(Duration::from_secs(1)),
             adopted: false,
         };
-        let fails =
-            matches!(&revision.program, Program::Built { command: Some(words), .. } if words == &["false"]);
-        if fails {
-            seen.gate.close();
-            seen.state = failure(&seen, FailureReason::Exited(1));
-        } else {
-            seen.gate.open();
+        let command = match &revision.program {
+            Program::Built { command: Some(words), .. } => words.first().map_or("", String::as_str),
+            _ => "",
+        };
+        match command {
+            "false" => {
+                seen.gate.close();
+                seen.state = failure(&seen, FailureReason::Exited(1));
+            }
+            "slow" => seen.state = State::Starting(StartStep::WaitingForPort),
+            _ => seen.gate.open(),
         }
         self.replicas().entry(replica).or_insert_with(|| (revision.app.clone(), seen));
         self.nudge.app(&revision.app);

@@ -1,0 +1,165 @@
+//! Several replicas of one app, and several apps that want them at once.
+
+use marmot_core::demand::Counted;
+use marmot_core::scaling::Concurrency;
+
+use super::*;
+
+impl Stage {
+    /// Changes the rules of all apps.
+    fn rule(&mut self, change: impl Fn(&mut Policy)) {
+        self.wanted.send_modify(|wanted| {
+            Arc::make_mut(wanted).apps.values_mut().for_each(|app| change(&mut app.policy));
+        });
+    }
+
+    /// So many requests at an app.
+    fn ask(&self, app: &str, requests: usize) -> Vec<Counted> {
+        let now = self.reconciler.clock.now();
+        self.demand[app].touch(now);
+        (0..requests).map(|_| self.demand[app].request()).collect()
+    }
+
+    fn count(&self, app: &str, is: fn(&ReplicaStage) -> bool) -> usize {
+        self.stages(app).iter().filter(|stage| is(stage)).count()
+    }
+
+    fn running(&self, app: &str) -> usize {
+        self.count(app, |stage| matches!(stage, ReplicaStage::Running { .. }))
+    }
+
+    fn starting(&self, app: &str) -> usize {
+        self.count(app, |stage| matches!(stage, ReplicaStage::Starting(_)))
+    }
+}
+
+fn up_to_three(policy: &mut Policy) {
+    *policy = Policy {
+        max_replicas: 3,
+        concurrency: Concurrency::Requests(10),
+        limit: 20,
+        idle_after: Duration::from_secs(60),
+        ..Policy::default()
+    };
+}
+
+#[tokio::test]
+async fn it_scales_out_with_the_load_and_its_replicas_sleep_when_it_falls_and_wake_when_it_rises_again() {
+    let mut stage = Stage::with(&["iris"], 1000 * MIB, "serve").await;
+    stage.rule(up_to_three);
+    let busy = stage.ask("iris", 20);
+    (0..3).for_each(|_| stage.pass(1));
+    assert_eq!(stage.running("iris"), 3);
+    drop(busy);
+    let few = stage.ask("iris", 1);
+    (0..300).for_each(|_| stage.pass(1));
+    assert_eq!((stage.running("iris"), stage.stages("iris").len()), (1, 3));
+    let _busy = stage.ask("iris", 20);
+    (0..3).for_each(|_| stage.pass(1));
+    assert_eq!(stage.running("iris"), 3);
+    drop(few);
+    let told = stage.told();
+    let count = |is: fn(&Happening) -> bool| told.iter().filter(|what| is(what)).count();
+    assert_eq!(count(|what| matches!(what, Happening::Started(_))), 3, "thawed, not started again: {told:?}");
+    let scaled: Vec<String> = told
+        .iter()
+        .filter_map(|what| match what {
+            Happening::Scaled { to, why, .. } => Some(format!("{why} → {to}")),
+            _ => None,
+        })
+        .collect();
+    assert!(scaled.len() <= 5, "told when it changes: {scaled:#?}");
+    assert!(scaled[0].contains("target 7 per replica, a sudden rise"), "{scaled:#?}");
+}
+
+#[tokio::test]
+async fn a_replica_whose_own_visitor_waits_is_woken_whichever_was_used_last() {
+    let mut stage = Stage::with(&["iris"], 1000 * MIB, "serve").await;
+    stage.rule(up_to_three);
+    let busy = stage.ask("iris", 20);
+    (0..3).for_each(|_| stage.pass(1));
+    drop(busy);
+    (0..300).for_each(|_| stage.pass(1));
+    assert_eq!(stage.running("iris"), 0);
+    let asked = stage.observed("iris").unwrap().replicas[0].clone();
+    let _waits = (asked.gate.await_it(), stage.demand["iris"].hold());
+    stage.demand["iris"].touch(stage.reconciler.clock.now());
+    stage.pass(1);
+    let replicas = stage.observed("iris").unwrap().replicas;
+    let awake: Vec<_> = replicas
+        .iter()
+        .filter(|replica| matches!(replica.stage, ReplicaStage::Running { .. }))
+        .map(|replica| replica.id)
+        .collect();
+    assert_eq!(awake, [asked.id]);
+}
+
+#[tokio::test]
+async fn sessions_are_not_cut_by_scaling_in_and_the_emptiest_replica_goes_first() {
+    let mut stage = Stage::with(&["iris"], 1000 * MIB, "serve").await;
+    stage.rule(|policy| {
+        up_to_three(policy);
+        policy.can_hibernate = false;
+    });
+    let busy = stage.ask("iris", 20);
+    (0..3).for_each(|_| stage.pass(1));
+    let replicas = stage.observed("iris").unwrap().replicas;
+    let seats: Vec<_> = replicas
+        .iter()
+        .zip([2, 1, 3])
+        .flat_map(|(replica, seats)| (0..seats).map(|_| replica.gate.seat()).collect::<Vec<_>>())
+        .collect();
+    drop(busy);
+    let _one = stage.ask("iris", 1);
+    (0..200).for_each(|_| stage.pass(1));
+    assert_eq!(stage.running("iris"), 3, "each has a session");
+    let retiring: Vec<_> = replicas.iter().map(|replica| replica.gate.retiring()).collect();
+    assert_eq!(retiring, [true, true, false], "new visitors are sent to the fullest");
+    drop(seats);
+    (0..200).for_each(|_| stage.pass(1));
+    assert_eq!(stage.running("iris"), 1);
+}
+
+#[tokio::test]
+async fn only_so_many_boot_at_once_and_those_who_are_waited_for_come_first() {
+    let apps = ["a", "b", "c", "d"];
+    let mut stage = Stage::with(&apps, 1000 * MIB, "slow").await;
+    let all = |stage: &Stage| apps.map(|app| stage.starting(app));
+    assert_eq!(all(&stage).iter().sum::<usize>(), 2, "two at once");
+    assert_eq!(all(&stage), [1, 1, 0, 0]);
+    // Somebody waits for the last in line.
+    let _waits = stage.demand["d"].hold();
+    stage.pass(1);
+    assert_eq!(all(&stage), [1, 1, 0, 0]);
+    stage.wanted.send_modify(|wanted| {
+        Arc::make_mut(wanted).apps.remove("a");
+    });
+    stage.pass(1);
+    assert_eq!(all(&stage), [0, 1, 0, 1]);
+}
+
+#[tokio::test]
+async fn an_overloaded_app_leaves_the_others_of_its_project_their_share() {
+    let mut stage = Stage::with(&["greedy", "modest", "small"], 9000 * MIB, "serve").await;
+    stage.rule(|policy| {
+        up_to_three(policy);
+        policy.max_replicas = 10;
+    });
+    let _load = (stage.ask("greedy", 200), stage.ask("modest", 20), stage.ask("small", 2));
+    (0..200).for_each(|_| stage.pass(1));
+    // Four beyond the first of each are to be shared.
+    assert_eq!(["greedy", "modest", "small"].map(|app| stage.running(app)), [3, 3, 1]);
+}
+
+#[tokio::test]
+async fn an_app_that_nobody_visits_is_not_looked_at_but_who_comes_is_seen_without_a_nudge() {
+    let mut stage = Stage::with(&["iris"], 0, "serve").await;
+    stage.pass(60);
+    stage.pass(1);
+    assert_eq!(stage.stages("iris").len(), 0, "there is no memory for it to sleep in");
+    assert!(stage.reconciler.apps["iris"].app.rests());
+    let _waits = stage.demand["iris"].hold();
+    stage.demand["iris"].touch(stage.reconciler.clock.now());
+    stage.reconciler.tick();
+    assert_eq!(stage.stages("iris").len(), 1);
+}
