@@ -24,7 +24,7 @@ const WEIGHT: f64 = 2.0;
 const PRIOR: f64 = 0.5;
 /// The weekdays on which the epoch's first hours fell: the first of January 1970 was a Thursday.
 const EPOCH_HOUR: u64 = 3 * 24;
-/// How far ahead it is looked for a change of the answer.
+/// How far ahead it is looked for a change of the answer, at most.
 const HORIZON: u64 = 24 * 3600;
 /// To begin a replica for a visit that does not come costs a boot: the chance must be at least this.
 const WORTH_A_BOOT: f64 = 0.2;
@@ -176,12 +176,14 @@ impl History {
             (chance >= least, chance >= least.max(WORTH_A_BOOT), awake, chance)
         };
         let (keep, begin, awake, chance) = judge(wall);
+        // The longer it has been silent, the longer it will be: most silences end before much has to be looked at.
+        let horizon = ((wall - last) * 4).clamp(STEP, HORIZON);
         let mut at = wall;
         loop {
             let silent = at - last;
             at += if silent < 2 * 3600 { STEP / 3 } else { STEP };
             let (keeps, begins, wakes, _) = judge(at);
-            if at >= wall + HORIZON || (keeps, begins, wakes) != (keep, begin, awake) {
+            if at >= wall + horizon || (keeps, begins, wakes) != (keep, begin, awake) {
                 break;
             }
         }
