@@ -3,6 +3,8 @@
 //! Clients ask for a prediction, wait for the answer, and ask again after a moment. What they saw, and how many replicas
 //! there were meanwhile, becomes a table and a chart.
 
+mod tick;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,6 +43,9 @@ pub(crate) struct Options {
     /// The most replicas
     #[arg(long, default_value_t = 4)]
     replicas: usize,
+    /// Only what a decision costs the CPU
+    #[arg(long)]
+    only_tick: bool,
     /// Where the chart goes
     #[arg(long, default_value = "docs/scaling.svg")]
     chart: PathBuf,
@@ -71,6 +76,10 @@ struct Look {
 }
 
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
+    tick::report();
+    if options.only_tick {
+        return Ok(());
+    }
     let server = Server::start(&options.marmot, &["--idle-after", "15s", "--stop-after", "1h"]).await?;
     let token = server.token("ada").await?;
     let example = options.example.canonicalize().context("there is no such example")?;

@@ -48,6 +48,8 @@ pub(crate) struct App {
     /// The use there had been at the last look.
     looked: Option<Moment>,
     outlook: Option<Outlook>,
+    /// `history` has changed since it was last written down.
+    learnt: bool,
 }
 
 /// What is remembered of a replica.
@@ -295,7 +297,7 @@ impl App {
             && let Some(used) = used
         {
             self.history.note(wall.saturating_sub((look.now - used).as_secs()));
-            (self.noted, self.outlook) = (Some(used), None);
+            (self.noted, self.outlook, self.learnt) = (Some(used), None, true);
         }
         if self.outlook.is_none_or(|outlook| outlook.until <= look.now) {
             let held =
@@ -481,6 +483,16 @@ impl App {
             memory: replica.memory,
             depth: replica.depth,
         })
+    }
+
+    /// Begins with what is known of its visits from before.
+    pub(crate) fn remember(&mut self, history: History) {
+        self.history = history;
+    }
+
+    /// What is known of its visits, if that has changed since it was last asked for.
+    pub(crate) fn news_of_visits(&mut self) -> Option<String> {
+        std::mem::take(&mut self.learnt).then(|| self.history.to_string())
     }
 
     /// How many replicas it would have awake if nothing had to be shared.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use marmot_core::Clock;
+use marmot_core::{Clock, Moment};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use tokio::sync::{mpsc, watch};
@@ -150,6 +150,7 @@ impl Engine {
             boots: Boots::new(config.boots_at_once.unwrap_or_else(cores)),
             replicas_per_project: config.replicas_per_project,
             shares: BTreeMap::new(),
+            written: Moment::START,
             apps: BTreeMap::new(),
         };
         reconciler.begin();

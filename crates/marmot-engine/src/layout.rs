@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 ///
 /// ```text
 /// builds/BUILD_ID/            log, log.done, outcome.json, artefact/
+/// apps/APP/visits             when it was used, to foresee when it will be
 /// apps/APP/replicas/REPLICA/  spec.json, shim.json, state.json, exit.json, sockets, log, log.1, home/, work/
 /// ```
 #[derive(Debug, Clone)]
@@ -43,6 +44,11 @@ impl Layout {
     /// The directory of an app.
     pub fn app(&self, app: &AppName) -> PathBuf {
         self.apps().join(app.as_str())
+    }
+
+    /// What is known of when an app was used.
+    pub fn visits(&self, app: &AppName) -> PathBuf {
+        self.app(app).join("visits")
     }
 
     /// The parent of an app's replicas.

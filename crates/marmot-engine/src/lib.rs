@@ -26,6 +26,7 @@ mod schedule;
 pub mod shim;
 mod sockets;
 mod sweep;
+mod visits;
 pub mod wanted;
 
 pub use capabilities::{Capabilities, Check, CheckState};

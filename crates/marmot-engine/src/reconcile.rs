@@ -4,6 +4,7 @@
 //! done by the tasks of the runtime and of the builds, which nudge when they are done.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +24,12 @@ use crate::layout::Layout;
 use crate::nudge::Nudge;
 use crate::observed::{BuildState, Event, Observed, ObservedApp, ObservedReplica, ReplicaStage, SleepDepth};
 use crate::runtime::{Runtime, Seen, State, Want};
+use crate::visits;
 use crate::wanted::Wanted;
 
 const PERIOD: Duration = Duration::from_secs(1);
+/// What is known of visits is written down this often.
+const WRITTEN_EVERY: Duration = Duration::from_secs(600);
 /// Whoever fell asleep just now is still being paged out.
 const PAGED_OUT_WITHIN: Duration = Duration::from_secs(10);
 /// What sleeping deeper frees, at a guess: a part of what is resident.
@@ -53,6 +57,8 @@ pub(crate) struct Reconciler {
     pub(crate) replicas_per_project: u32,
     /// The apps that get less than they want, because they share with others: how many replicas each may have awake.
     pub(crate) shares: BTreeMap<AppName, u32>,
+    /// When what is known of visits was last written down.
+    pub(crate) written: Moment,
     pub(crate) apps: BTreeMap<AppName, Watched>,
 }
 
@@ -106,7 +112,11 @@ impl Reconciler {
     pub(crate) fn begin(&mut self) {
         let wanted = self.wanted.borrow_and_update().clone();
         for name in wanted.apps.keys().cloned().chain(self.runtime.apps()) {
-            self.apps.entry(name).or_default();
+            let visits = visits::read(&self.layout.visits(&name));
+            let watched = self.apps.entry(name).or_default();
+            if let Some(history) = visits {
+                watched.app.remember(history);
+            }
         }
         self.pass(None);
     }
@@ -139,6 +149,8 @@ impl Reconciler {
             };
             self.pass(only);
         }
+        let news = self.news_of_visits();
+        let _ = tokio::task::spawn_blocking(move || visits::write(&news)).await;
         if on_stop() == OnStop::Stop {
             self.end_all().await;
         }
@@ -147,6 +159,14 @@ impl Reconciler {
     /// Whether nothing of any replica exists.
     pub(crate) fn is_empty(&self) -> bool {
         self.runtime.apps().is_empty()
+    }
+
+    /// What is known of the apps' visits, of those of which it has changed since it was last asked for.
+    fn news_of_visits(&mut self) -> Vec<(PathBuf, String)> {
+        let layout = &self.layout;
+        let news = self.apps.iter_mut();
+        news.filter_map(|(name, watched)| Some((layout.visits(name), watched.app.news_of_visits()?)))
+            .collect()
     }
 
     /// How long until time alone changes an answer.
@@ -208,6 +228,12 @@ impl Reconciler {
         let wanted = self.wanted.borrow().clone();
         self.make_room((self.shortage)(false));
         self.share(&wanted);
+        let now = self.clock.now();
+        if now - self.written >= WRITTEN_EVERY {
+            self.written = now;
+            let news = self.news_of_visits();
+            tokio::task::spawn_blocking(move || visits::write(&news));
+        }
         let stirs = |name: &AppName, watched: &Watched| {
             !watched.app.rests() || wanted.apps.get(name).is_some_and(|wanted| watched.app.is_used(wanted))
         };

@@ -5,6 +5,8 @@
 //! their bounds; there, instead of a time series per app, the hours of the week do: in how many of the last eight weeks
 //! somebody came in this hour. So the dashboard of a Monday morning is ready although a weekend lies before it.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::Moment;
@@ -192,6 +194,57 @@ impl History {
     }
 }
 
+/// The text is not what a history was written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is no history of an app's visits")]
+pub struct InvalidHistory;
+
+/// The first word of what is written, for when there is another way to write it.
+const WRITTEN_AS: &str = "visits-1";
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (last, visited) = (self.last.unwrap_or(0), u8::from(self.visited));
+        write!(f, "{WRITTEN_AS} {last} {} {} {visited} ", self.began, self.filled)?;
+        for (place, count) in self.survivors.iter().enumerate() {
+            write!(f, "{}{count}", if place == 0 { "" } else { "," })?;
+        }
+        f.write_str(" ")?;
+        self.weeks.iter().try_for_each(|week| write!(f, "{week:02x}"))
+    }
+}
+
+impl FromStr for History {
+    type Err = InvalidHistory;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHistory> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let [WRITTEN_AS, last, began, filled, visited, survivors, weeks] = words[..] else {
+            return Err(InvalidHistory);
+        };
+        let number = |text: &str| text.parse::<u64>().map_err(|_| InvalidHistory);
+        let survivors: Result<Vec<u32>, _> = survivors.split(',').map(str::parse).collect();
+        let survivors = survivors.map_err(|_| InvalidHistory)?;
+        let week =
+            |hour: usize| weeks.get(2 * hour..2 * hour + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let weeks: Vec<u8> = (0..HOURS).map_while(week).collect();
+        let history = Self {
+            last: Some(number(last)?),
+            survivors,
+            weeks,
+            began: number(began)?,
+            filled: number(filled)?,
+            visited: visited == "1",
+        };
+        let sound = history.survivors.len() == BOUND + 1
+            && history.survivors.windows(2).all(|pair| pair[0] >= pair[1])
+            && history.weeks.len() == HOURS
+            && history.began <= history.filled
+            && history.last.is_some_and(|last| last < 1 << 40 && last / 3600 <= history.filled);
+        if sound { Ok(history) } else { Err(InvalidHistory) }
+    }
+}
+
 /// A part of what was tried, drawn toward what is known from elsewhere while little was.
 fn shrunk((hits, trials): (f64, f64), toward: f64) -> f64 {
     (hits + WEIGHT * toward) / (trials + WEIGHT)
@@ -286,6 +339,18 @@ mod tests {
             |history: &mut History, weight| history.outlook(Moment::START, wall, PLAIN, weight).unwrap().keep;
         assert!(keeps(&mut history, 1.0));
         assert!(!keeps(&mut history, 20.0));
+    }
+
+    #[test]
+    fn it_is_written_and_read_again_and_nothing_else_is_read() {
+        let history = office();
+        assert_eq!(history.to_string().parse(), Ok(history.clone()));
+        let text = history.to_string();
+        for wrong in
+            ["", "visits-1", "visits-1 1 1 1 1 1 1", &text.replace(' ', "  x "), &text[..text.len() - 2]]
+        {
+            assert_eq!(wrong.parse::<History>(), Err(InvalidHistory));
+        }
     }
 
     #[test]

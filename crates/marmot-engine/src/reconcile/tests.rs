@@ -56,6 +56,7 @@ impl Stage {
             boots: Boots::new(2),
             replicas_per_project: 4,
             shares: BTreeMap::new(),
+            written: Moment::START,
             apps: BTreeMap::new(),
         };
         let mut all = Wanted::default();

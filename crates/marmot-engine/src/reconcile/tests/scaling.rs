@@ -152,6 +152,24 @@ async fn an_overloaded_app_leaves_the_others_of_its_project_their_share() {
 }
 
 #[tokio::test]
+async fn what_is_known_of_visits_outlives_the_server() {
+    let mut stage = Stage::with(&["iris"], 1000 * MIB, "serve").await;
+    let app = stage.reconciler.layout.app(&name("iris"));
+    std::fs::create_dir_all(&app).unwrap();
+    for _ in 0..6 {
+        drop(stage.ask("iris", 1));
+        stage.pass(90);
+    }
+    let news = stage.reconciler.news_of_visits();
+    assert_eq!(news.len(), 1);
+    crate::visits::write(&news);
+    assert!(crate::visits::read(&app.join("visits")).is_some());
+    assert!(stage.reconciler.news_of_visits().is_empty(), "written once");
+    std::fs::write(app.join("visits"), "nonsense").unwrap();
+    assert_eq!(crate::visits::read(&app.join("visits")), None);
+}
+
+#[tokio::test]
 async fn an_app_that_nobody_visits_is_not_looked_at_but_who_comes_is_seen_without_a_nudge() {
     let mut stage = Stage::with(&["iris"], 0, "serve").await;
     stage.pass(60);
