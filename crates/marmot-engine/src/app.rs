@@ -48,6 +48,9 @@ pub(crate) struct App {
     /// The use there had been at the last look.
     looked: Option<Moment>,
     outlook: Option<Outlook>,
+    /// A replica may be begun for a visit that is expected: none was since that became likely. One that was stopped
+    /// since, for want of memory, is not begun again and again.
+    may_begin: bool,
     /// `history` has changed since it was last written down.
     learnt: bool,
 }
@@ -261,7 +264,9 @@ impl App {
             demand,
             replicas: &replicas,
             failures: self.failures,
-            outlook: self.outlook,
+            outlook: self
+                .outlook
+                .map(|outlook| Outlook { begin: outlook.begin && self.may_begin, ..outlook }),
         };
         let Some(wanted) = look.wanted else {
             return (Decision::OFF, plan(look.now, &Policy::default(), &facts, &Decision::OFF));
@@ -304,6 +309,7 @@ impl App {
                 self.replicas.values().map(|known| known.asleep_bytes).max().filter(|bytes| *bytes > 0);
             let weight = held.map_or(1.0, |bytes| bytes as f64 / USUAL_SLEEPER);
             self.outlook = self.history.outlook(look.now, wall, wanted.policy.stop_after, weight);
+            self.may_begin |= self.outlook.is_some_and(|outlook| !outlook.begin);
         }
     }
 
@@ -369,7 +375,7 @@ impl App {
             match *order {
                 Order::Start => {
                     if look.may_start && boots.begin(look.now, look.name, need(look, seen)) {
-                        self.start(look, decision.why);
+                        self.start(look, decision);
                     }
                 }
                 Order::Wake(id) => {
@@ -428,8 +434,13 @@ impl App {
         }
     }
 
-    fn start(&mut self, look: &Look<'_>, why: Why) {
+    fn start(&mut self, look: &Look<'_>, decision: &Decision) {
         let Some(wanted) = look.wanted else { return };
+        self.may_begin = false;
+        let why = match self.outlook {
+            Some(Outlook { begin: true, percent, .. }) if decision.want == 0 => Why::Foreseen { percent },
+            _ => decision.why,
+        };
         let fixed_port = matches!(wanted.revision.program, Program::Built { port: Some(_), .. });
         if fixed_port && look.runtime.shares_ports() {
             // Two cannot listen on one port: the one before goes first, and requests wait meanwhile.

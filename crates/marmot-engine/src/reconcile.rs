@@ -28,6 +28,8 @@ use crate::visits;
 use crate::wanted::Wanted;
 
 const PERIOD: Duration = Duration::from_secs(1);
+/// A replica that boots for longer than this mostly waits, and keeps nobody else from booting.
+const BUSY_BOOTING: Duration = Duration::from_secs(15);
 /// What is known of visits is written down this often.
 const WRITTEN_EVERY: Duration = Duration::from_secs(600);
 /// Whoever fell asleep just now is still being paged out.
@@ -285,7 +287,9 @@ impl Reconciler {
         let elsewhere = self.boots.under_way.saturating_sub(watched.starting);
         let looked = watched.app.look(&look, &mut self.boots);
         watched.again_at = looked.again_at;
-        let booting = |replica: &&ObservedReplica| matches!(replica.stage, ReplicaStage::Starting(_));
+        let booting = |replica: &&ObservedReplica| {
+            matches!(replica.stage, ReplicaStage::Starting(_)) && look.now - replica.since < BUSY_BOOTING
+        };
         watched.starting = looked.observed.replicas.iter().filter(booting).count();
         self.boots.under_way = elsewhere + watched.starting;
         if looked.gone {

@@ -136,6 +136,9 @@ async fn only_so_many_boot_at_once_and_those_who_are_waited_for_come_first() {
     });
     stage.pass(1);
     assert_eq!(all(&stage), [0, 1, 0, 1]);
+    // Those that hang keep nobody else waiting.
+    stage.pass(15);
+    assert_eq!(all(&stage), [0, 1, 1, 1]);
 }
 
 #[tokio::test]
