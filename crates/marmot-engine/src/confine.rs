@@ -161,6 +161,11 @@ impl Confiner {
     }
 }
 
+/// Whether programs can be confined here. It runs one for that, and waits for it.
+pub fn can_confine() -> bool {
+    Confiner::detect().is_ok()
+}
+
 /// Arguments of bubblewrap, and the directories they have made so far.
 struct Args(Vec<String>, BTreeSet<PathBuf>);
 

@@ -31,6 +31,7 @@ pub mod wanted;
 
 pub use capabilities::{Capabilities, Check, CheckState};
 pub use config::{Confinement, EngineConfig, OnStop, ShimCommand};
+pub use confine::can_confine;
 pub use engine::{Engine, StartError};
 pub use logs::{LogLine, Logs};
 pub use network::{Destination, WrongDestination};

@@ -137,7 +137,7 @@ for file in files:
     let logs = machine.engine.logs().app(&app(), 10).await.unwrap();
     let number = |what: &str| {
         let lines = logs.values().flatten();
-        let found = lines.filter_map(|line| line.split_once(what)?.1.trim().parse::<u32>().ok()).last();
+        let found = lines.filter_map(|line| line.split_once(what)?.1.trim().parse::<u32>().ok()).next_back();
         found.unwrap_or_else(|| panic!("{what} {logs:#?}"))
     };
     assert!(number("files:") < 16_384);

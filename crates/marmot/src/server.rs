@@ -84,6 +84,10 @@ impl Server {
             logs: Logs::new(data_dir.clone()),
         };
         let service = Service::new(db.clone(), live, settings.options(listen));
+        if !settings.allow_unconfined && !can_confine(settings).await {
+            tracing::warn!("apps are not confined here: only operators may build and run them");
+            service.trust_operators_alone();
+        }
         let tickets = Arc::new(Tickets::new(signing_key(&data_dir)?));
 
         let engine_config = engine_config(settings, &data_dir)?;
@@ -152,6 +156,12 @@ impl Server {
     }
 }
 
+/// Whether apps can be, and are to be, shut off from the machine.
+async fn can_confine(settings: &Settings) -> bool {
+    settings.confinement == config::Confinement::Auto
+        && tokio::task::spawn_blocking(marmot_engine::can_confine).await.unwrap_or(false)
+}
+
 /// Tells handlers where a request comes from, in the way axum's extractors look for it.
 async fn tell_peer(mut request: axum::extract::Request) -> axum::extract::Request {
     if let Some(peer) = request.extensions().get::<marmot_gateway::Peer>().copied() {
@@ -214,6 +224,8 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
         },
         memory_budget: settings.memory_budget.map(|bytes| bytes.0),
         deepen_after: settings.deepen_after,
+        apps_may_reach: settings.apps_may_reach.0.clone(),
+        disk_bytes: settings.disk_limit.0,
         confinement: match settings.confinement {
             config::Confinement::Auto => marmot_engine::Confinement::Auto,
             config::Confinement::None => marmot_engine::Confinement::None,

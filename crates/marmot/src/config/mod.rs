@@ -17,7 +17,7 @@ pub use flags::Flags;
 pub use sources::{Origin as Place, Sources};
 use values::Value;
 pub(crate) use values::duration;
-pub use values::{Bytes, Confinement, Domain, LogFilter, LogFormat, OnStop, Origin};
+pub use values::{Bytes, Confinement, Destinations, Domain, LogFilter, LogFormat, OnStop, Origin};
 
 use crate::model::{ResourceClass, Secret};
 use crate::service::Options;
@@ -212,6 +212,14 @@ settings! {
     uv: Option<PathBuf> = "", "FILE";
     /// Whether apps are shut off from the machine and each other: `auto` does what the machine allows.
     confinement: Confinement = "auto", "auto|none";
+    /// Whether people who are no operators may run apps although nothing confines them, be it that the machine does not
+    /// allow it or that `confinement` is `none`. Their code can then read and change whatever the server can.
+    allow_unconfined: bool = "false", "BOOL";
+    /// What apps may reach although it is private, or an address of this machine: addresses or networks over IPv4, perhaps
+    /// with a port, separated by commas. By default apps reach public addresses alone.
+    apps_may_reach: Destinations = "", "LIST";
+    /// How much a replica may keep on disk: its home, its `/tmp` and its copy of the code. One that keeps more is ended.
+    disk_limit: Bytes = "4G", "SIZE";
     /// The socket of a Docker-compatible engine that runs container images, like `/run/podman/podman.sock`.
     /// Without one, apps come from code only.
     container_engine: Option<PathBuf> = "", "SOCKET";

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use marmot_engine::Destination;
+
 use crate::model::Secret;
 
 /// A value that is given as text.
@@ -118,6 +120,20 @@ impl Value for Bytes {
         let number =
             digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u64>().ok())??;
         number.checked_mul(1 << shift).map(Self)
+    }
+}
+
+/// Addresses and networks that apps may reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destinations(pub Vec<Destination>);
+
+impl Value for Destinations {
+    const ALLOWED: &'static str = "IPv4 addresses and networks, perhaps with a port, separated by commas, like \
+                                   `10.1.2.3:5432, 10.2.0.0/16`";
+
+    fn parse(text: &str) -> Option<Self> {
+        let listed = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+        listed.map(|one| one.parse().ok()).collect::<Option<_>>().map(Self)
     }
 }
 

@@ -30,6 +30,7 @@ impl Service {
     /// # Errors
     /// [`Error::AlreadyActive`], [`Error::NotFound`], [`Error::Forbidden`].
     pub async fn activate(&self, who: &Identity, launcher: LauncherId) -> Result<AppView> {
+        self.may_run_code(who)?;
         let mut db = self.db().write().await?;
         let (launcher, project) = allowed_launcher(&mut db, who, launcher, Action::Operate).await?;
         let already = || Error::AlreadyActive { name: launcher.app_name.clone() };
@@ -161,6 +162,7 @@ impl Service {
         let mut app = active(&mut db, &launcher).await?;
         let view = self.view(&mut db, who, launcher.clone(), project.clone(), app.clone()).await?;
         if view.phase == Phase::Failed {
+            self.may_run_code(who)?;
             self.try_again(&mut db, &launcher, &mut app).await?;
             note(&mut db, who, launcher.id, "retried", "is tried again").await?;
         }
@@ -250,6 +252,7 @@ impl Service {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Conflict`] when its build is no longer kept.
     pub async fn roll_back(&self, who: &Identity, name: &AppName, revision: RevisionId) -> Result<AppView> {
+        self.may_run_code(who)?;
         let mut db = self.db().write().await?;
         let (launcher, project) = allowed_app(&mut db, who, name, Action::Operate).await?;
         let mut app = active(&mut db, &launcher).await?;

@@ -40,6 +40,7 @@ impl Service {
     /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Conflict`] while one is under way, [`Error::Invalid`] for an
     /// environment that is an image.
     pub async fn start_build(&self, who: &Identity, environment: EnvironmentId) -> Result<BuildView> {
+        self.may_run_code(who)?;
         let mut db = self.db().write().await?;
         let (launcher, _) = allowed_environment(&mut db, who, environment, Action::Operate).await?;
         if let Some(build) = under_way(&mut db, &launcher).await? {

@@ -167,6 +167,7 @@ impl Service {
         id: LauncherId,
         patch: LauncherPatch,
     ) -> Result<Launcher> {
+        self.may_run_code(who)?;
         let mut db = self.db().write().await?;
         let (mut launcher, _) = allowed_launcher(&mut db, who, id, Action::Change).await?;
         if let Some(name) = patch.name {

@@ -130,7 +130,20 @@ impl Service {
             })
         });
         let addresses = addresses.collect();
-        let pending = builds::with_status(&mut db, BuildStatus::InProgress).await?;
+        let mut pending = builds::with_status(&mut db, BuildStatus::InProgress).await?;
+        if self.operators_alone() {
+            active.retain(|active| admins.contains(&active.app.activated_by));
+            let of_active = |build: &Build| {
+                active.iter().any(|active| active.launcher.environment.id == build.environment_id)
+            };
+            let by_operators = |build: &Build| {
+                let mut launchers = launchers.values();
+                launchers.any(|launcher| {
+                    launcher.environment.id == build.environment_id && admins.contains(&launcher.created_by)
+                })
+            };
+            pending.retain(|build| of_active(build) || by_operators(build));
+        }
         let kept_builds = builds::kept(&mut db, REVISIONS_KEPT).await?.into_iter().collect();
         Ok(Picture { apps: active, builds: pending, kept_builds, addresses })
     }

@@ -19,6 +19,7 @@ mod scaling;
 mod tries;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -130,6 +131,8 @@ struct Inner {
     passwords: passwords::Passwords,
     tries: tries::Tries,
     stopping: CancellationToken,
+    /// Nothing keeps apps from the machine here, so only operators may say what runs.
+    operators_alone: AtomicBool,
     meters: Meters,
 }
 
@@ -145,9 +148,32 @@ impl Service {
             passwords: passwords::Passwords::new(),
             tries: tries::Tries::default(),
             stopping: CancellationToken::new(),
+            operators_alone: AtomicBool::new(false),
             meters: Meters::default(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// From now on only operators may say what is built and run, and apps that others switched on do not run: nothing
+    /// here keeps an app from the machine and from other apps.
+    pub fn trust_operators_alone(&self) {
+        self.inner.operators_alone.store(true, Ordering::Relaxed);
+    }
+
+    fn operators_alone(&self) -> bool {
+        self.inner.operators_alone.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody may say what is built and run.
+    fn may_run_code(&self, who: &Identity) -> Result<()> {
+        if !self.operators_alone() || who.is_admin() {
+            return Ok(());
+        }
+        Err(Error::NotOffered {
+            message: "apps are not confined on this server, so only its operators may build and run them; an operator \
+                      can confine them (`marmot doctor` says how), or trust everybody (`allow_unconfined`)"
+                .to_owned(),
+        })
     }
 
     /// What this installation offers.

@@ -380,3 +380,28 @@ async fn the_picture_says_who_may_open_what() {
     };
     assert_eq!((people("iris"), people("hidden")), (None, Some(1)));
 }
+
+#[tokio::test]
+async fn where_nothing_confines_apps_only_operators_run_them() {
+    let (platform, ada, launcher) = Platform::with_iris().await;
+    let id = launcher["id"].as_str().unwrap();
+    let root = platform.user("root").await;
+    let activate = async |token: &str| platform.post("/apps", token, json!({"launcher_id": id})).await;
+    activate(&ada).await.is(StatusCode::CREATED);
+    platform.build_succeeds().await;
+    platform.service.trust_operators_alone();
+
+    let picture = platform.service.picture().await.unwrap();
+    assert!(picture.apps.is_empty(), "what others switched on before does not run");
+    platform.delete("/apps/iris", &ada).await.is(StatusCode::NO_CONTENT);
+    let refused = activate(&ada).await.is(StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.message().contains("allow_unconfined"), "{}", refused.message());
+    let environment = launcher["environment"]["id"].as_str().unwrap();
+    let path = format!("/environments/{environment}/builds");
+    platform.post(&path, &ada, json!({})).await.is(StatusCode::UNPROCESSABLE_ENTITY);
+    let change = json!({"env_variables": []});
+    let path = format!("/session_launchers/{id}");
+    platform.patch(&path, &ada, change).await.is(StatusCode::UNPROCESSABLE_ENTITY);
+    activate(&root).await.is(StatusCode::CREATED);
+    assert_eq!(platform.service.picture().await.unwrap().apps.len(), 1);
+}
