@@ -209,6 +209,15 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Stops; replicas go on, whatever is configured, since another engine follows at once.
+    pub async fn leave(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
         self.stop.cancel();

@@ -37,7 +37,7 @@ pub struct Server {
     engine: Engine,
     gateway: Gateway,
     platform: axum::Router,
-    listener: TcpListener,
+    sockets: Vec<std::net::TcpListener>,
     redirect: Option<TcpListener>,
     stop: CancellationToken,
     db: Db,
@@ -50,19 +50,20 @@ pub struct Server {
 
 impl Server {
     /// Opens the data directory, finds again what an earlier server left running, and gets ready to serve on
-    /// `listener`, until `stop`. `demo`: the link that signs a visitor in, where this is a demo.
+    /// `sockets`, which listen at the same address, until `stop`. `demo`: the link that signs a visitor in, where this is a demo.
     ///
     /// # Errors
     /// In words for the operator: what cannot be used, and why.
     pub async fn start(
         settings: &Settings,
-        listener: TcpListener,
+        sockets: Vec<std::net::TcpListener>,
         demo: Option<web::Demo>,
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
         let data_dir = settings.data_dir()?;
         let lock = lock::take(&data_dir)?;
-        let listen = listener.local_addr().context("cannot tell where the server listens")?;
+        let first = sockets.first().context("there is no socket to listen on")?;
+        let listen = first.local_addr().context("cannot tell where the server listens")?;
         let url = settings.database_url.as_ref().map(|url| url.reveal());
         let db = Db::open(url, &data_dir).await?;
         let clock = clock();
@@ -121,7 +122,7 @@ impl Server {
             engine,
             gateway,
             platform,
-            listener,
+            sockets,
             redirect,
             stop,
             db,
@@ -136,24 +137,37 @@ impl Server {
         &self.service
     }
 
-    /// Serves until it is to stop: then it accepts nothing new, finishes what is in flight, and winds down.
+    /// Serves until it is to stop: then it accepts nothing new, finishes what is in flight, and winds down. What happens
+    /// to replicas is asked at the end.
     ///
     /// # Errors
     /// When the gateway fails.
-    pub async fn run(self) -> anyhow::Result<()> {
-        let mut listeners = Listeners::try_from(self.listener).context("cannot use the listening socket")?;
+    pub async fn run(self, replicas: impl FnOnce() -> Replicas) -> anyhow::Result<()> {
+        let mut listeners = Listeners::from(self.sockets);
         if let Some(redirect) = self.redirect {
             listeners = listeners.and(redirect.into_std().context("cannot use the listening socket")?);
         }
         let served = self.gateway.serve(listeners, self.platform, self.stop).await;
         // The engine goes first, so that the last it sees is still written down.
-        self.engine.stop().await;
+        match replicas() {
+            Replicas::AsSet => self.engine.stop().await,
+            Replicas::Keep => self.engine.leave().await,
+        }
         self.stop_tasks.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         self.db.close().await;
         served.context("the gateway failed")
     }
+}
+
+/// What happens to replicas when the server ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replicas {
+    /// As the setting `replicas_on_stop` says.
+    AsSet,
+    /// They go on, for the server that follows at once.
+    Keep,
 }
 
 /// Whether apps can be, and are to be, shut off from the machine.

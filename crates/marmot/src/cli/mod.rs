@@ -4,6 +4,7 @@ mod admin;
 mod client;
 mod commands;
 mod doctor;
+mod handover;
 mod output;
 mod render;
 mod scaling;

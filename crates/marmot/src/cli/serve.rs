@@ -1,33 +1,49 @@
 //! Runs a server until it is told to stop: logs, signals, the socket, and what is printed for people.
 
-use std::io::IsTerminal as _;
-use std::net::SocketAddr;
+use std::io::{IsTerminal as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
+use marmot_gateway::Listeners;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::handover::{self, Successor};
 use super::{Demo, Hinted};
 use crate::config::{Flags, LogFormat, Settings, Sources};
-use crate::server::Server;
+use crate::server::{Replicas, Server};
 use crate::{demo, web};
 
 /// `marmot serve`
 pub(super) fn serve(flags: Flags) -> anyhow::Result<()> {
+    let inherited = handover::inherited().context("cannot take over the listening sockets")?;
     let (settings, sources) = flags.resolve()?;
     start_logs(&settings, &sources)?;
-    runtime()?.block_on(async {
-        let stop = stop_signal()?;
-        let listener = listen(settings.listen).await?;
-        let address = listener.local_addr().context("cannot tell where the server listens")?;
-        let server = Server::start(&settings, listener, None, stop).await?;
+    let successor = runtime()?.block_on(async {
+        let (stop, restart) = (stop_signal()?, restart_signal()?);
+        let sockets = if inherited.is_empty() { listen(settings.listen)? } else { inherited };
+        let address = local_address(&sockets)?;
+        let successor = Successor::new(&sockets).context("cannot keep the listening sockets")?;
+        let making_room = restart.clone();
+        let stopping = stop.clone();
+        tokio::spawn(async move {
+            making_room.cancelled().await;
+            tracing::info!("making room for the next server");
+            stopping.cancel();
+        });
+        let server = Server::start(&settings, sockets, None, stop).await?;
         let url = settings.public_url(address);
         tracing::info!(%url, listen = %address, "Marmot is ready");
         // For people, and for programs that let the server choose its port.
-        println!("Marmot is at {url}");
-        server.run().await
-    })
+        // Whoever read it from the server before may have stopped to.
+        let _ = writeln!(std::io::stdout(), "Marmot is at {url}");
+        server.run(|| if restart.is_cancelled() { Replicas::Keep } else { Replicas::AsSet }).await?;
+        anyhow::Ok(restart.is_cancelled().then_some(successor))
+    })?;
+    match successor {
+        Some(successor) => Err(successor.take_over()).context("cannot start the next server"),
+        None => Ok(()),
+    }
 }
 
 /// `marmot demo`
@@ -44,16 +60,16 @@ pub(super) fn demo(asked: Demo) -> anyhow::Result<()> {
     start_logs(&settings, &sources)?;
     runtime()?.block_on(async {
         let stop = stop_signal()?;
-        let listener = listen(settings.listen).await?;
-        let address = listener.local_addr().context("cannot tell where the server listens")?;
+        let sockets = listen(settings.listen)?;
+        let address = local_address(&sockets)?;
         let visitor = web::Demo { code: demo::sign_in_code(), username: demo::username() };
         let code = visitor.code.clone();
-        let server = Server::start(&settings, listener, Some(visitor), stop).await?;
+        let server = Server::start(&settings, sockets, Some(visitor), stop).await?;
         let apps = demo::seed(server.service(), &asked.examples, &settings.data_dir()?).await?;
         println!("Marmot serves {} example apps. Open this link, which signs you in:\n", apps.len());
         println!("    {}/demo/{}\n", settings.public_url(address), code.reveal());
         println!("They are being built; the first time takes a minute or two. Ctrl-C stops everything.");
-        server.run().await
+        server.run(|| Replicas::AsSet).await
     })
 }
 
@@ -77,8 +93,9 @@ fn start_logs(settings: &Settings, sources: &Sources) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+/// One socket for each core, so that all of them can be handed over.
+fn listen(address: SocketAddr) -> anyhow::Result<Vec<TcpListener>> {
+    let first = TcpListener::bind(address).map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::AddrInUse => {
                 "another program listens there: stop it, or choose another `--listen`"
@@ -89,7 +106,27 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
             _ => "choose another `--listen`: an address of this machine, and a port",
         };
         anyhow::Error::new(error).context(Hinted::new(format!("cannot listen on {address}"), hint))
-    })
+    })?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let spread = Listeners::from(first).spread(cores).context("cannot listen on every core")?;
+    Ok(spread.into_iter().flatten().collect())
+}
+
+fn local_address(sockets: &[TcpListener]) -> anyhow::Result<SocketAddr> {
+    let first = sockets.first().context("there is no socket to listen on")?;
+    first.local_addr().context("cannot tell where the server listens")
+}
+
+/// Cancelled by SIGUSR2: the server is to make room for the next one.
+fn restart_signal() -> anyhow::Result<CancellationToken> {
+    let mut asked = signal(SignalKind::user_defined2()).context("cannot wait for signals")?;
+    let restart = CancellationToken::new();
+    let told = restart.clone();
+    tokio::spawn(async move {
+        asked.recv().await;
+        told.cancel();
+    });
+    Ok(restart)
 }
 
 /// Cancelled by the first SIGTERM or SIGINT. A second one ends the process at once.

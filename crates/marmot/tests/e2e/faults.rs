@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::harness::{Repository, Server, wait_for};
+use crate::harness::{Repository, Server, fetch_afresh, wait_for};
 
 fn kill_9(pids: &[u32]) {
     let pids: Vec<_> = pids.iter().map(u32::to_string).collect();
@@ -127,4 +127,54 @@ async fn a_server_that_is_asked_to_stop_answers_what_it_has_and_exits_cleanly() 
     assert_eq!(server.terminate().await, Some(0));
     assert_eq!(slow.await.expect("no panic").expect("an answer").status(), 200);
     assert_eq!(server.processes_of(&app.name), [0; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_makes_room_for_the_next_one_refuses_nobody() {
+    let server = Server::start(&["--stop-timeout", "5s"]).await;
+    let ada = server.user("ada").await;
+    let repository = Repository::probe();
+    let launcher = ada.launcher("lasting", &repository).await;
+    let app = ada.activate(&launcher, "running").await;
+    let born = app.fetch_json("/").await["born"].clone();
+
+    let (done, url) = (Arc::new(AtomicBool::new(false)), app.url().await);
+    let traffic: Vec<_> = (0..4)
+        .map(|_| {
+            let (url, done, born) = (url.clone(), Arc::clone(&done), born.clone());
+            tokio::spawn(async move {
+                let mut answered = 0;
+                while !done.load(Ordering::Relaxed) {
+                    // A connection of its own for each: none may be refused, reset or left without an answer.
+                    assert_eq!(fetch_afresh(&url).await["born"], born, "the same replica answers");
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    for next in 1..=3 {
+        server.make_room();
+        wait_for("the next server", || async { (server.generation() == next).then_some(()) }).await;
+        // The next one answers: it listens for signals by then.
+        fetch_afresh(&url).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    for client in traffic {
+        assert!(client.await.expect("no request failed") > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_takes_its_socket_from_systemd() {
+    let activate = "\
+import os, socket, sys
+listening = socket.create_server(('127.0.0.1', 0))
+os.dup2(listening.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[1], sys.argv[1:])";
+    let server = Server::started_by(&["python3", "-c", activate]).await;
+    assert!(!server.url.ends_with(":1"), "{}", server.url);
+    server.anonymous().get("/resource_classes").await;
 }

@@ -39,9 +39,33 @@ impl Server {
         Self { child, url, arguments, data }
     }
 
+    /// Starts a server by another program, which is given its own.
+    pub(crate) async fn started_by(starter: &[&str]) -> Self {
+        let data = tempfile::Builder::new().prefix("marmot-e2e-").tempdir().expect("temporary folder");
+        let [program, rest @ ..] = starter else { panic!("no program") };
+        let mut command = Command::new(program);
+        command.args(rest).args([env!("CARGO_BIN_EXE_marmot"), "serve"]);
+        let (child, url) = spawn_by(command, data.path()).await;
+        Self { child, url, arguments: vec!["serve".to_owned()], data }
+    }
+
     /// Ends the server as a power cut would.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("kill the server");
+    }
+
+    /// Asks the server to make room for the next one.
+    pub(crate) fn make_room(&self) {
+        let pid = self.child.id().expect("still runs").to_string();
+        assert!(std::process::Command::new("kill").args(["-USR2", &pid]).status().expect("kill").success());
+    }
+
+    /// How many servers have made room for the present one.
+    pub(crate) fn generation(&self) -> u32 {
+        let pid = self.child.id().expect("still runs");
+        let environment = fs::read_to_string(format!("/proc/{pid}/environ")).expect("environment");
+        let count = environment.split('\0').find_map(|one| one.strip_prefix("LISTEN_HANDED_OVER="));
+        count.map_or(0, |count| count.parse().expect("a number"))
     }
 
     /// Asks the server to stop and returns its exit code.
@@ -123,8 +147,13 @@ fn processes_with_variable(variable: &str) -> Vec<u32> {
 }
 
 async fn spawn(data: &Path, arguments: &[String]) -> (Child, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_marmot"))
-        .args(arguments)
+    let mut command = Command::new(env!("CARGO_BIN_EXE_marmot"));
+    command.args(arguments);
+    spawn_by(command, data).await
+}
+
+async fn spawn_by(mut command: Command, data: &Path) -> (Child, String) {
+    let mut child = command
         .arg("--data-dir")
         .arg(data)
         .stdout(Stdio::piped())
@@ -286,6 +315,13 @@ impl App {
         let (status, answer) = self.api.send(Method::DELETE, &format!("/apps/{}", self.name), None).await;
         assert_eq!(status, 204, "{answer}");
     }
+}
+
+/// GET over a connection of its own that must succeed, parsed.
+pub(crate) async fn fetch_afresh(url: &str) -> Value {
+    let answer = client().get(url).send().await.expect("an answer");
+    assert_eq!(answer.status(), 200, "GET {url}");
+    answer.json().await.expect("JSON")
 }
 
 /// Waits until `look` finds something.
