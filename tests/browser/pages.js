@@ -81,6 +81,17 @@ export async function readLogs(page, text) {
   await page.goBack();
 }
 
+/** Looks at the app's own page: at its one replica, its one revision, and at what `happened` to it; and goes back. */
+export async function appPage(page, name, happened) {
+  await link(page, name).first().click();
+  await page.getByRole("heading", { name, exact: true, level: 1 }).waitFor();
+  const rows = (region) => page.getByRole("region", { name: region }).getByRole("row");
+  await rows("Replicas").nth(1).waitFor();
+  await rows("Revisions").filter({ hasText: "current" }).waitFor();
+  for (const text of happened) await page.getByRole("region", { name: "What happened" }).getByText(text).first().waitFor();
+  await page.goBack();
+}
+
 /** Waits until the launcher says so, without the page being loaded again. */
 export async function saysAsleep(page) {
   await page.getByRole("article").getByText("On, asleep", { exact: true }).waitFor({ timeout: 60_000 });

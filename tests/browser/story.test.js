@@ -42,6 +42,8 @@ test("a repository becomes an app that sleeps, wakes and is shared", { timeout: 
     await explorer.upload(app, "mine.csv", "hour,whistles\n6,3\n7,9\n8,4\n");
     assert.equal(await explorer.sightings(app), 3);
 
+    await pages.appPage(page, "Explorer", ["Was switched on.", "Fell asleep, because nobody used it."]);
+
     // Somebody else, who has never been here, knocks while it sleeps.
     const address = await pages.shareLink(page);
     await isAsleep(marmot, ada, name);
