@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::tls::Certificates;
+use crate::trust::Networks;
 
 /// How the gateway is reached, and what it allows.
 #[derive(Debug, Clone)]
@@ -21,6 +22,9 @@ pub struct GatewayConfig {
     /// Ends TLS here. Visitors who come in plain text are sent to the same address by `https://`. Only with
     /// [`Scheme::Https`].
     pub tls: Option<Tls>,
+    /// Proxies before the gateway that are believed when they say where a request comes from (`X-Forwarded-For`,
+    /// `X-Forwarded-Proto`, `Forwarded`). Nobody else is.
+    pub trusted_proxies: Networks,
     /// Threads that move requests, each with a listening socket of its own: one for each core of the machine.
     pub cores: usize,
     /// What is allowed.
@@ -36,6 +40,7 @@ impl GatewayConfig {
             platform_url: format!("http://localhost:{}", listen.port()),
             scheme: Scheme::Http,
             tls: None,
+            trusted_proxies: Networks::default(),
             cores: cores(),
             limits: Limits::default(),
         }
@@ -101,6 +106,12 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long a client may neither send more of a body that it announced, nor take more of an answer.
     pub stall_timeout: Duration,
+    /// Bytes of a body that a client must send in each second that it is waited for, after the first ten. Slower: its
+    /// connection is closed.
+    pub body_rate: u64,
+    /// Connections that one client may have at the same time, by its address; one of this machine's own, or a trusted
+    /// proxy, may have more. More: 429.
+    pub connections_per_client: usize,
     /// Bytes of a request's head. More: 431.
     pub header_bytes: usize,
     /// Bytes of a request's target. More: 414.
@@ -129,6 +140,10 @@ impl Default for Limits {
             // Above the 60 s for which most clients keep a connection, so that they are the ones who close it.
             idle_timeout: Duration::from_secs(75),
             stall_timeout: Duration::from_secs(60),
+            // As Apache's `mod_reqtimeout`, about: the slowest modem sends ten times as much.
+            body_rate: 240,
+            // A classroom behind one address; each browser has up to six for each app.
+            connections_per_client: 1000,
             header_bytes: 64 * 1024,
             uri_bytes: 16 * 1024,
             stop_grace: Duration::from_secs(30),

@@ -24,6 +24,9 @@ use crate::wire::{Line, Wire};
 
 /// Requests of one HTTP/2 connection at the same time.
 const HTTP2_STREAMS: u32 = 200;
+/// Said without having read a request: to one that has too many connections.
+const TOO_MANY: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 /// A client that connected just before the gateway stops has this long to begin its request.
 const LAST_CHANCE: Duration = Duration::from_millis(500);
 
@@ -43,6 +46,14 @@ pub(crate) async fn serve_connection<P, B>(
     // Small answers must not wait for more. A connection that is gone already tells so when it is read.
     let _ = stream.set_nodelay(true);
     let limits = &shared.config.limits;
+    let may_have_many =
+        peer.ip().to_canonical().is_loopback() || shared.config.trusted_proxies.contains(peer.ip());
+    let most = if may_have_many { usize::MAX } else { limits.connections_per_client };
+    let Some(_member) = shared.crowd.enter(peer.ip(), most) else {
+        // What is no HTTP does not understand it, and is closed all the same.
+        let _ = stream.try_write(TOO_MANY);
+        return;
+    };
     let stopped = async {
         shared.soft_stop.cancelled().await;
         tokio::time::sleep(LAST_CHANCE).await;

@@ -294,7 +294,7 @@ fn answer(
         // The encoding counts, whatever length is claimed beside it.
         parts.headers.remove(header::CONTENT_LENGTH);
     }
-    rewrite_response(&mut parts.headers);
+    rewrite_response(&mut parts.headers, parts.version);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let is_events = parts
@@ -327,7 +327,7 @@ fn switch(
     let app = hyper::upgrade::on(&mut response);
     shared.tracker.spawn(websocket::relay(upgrade.client, app, session));
     let (mut parts, _) = response.into_parts();
-    rewrite_response(&mut parts.headers);
+    rewrite_response(&mut parts.headers, parts.version);
     if upgrade.over_http2 {
         parts.status = StatusCode::OK;
         parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);

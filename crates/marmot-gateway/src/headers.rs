@@ -63,6 +63,7 @@ pub(crate) fn rewrite_request(
         headers.insert(header::FORWARDED, value);
     }
     headers.insert(X_REQUEST_ID, visitor.request_id.clone());
+    headers.append(header::VIA, via(parts.version));
     if let Some(user) = visitor.user.and_then(|user| HeaderValue::from_str(user).ok()) {
         headers.insert(X_MARMOT_USER, user);
     }
@@ -80,6 +81,15 @@ pub(crate) fn rewrite_request(
     }
     parts.version = Version::HTTP_11;
     origin_form(&mut parts.uri);
+}
+
+/// What a proxy adds of itself to a message that came over this version.
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_2 => "2 marmot",
+        Version::HTTP_10 => "1.0 marmot",
+        _ => "1.1 marmot",
+    })
 }
 
 fn forwarded(ip: IpAddr, visitor: &Visitor<'_>) -> String {
@@ -216,8 +226,9 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
 
 /// What of an app's answer goes on to the client: not what is about the connection, and no cookie that is, or
 /// pretends to be, the platform's.
-pub(crate) fn rewrite_response(headers: &mut HeaderMap) {
+pub(crate) fn rewrite_response(headers: &mut HeaderMap, version: Version) {
     remove_hop_by_hop(headers);
+    headers.append(header::VIA, via(version));
     let is_private = |value: &HeaderValue| {
         let name = value.as_bytes().split(|&byte| byte == b'=').next().unwrap_or_default();
         std::str::from_utf8(name).is_ok_and(is_private_cookie)
@@ -339,7 +350,7 @@ mod tests {
         for cookie in ["a=1; Path=/", "marmot=evil; Domain=localhost", "b=2", "marmot_ticket=evil"] {
             headers.append(header::SET_COOKIE, HeaderValue::from_static(cookie));
         }
-        rewrite_response(&mut headers);
+        rewrite_response(&mut headers, Version::HTTP_11);
         let kept: Vec<_> = headers.get_all(header::SET_COOKIE).iter().collect();
         assert_eq!(kept, ["a=1; Path=/", "b=2"]);
     }

@@ -31,6 +31,7 @@ pub mod meter;
 pub mod routes;
 pub mod server;
 pub mod tls;
+pub mod trust;
 
 pub use access::{Person, Tickets};
 pub use config::{GatewayConfig, Limits, Scheme, Tls};
@@ -42,3 +43,4 @@ pub use routes::Routes;
 pub use server::Gateway;
 pub use service::Peer;
 pub use tls::Certificates;
+pub use trust::Networks;

@@ -17,6 +17,7 @@ use crate::affinity::Guest;
 use crate::answers::{Problem, Reader, reader, redirect};
 use crate::body::{AnswerBody, BoxError};
 use crate::check::{Malformed, check};
+use crate::config::Scheme;
 use crate::doorkeeper::{self, Entry};
 use crate::forward::{Failure, Outgoing, Upgrade, forward};
 use crate::headers::{self, Visitor};
@@ -26,6 +27,7 @@ use crate::lobby;
 use crate::routes::{Backend, Progress, Route, RouteState};
 use crate::shared::Shared;
 use crate::slot::Slot;
+use crate::trust::origin;
 
 /// Paths below this one on an app's host are the gateway's own.
 pub(crate) const RESERVED: &str = "/.marmot/";
@@ -55,6 +57,8 @@ where
         Err(malformed) => return refuse(malformed, &request),
     };
     let request_id = headers::request_id(request.headers());
+    let config = &shared.config;
+    let (peer, scheme) = origin(&config.trusted_proxies, peer, config.scheme, request.headers());
     let target = Host::parse(&host).map_or(Target::Nobody, |host| host.target(&shared.config));
     let mut response = match target {
         Target::Platform => {
@@ -67,7 +71,7 @@ where
             Some(route) => {
                 let (host, meter) = (&host, Arc::clone(&route.meter));
                 let response =
-                    App { shared, route, peer, host, request_id: &request_id }.answer(request).await;
+                    App { shared, route, peer, scheme, host, request_id: &request_id }.answer(request).await;
                 meter.answered(response.status());
                 response
             }
@@ -158,6 +162,7 @@ struct App<'a> {
     shared: &'a Arc<Shared>,
     route: Arc<Route>,
     peer: SocketAddr,
+    scheme: Scheme,
     host: &'a str,
     request_id: &'a HeaderValue,
 }
@@ -215,7 +220,7 @@ impl App<'_> {
         };
         let visitor = Visitor {
             peer: self.peer,
-            scheme: self.shared.config.scheme,
+            scheme: self.scheme,
             host: self.host,
             request_id: self.request_id,
             user: person.as_ref().map(|person| person.username.as_str()),

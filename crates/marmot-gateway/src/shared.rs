@@ -18,6 +18,7 @@ use crate::hold::Rooms;
 use crate::lobby::LogSource;
 use crate::pool::Pool;
 use crate::routes::{Route, Routes};
+use crate::trust::Crowd;
 
 /// Asks the engine to look at an app now.
 pub(crate) type Nudge = Arc<dyn Fn(&AppName) + Send + Sync>;
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) sessions_may_end: watch::Sender<()>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) seats: Arc<Seats>,
+    /// Whose connections there are.
+    pub(crate) crowd: Arc<Crowd>,
     /// This core's own.
     pub(crate) pool: Pool,
     /// Owns what outlives a single request: connections, queues, WebSockets.
@@ -74,6 +77,7 @@ impl Shared {
             logs: None,
             sessions_may_end: watch::Sender::new(()),
             rooms: Arc::default(),
+            crowd: Arc::default(),
             seats: Arc::default(),
             pool: Pool::default(),
             tracker: TaskTracker::new(),
@@ -95,6 +99,7 @@ impl Shared {
             logs: self.logs.clone(),
             sessions_may_end: self.sessions_may_end.clone(),
             rooms: Arc::clone(&self.rooms),
+            crowd: Arc::clone(&self.crowd),
             seats: Arc::clone(&self.seats),
             pool: Pool::default(),
             tracker: self.tracker.clone(),

@@ -21,6 +21,8 @@ use crate::stream::Stream;
 
 /// No method of HTTP/1 starts so; every connection of HTTP/2 does.
 const HTTP2_PREFACE: &[u8; 4] = b"PRI ";
+/// A client that is waited for no longer than this may send its body as slowly as it likes.
+const UNHURRIED: Duration = Duration::from_secs(10);
 /// As much of a line as is looked at: a framing header with the longest length there can be.
 const LINE: usize = 64;
 
@@ -80,6 +82,7 @@ pub(crate) struct Wire {
     scanner: Option<Scanner>,
     line: Arc<Line>,
     patience: Patience,
+    pace: Pace,
     reading: Timer,
     writing: Timer,
 }
@@ -90,6 +93,34 @@ struct Patience {
     head: Duration,
     idle: Duration,
     stalled: Duration,
+    /// Bytes of a body in each second.
+    rate: u64,
+}
+
+/// How slowly a client has sent the body that it is sending.
+#[derive(Debug, Default)]
+struct Pace {
+    bytes: u64,
+    /// How long it was waited for, in all.
+    waited: Duration,
+    since: Option<Instant>,
+}
+
+impl Pace {
+    /// It is waited for.
+    fn wait(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+    }
+
+    /// This many bytes have come. False: too few for the time that they took.
+    fn came(&mut self, bytes: usize, rate: u64) -> bool {
+        self.bytes += bytes as u64;
+        // Only what was waited for is read slowly: the app may take its time.
+        if let Some(since) = self.since.take() {
+            self.waited += since.elapsed();
+        }
+        self.waited <= UNHURRIED || self.bytes as f64 >= (self.waited - UNHURRIED).as_secs_f64() * rate as f64
+    }
 }
 
 impl Wire {
@@ -113,7 +144,9 @@ impl Wire {
                 head: limits.header_timeout,
                 idle: limits.idle_timeout,
                 stalled: limits.stall_timeout,
+                rate: limits.body_rate,
             },
+            pace: Pace::default(),
             reading: Timer::default(),
             writing: Timer::default(),
         })
@@ -170,10 +203,22 @@ impl AsyncRead for Wire {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {
                 let Some((phase, patience)) = this.patience_for_reading() else { return Poll::Pending };
+                if phase == Phase::Body {
+                    this.pace.wait(Instant::now());
+                }
                 return this.reading.poll(cx, phase, patience).map(|()| Err(io::ErrorKind::TimedOut.into()));
             }
         }
         let phase = this.scanner.as_ref().map(Scanner::phase);
+        match phase {
+            Some(Phase::Body) => {
+                let bytes = buffer.filled().len() - before;
+                if !this.pace.came(bytes, this.patience.rate) && !this.line.switched.load(Ordering::Relaxed) {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+            _ => this.pace = Pace::default(),
+        }
         this.note(&buffer.filled()[before..]);
         // The time for a head runs from its first byte: more bytes buy none.
         if phase != Some(Phase::Head) || this.scanner.as_ref().map(Scanner::phase) != Some(Phase::Head) {
@@ -474,6 +519,27 @@ mod tests {
         ] {
             let stream = format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n");
             assert_eq!(scan(stream.as_bytes(), &[7]).1, Some(0), "{fields}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_in_is_too_slow_and_one_that_the_app_keeps_waiting_is_not() {
+        let mut pace = Pace::default();
+        let mut seconds = 0;
+        let too_slow = loop {
+            pace.wait(Instant::now());
+            tokio::time::advance(Duration::from_secs(1)).await;
+            seconds += 1;
+            if !pace.came(100, 240) {
+                break seconds;
+            }
+        };
+        // 100 bytes a second for 18 s are 1,800; 8 s at 240 would be 1,920.
+        assert_eq!(too_slow, 18);
+        let mut pace = Pace::default();
+        for _ in 0..100 {
+            assert!(pace.came(1, 240));
+            tokio::time::advance(Duration::from_secs(30)).await;
         }
     }
 

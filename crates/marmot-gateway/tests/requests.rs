@@ -86,6 +86,32 @@ async fn an_app_sees_who_asks_and_nothing_that_a_client_pretends() {
 }
 
 #[tokio::test]
+async fn a_trusted_proxy_says_who_asks_and_both_are_named_on_the_way() {
+    let world = World::with(|config| config.trusted_proxies = "127.0.0.0/8".parse().unwrap()).await;
+    let app = TestApp::start().await;
+    world.set(on(vec![replica(app.address)]));
+    let asked = world
+        .client()
+        .get(world.url("/echo"))
+        .header("x-forwarded-for", "1.1.1.1, 203.0.113.9")
+        .header("x-forwarded-proto", "https")
+        .header("via", "1.1 edge");
+    let answer = asked.send().await.unwrap();
+    assert_eq!(answer.headers()["via"], "1.1 marmot");
+    let seen = answer.text().await.unwrap();
+    let port = world.address.port();
+    for line in [
+        "x-forwarded-for: 203.0.113.9\n".to_owned(),
+        "x-forwarded-proto: https\n".to_owned(),
+        format!("forwarded: for=203.0.113.9;host=\"iris.localhost:{port}\";proto=https\n"),
+        "via: 1.1 edge\nvia: 1.1 marmot\n".to_owned(),
+    ] {
+        assert!(seen.contains(&line), "{line} in {seen}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_hundred_requests_to_a_sleeping_app_wake_it_once_and_are_all_answered() {
     let world = World::start().await;
     let app = TestApp::start().await;

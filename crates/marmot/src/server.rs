@@ -278,6 +278,7 @@ fn gateway_config(settings: &Settings, listen: SocketAddr) -> GatewayConfig {
         platform_url: public.to_string(),
         scheme: if public.scheme == "https" { Scheme::Https } else { Scheme::Http },
         tls: None,
+        trusted_proxies: settings.trusted_proxies.clone().unwrap_or_default(),
         cores: marmot_gateway::config::cores(),
         limits,
     }

@@ -19,6 +19,8 @@ use values::Value;
 pub(crate) use values::duration;
 pub use values::{Bytes, Confinement, Destinations, Domain, LogFilter, LogFormat, OnStop, Origin};
 
+use marmot_gateway::Networks;
+
 use crate::model::{ResourceClass, Secret};
 use crate::service::Options;
 
@@ -156,6 +158,9 @@ settings! {
     /// With TLS, another address and port, at which visitors who come in plain text are sent to `https://`: usually
     /// port 80.
     redirect_listen: Option<SocketAddr> = "", "ADDR:PORT";
+    /// Proxies before the server that are believed when they say where a request comes from, by `X-Forwarded-For` and
+    /// `X-Forwarded-Proto` or `Forwarded`. What others say in them is removed.
+    trusted_proxies: Option<Networks> = "", "NETWORKS";
     /// Where everything is kept. By default `marmot` in the user's data directory (`XDG_DATA_HOME`).
     data_dir: Option<PathBuf> = "", "DIR";
     /// The database. By default a SQLite file in the data directory.

@@ -58,6 +58,14 @@ impl Value for u64 {
     }
 }
 
+impl Value for marmot_gateway::Networks {
+    const ALLOWED: &'static str = "addresses or networks, like `10.0.0.0/8, 192.0.2.7, fd00::/8`";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 impl Value for u32 {
     const ALLOWED: &'static str = "a number from 1 to 1000";
 
