@@ -186,8 +186,8 @@ impl fmt::Display for FailureReason {
             Self::Exited(code) => write!(f, "the program exited with code {code}"),
             Self::Killed(signal) => write!(f, "the program was ended by signal {signal}"),
             Self::OutOfMemory { used: Some(used), limit } => {
-                write!(f, "out of memory, used {} of {} MiB: ", used >> 20, limit >> 20)?;
-                write!(f, "the program needs less, or a larger resource class")
+                let [used, limit] = [used, limit].map(|bytes| bytes >> 20);
+                write!(f, "out of memory, used {used} of {limit} MiB: give its launcher a larger resource class")
             }
             Self::OutOfMemory { used: None, limit } => {
                 write!(f, "out of memory: the program used more than its {} MiB", limit >> 20)
