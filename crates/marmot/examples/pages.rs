@@ -144,6 +144,7 @@ impl Sample {
             source: EnvironmentSource::Code { code, run: CodeRun::default() },
             variables: Vec::new(),
             resource_class_id: None,
+            network: Default::default(),
         };
         Ok(self.service.create_launcher(who, new).await?)
     }

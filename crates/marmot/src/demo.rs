@@ -99,6 +99,7 @@ async fn add(
         source: EnvironmentSource::Code { code, run: CodeRun::default() },
         variables: Vec::new(),
         resource_class_id: None,
+        network: Default::default(),
     };
     let launcher = service.create_launcher(&who, launcher).await?;
     Ok(service.activate(&who, launcher.id).await?.name)

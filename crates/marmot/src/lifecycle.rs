@@ -17,7 +17,7 @@ use marmot_core::{AppName, Clock, Moment};
 use marmot_engine::logs::Logs;
 use marmot_engine::observed::{BuildState, Event, Happening, Observed, ObservedApp, ReplicaStage, StartStep};
 use marmot_engine::wanted::{
-    Builder, Limits, Program, Revision, Source, Variable, Wanted, WantedApp, WantedBuild,
+    Builder, Limits, Outbound, Program, Revision, Source, Variable, Wanted, WantedApp, WantedBuild,
 };
 use marmot_gateway::LogSource;
 use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes, Step};
@@ -331,7 +331,7 @@ fn wanted(service: &Service, picture: &Picture) -> Wanted {
         Some((
             active.app.name.clone(),
             WantedApp {
-                revision: Arc::new(engine_revision(service, &active.app.name, revision)),
+                revision: Arc::new(engine_revision(service, &active.launcher, revision)),
                 project: active.launcher.project_id,
                 proven: revision.ready_at.is_some(),
                 retry: u64::try_from(active.app.retry).unwrap_or_default(),
@@ -359,7 +359,7 @@ fn policy(service: &Service, active: &ActiveApp) -> Policy {
     })
 }
 
-fn engine_revision(service: &Service, app: &AppName, revision: &model::Revision) -> Revision {
+fn engine_revision(service: &Service, launcher: &model::Launcher, revision: &model::Revision) -> Revision {
     let class = service.resource_classes().iter().find(|class| class.id == revision.resource_class_id);
     // A class that the operator took away: its apps go on with the standard one.
     let class = class.cloned().unwrap_or_else(|| model::ResourceClass::standard().swap_remove(0));
@@ -367,12 +367,23 @@ fn engine_revision(service: &Service, app: &AppName, revision: &model::Revision)
         |variable: &EnvVariable| Variable { name: variable.name.clone(), value: variable.value.clone() };
     Revision {
         id: revision.id,
-        app: app.clone(),
-        url: service.options().app_url(app),
+        app: launcher.app_name.clone(),
+        url: service.options().app_url(&launcher.app_name),
         program: program(&revision.program),
         variables: revision.variables.iter().map(variable).collect(),
         limits: Limits { memory_bytes: u64::from(class.memory_mib) << 20, cpu_millis: class.cpu_millis },
-        outbound: marmot_engine::wanted::Outbound::Internet,
+        outbound: outbound(&launcher.network),
+    }
+}
+
+fn outbound(network: &model::Network) -> Outbound {
+    match network {
+        model::Network::None => Outbound::None,
+        model::Network::Internet => Outbound::Internet,
+        // What was checked when it was written; what cannot be read any more is not reached.
+        model::Network::AllowList(listed) => {
+            Outbound::Only(listed.iter().filter_map(|text| text.parse().ok()).collect())
+        }
     }
 }
 

@@ -236,12 +236,27 @@ pub struct Launcher {
     pub variables: Vec<EnvVariable>,
     /// What its replicas may use.
     pub resource_class_id: i64,
+    /// What its replicas may reach.
+    pub network: Network,
     /// Who made it.
     pub created_by: UserId,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+/// What replicas may reach of other machines.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "outbound", content = "allow", rename_all = "kebab-case")]
+pub enum Network {
+    /// Nothing.
+    None,
+    /// Public addresses.
+    #[default]
+    Internet,
+    /// These addresses and networks over IPv4, perhaps with a port.
+    AllowList(Vec<String>),
 }
 
 /// Where a launcher's program comes from.

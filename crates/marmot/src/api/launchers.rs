@@ -11,6 +11,7 @@ use super::error::{Problem, Result};
 use super::extract::{Body, Listed, Pagination, Path, Query, Who, parse, present};
 use crate::model::{
     BuilderVariant, Code, CodeRun, EnvVariable, Environment, EnvironmentSource, ImageSource, Launcher,
+    Network,
 };
 use crate::service::{Error, LauncherPatch, NewLauncher, Options, Service};
 
@@ -29,6 +30,9 @@ pub(super) struct LauncherOut {
     url: String,
     environment: EnvironmentOut,
     resource_class_id: i64,
+    /// What its replicas may reach of other machines; absent for public addresses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<NetworkBody>,
     /// Values are given only to those who may change the launcher, and never in lists.
     env_variables: Vec<VariableOut>,
     created_by: String,
@@ -36,6 +40,44 @@ pub(super) struct LauncherOut {
     creation_date: Timestamp,
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
+}
+
+/// What replicas may reach of other machines.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NetworkBody {
+    /// `none`, `internet` (public addresses), or `allow-list`.
+    outbound: String,
+    /// With `allow-list`: IPv4 addresses and networks, perhaps with a port, like `203.0.113.7:5432`. Private ones as far
+    /// as the operator allows them, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    allow: Vec<String>,
+}
+
+impl NetworkBody {
+    fn of(network: Network) -> Option<Self> {
+        let (outbound, allow) = match network {
+            Network::Internet => return None,
+            Network::None => ("none", Vec::new()),
+            Network::AllowList(allow) => ("allow-list", allow),
+        };
+        Some(Self { outbound: outbound.to_owned(), allow })
+    }
+
+    fn network(self) -> Result<Network> {
+        match (self.outbound.as_str(), self.allow) {
+            ("none", allow) if allow.is_empty() => Ok(Network::None),
+            ("internet", allow) if allow.is_empty() => Ok(Network::Internet),
+            ("allow-list", allow) => Ok(Network::AllowList(allow)),
+            ("none" | "internet", _) => Err(Problem::unprocessable(
+                "`network.allow` goes with `\"outbound\": \"allow-list\"` alone".to_owned(),
+            )),
+            (other, _) => Err(Problem::unprocessable(format!(
+                "`network.outbound` is `{}`: it must be `none`, `internet` or `allow-list`",
+                other.chars().take(40).collect::<String>()
+            ))),
+        }
+    }
 }
 
 /// A variable for a launcher's program.
@@ -252,6 +294,8 @@ pub(super) struct LauncherIn {
     environment: EnvironmentIn,
     /// The default class when absent.
     resource_class_id: Option<i64>,
+    /// Public addresses when absent.
+    network: Option<NetworkBody>,
     #[serde(default)]
     env_variables: Vec<VariableIn>,
 }
@@ -270,6 +314,8 @@ pub(super) struct LauncherChange {
     /// The whole environment: what is absent in it is removed.
     environment: Option<EnvironmentIn>,
     resource_class_id: Option<i64>,
+    /// In force for replicas that are started from then on.
+    network: Option<NetworkBody>,
     /// All variables: those that are absent are removed.
     env_variables: Option<Vec<VariableIn>>,
 }
@@ -314,6 +360,7 @@ fn out(launcher: Launcher, options: &Options, values: bool) -> LauncherOut {
         app_name: launcher.app_name.to_string(),
         environment: launcher.environment.into(),
         resource_class_id: launcher.resource_class_id,
+        network: NetworkBody::of(launcher.network),
         env_variables: launcher.variables.into_iter().map(variable).collect(),
         created_by: launcher.created_by.to_string(),
         creation_date: launcher.created_at,
@@ -364,6 +411,7 @@ pub(super) async fn create(
         source: new.environment.source()?,
         variables: variables(new.env_variables),
         resource_class_id: new.resource_class_id,
+        network: new.network.map(NetworkBody::network).transpose()?.unwrap_or_default(),
     };
     let launcher = service.create_launcher(&who, new).await?;
     Ok((StatusCode::CREATED, Json(out(launcher, service.options(), true))))
@@ -397,6 +445,7 @@ pub(super) async fn update(
         source: change.environment.map(EnvironmentIn::source).transpose()?,
         variables: change.env_variables.map(variables),
         resource_class_id: change.resource_class_id,
+        network: change.network.map(NetworkBody::network).transpose()?,
     };
     let launcher = service.update_launcher(&who, parse(&id)?, patch).await?;
     Ok(Json(out(launcher, service.options(), true)))

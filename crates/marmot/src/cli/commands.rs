@@ -198,6 +198,13 @@ pub(super) struct NewLauncher {
     /// What its replicas may use.
     #[arg(long, value_name = "ID")]
     resource_class: Option<i64>,
+    /// What its replicas may reach: none, internet or allow-list.
+    #[arg(long, value_name = "WHAT")]
+    outbound: Option<String>,
+    /// An address or network over IPv4, perhaps with a port, that its replicas may reach, and nothing that is not listed;
+    /// may be given more than once.
+    #[arg(long, value_name = "ADDRESS")]
+    allow: Vec<String>,
     /// The command that starts it, after `--`.
     #[arg(last = true)]
     command: Vec<String>,
@@ -233,6 +240,10 @@ impl NewLauncher {
         });
         if let Some(class) = self.resource_class {
             body["resource_class_id"] = class.into();
+        }
+        let listed = (!self.allow.is_empty()).then(|| "allow-list".to_owned());
+        if let Some(outbound) = self.outbound.or(listed) {
+            body["network"] = json!({"outbound": outbound, "allow": self.allow});
         }
         Ok(body)
     }

@@ -22,6 +22,7 @@ const IN_A_PATH: &percent_encoding::AsciiSet =
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "initial", include_str!("../../migrations/0001_initial.sql")),
     (2, "scaling", include_str!("../../migrations/0002_scaling.sql")),
+    (3, "replicas", include_str!("../../migrations/0003_replicas.sql")),
 ];
 
 /// The database cannot be used.

@@ -20,6 +20,7 @@ pub(super) fn read(row: &AnyRow) -> Result<Launcher> {
         environment: Environment { id: row.parsed("environment_id")?, source: row.json("source")? },
         variables: row.json("variables")?,
         resource_class_id: row.int("resource_class_id")?,
+        network: row.json("network")?,
         created_by: row.parsed("created_by")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
@@ -34,7 +35,7 @@ pub async fn insert(db: &mut Connection, launcher: &Launcher) -> Result<()> {
         .await?;
     sqlx::query(
         "INSERT INTO launchers (id, project_id, name, description, kind, app_name, variables, resource_class_id, \
-         created_by, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+         created_by, created_at, updated_at, network) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(launcher.id.to_string())
     .bind(launcher.project_id.to_string())
@@ -47,6 +48,7 @@ pub async fn insert(db: &mut Connection, launcher: &Launcher) -> Result<()> {
     .bind(launcher.created_by.to_string())
     .bind(launcher.created_at.as_millisecond())
     .bind(launcher.updated_at.as_millisecond())
+    .bind(to_json("network", &launcher.network)?)
     .execute(&mut *db)
     .await?;
     sqlx::query("INSERT INTO environments (id, launcher_id, source) VALUES ($1, $2, $3)")
@@ -61,8 +63,8 @@ pub async fn insert(db: &mut Connection, launcher: &Launcher) -> Result<()> {
 /// Writes a changed launcher over the one before. Its app's name and its environment's id never change.
 pub async fn update(db: &mut Connection, launcher: &Launcher) -> Result<()> {
     sqlx::query(
-        "UPDATE launchers SET name = $2, description = $3, variables = $4, resource_class_id = $5, updated_at = $6 \
-         WHERE id = $1",
+        "UPDATE launchers SET name = $2, description = $3, variables = $4, resource_class_id = $5, updated_at = $6, \
+         network = $7 WHERE id = $1",
     )
     .bind(launcher.id.to_string())
     .bind(&launcher.name)
@@ -70,6 +72,7 @@ pub async fn update(db: &mut Connection, launcher: &Launcher) -> Result<()> {
     .bind(to_json("variables", &launcher.variables)?)
     .bind(launcher.resource_class_id)
     .bind(launcher.updated_at.as_millisecond())
+    .bind(to_json("network", &launcher.network)?)
     .execute(&mut *db)
     .await?;
     sqlx::query("UPDATE environments SET source = $2 WHERE launcher_id = $1")

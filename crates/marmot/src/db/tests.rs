@@ -212,6 +212,7 @@ async fn recipes(db: &mut Connection, ada: &User, now: Timestamp, later: Timesta
         environment: Environment { id: 5.into(), source },
         variables: vec![EnvVariable { name: "A".to_owned(), value: "ä\n".to_owned() }],
         resource_class_id: 1,
+        network: Default::default(),
         created_by: ada.id,
         created_at: now,
         updated_at: now,

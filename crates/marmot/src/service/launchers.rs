@@ -10,8 +10,8 @@ use super::projects::{allowed_project, description, role_of, title};
 use super::{Service, fresh, now};
 use crate::db::{Connection, DbError, launchers, projects};
 use crate::model::{
-    CodeRun, EnvVariable, Environment, EnvironmentSource, ImageSource, Launcher, LauncherKind, Page, Paged,
-    Project,
+    CodeRun, EnvVariable, Environment, EnvironmentSource, ImageSource, Launcher, LauncherKind, Network, Page,
+    Paged, Project,
 };
 
 /// Names that an app may not have, since a host of that name means something else to people.
@@ -73,6 +73,8 @@ pub struct NewLauncher {
     pub variables: Vec<EnvVariable>,
     /// What its replicas may use; the default class when absent.
     pub resource_class_id: Option<i64>,
+    /// What its replicas may reach.
+    pub network: Network,
 }
 
 /// A change of a launcher. What is absent stays.
@@ -88,6 +90,30 @@ pub struct LauncherPatch {
     pub variables: Option<Vec<EnvVariable>>,
     /// What its replicas may use.
     pub resource_class_id: Option<i64>,
+    /// What its replicas may reach. In force for those that are started from then on.
+    pub network: Option<Network>,
+}
+
+/// The most that a launcher may list of what its app may reach.
+const MOST_DESTINATIONS: usize = 100;
+
+/// What is listed, as it is written by everybody.
+fn checked_network(network: Network) -> Result<Network> {
+    let Network::AllowList(listed) = network else { return Ok(network) };
+    if listed.len() > MOST_DESTINATIONS {
+        return Err(Error::invalid(format!(
+            "`network.allow` lists {} destinations: at most {MOST_DESTINATIONS} are allowed",
+            listed.len()
+        )));
+    }
+    let read = |text: &String| match text.trim().parse::<marmot_engine::Destination>() {
+        Ok(destination) => Ok(destination.to_string()),
+        Err(why) => {
+            let text: String = text.chars().take(80).collect();
+            Err(Error::invalid(format!("`network.allow` lists `{text}`: {why}")))
+        }
+    };
+    Ok(Network::AllowList(listed.iter().map(read).collect::<Result<_>>()?))
 }
 
 impl Service {
@@ -110,6 +136,7 @@ impl Service {
             environment: Environment { id: fresh(), source: self.checked_source(new.source)? },
             variables: checked_variables(new.variables)?,
             resource_class_id: self.checked_class(new.resource_class_id)?,
+            network: checked_network(new.network)?,
             created_by: who.signed_in()?.id,
             created_at: now,
             updated_at: now,
@@ -184,6 +211,9 @@ impl Service {
         }
         if let Some(class) = patch.resource_class_id {
             launcher.resource_class_id = self.checked_class(Some(class))?;
+        }
+        if let Some(network) = patch.network {
+            launcher.network = checked_network(network)?;
         }
         launcher.updated_at = now();
         launchers::update(&mut db, &launcher).await?;

@@ -109,6 +109,7 @@ pub(super) async fn create(
         source,
         variables: form.variables(),
         resource_class_id: Some(form.resource_class),
+        network: Default::default(),
     };
     match web.service.create_launcher(&visitor.who, new).await {
         Ok(launcher) => Ok(see_other(&format!("{}#launcher-{}", project.path(), launcher.id))),
@@ -149,6 +150,7 @@ pub(super) async fn save(
         source: Some(source),
         variables: Some(form.variables()),
         resource_class_id: Some(form.resource_class),
+        network: None,
     };
     match web.service.update_launcher(&visitor.who, view.launcher.id, patch).await {
         Ok(launcher) => Ok(see_other(&format!("{}#launcher-{}", view.project.path(), launcher.id))),

@@ -405,3 +405,30 @@ async fn where_nothing_confines_apps_only_operators_run_them() {
     activate(&root).await.is(StatusCode::CREATED);
     assert_eq!(platform.service.picture().await.unwrap().apps.len(), 1);
 }
+
+#[tokio::test]
+async fn a_launcher_says_what_its_app_may_reach() {
+    let (platform, ada, launcher) = Platform::with_iris().await;
+    assert!(launcher.get("network").is_none(), "public addresses unless it says otherwise");
+    let path = format!("/session_launchers/{}", launcher["id"].as_str().unwrap());
+    let change = async |network: Value| platform.patch(&path, &ada, json!({"network": network})).await;
+    let listed = json!({"outbound": "allow-list", "allow": [" 203.0.113.7:5432", "198.51.100.0/24"]});
+    let changed = change(listed).await.is(StatusCode::OK);
+    let expected = json!({"outbound": "allow-list", "allow": ["203.0.113.7:5432", "198.51.100.0/24"]});
+    assert_eq!(changed.body["network"], expected);
+    assert_eq!(platform.get(&path, &ada).await.body["network"], expected);
+    change(json!({"outbound": "none"})).await.is(StatusCode::OK);
+    assert_eq!(platform.get(&path, &ada).await.body["network"], json!({"outbound": "none"}));
+    for (wrong, says) in [
+        (json!({"outbound": "allow-list", "allow": ["example.org"]}), "IPv4 address"),
+        (json!({"outbound": "allow-list", "allow": ["203.0.113.7/24"]}), "`203.0.113.7/24`"),
+        (json!({"outbound": "everything"}), "`none`, `internet` or `allow-list`"),
+        (json!({"outbound": "none", "allow": ["203.0.113.7"]}), "`network.allow`"),
+        (json!({"outbound": "allow-list", "allow": vec!["203.0.113.7"; 101]}), "at most 100"),
+    ] {
+        let refused = change(wrong).await.is(StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(refused.message().contains(says), "{}", refused.message());
+    }
+    change(json!({"outbound": "internet"})).await.is(StatusCode::OK);
+    assert!(platform.get(&path, &ada).await.body.get("network").is_none());
+}
