@@ -174,8 +174,12 @@ impl Planner<'_> {
                 Stage::Starting if self.due(replica.since + self.policy.start_timeout) => {
                     self.orders.push(Order::FailStart(replica.id));
                 }
+                // The visitors of a revision that is replaced stay where their sessions are, for as long as a drain
+                // may take. Those of one that sleeps deeper have been silent for long.
                 Stage::Draining
-                    if replica.inside == 0 || self.due(replica.since + self.policy.drain_timeout) =>
+                    if replica.inside == 0
+                        && (replica.sessions == 0 || app.wanted == Some(replica.revision))
+                        || self.due(replica.since + self.policy.drain_timeout) =>
                 {
                     self.orders.push(Order::Stop(replica.id));
                 }

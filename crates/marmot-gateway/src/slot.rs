@@ -149,6 +149,10 @@ pub(crate) struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.held = None;
+        if self.backend.gate.state() == GateState::Draining {
+            // The last one makes an end of it.
+            (self.shared.nudge)(&self.route.app);
+        }
         if self.backend.gate.counts_seats() {
             tell_who_waits(&self.shared, &self.route);
         }

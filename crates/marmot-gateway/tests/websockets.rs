@@ -257,3 +257,99 @@ async fn a_hundred_messages_of_ten_sockets_survive_a_replica_that_keeps_falling_
     let _ = sleeper.await;
     world.stop().await;
 }
+
+/// A client's frame: these bits and this opcode, masked.
+fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [9, 8, 7, 6];
+    let mut frame = vec![first, 0x80 | u8::try_from(payload.len()).unwrap()];
+    frame.extend(mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// An app that agrees to a WebSocket with compression, and tells byte for byte what it is sent.
+async fn listener() -> (std::net::SocketAddr, tokio::sync::mpsc::UnboundedReceiver<u8>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        assert!(String::from_utf8_lossy(&head).contains("permessage-deflate; client_max_window_bits"));
+        let agreed = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
+            Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n\r\n";
+        stream.write_all(agreed).await.unwrap();
+        while let Ok(byte) = stream.read_u8().await {
+            let _ = tell.send(byte);
+        }
+    });
+    (address, told)
+}
+
+#[tokio::test]
+async fn fragments_and_compressed_frames_arrive_byte_for_byte_whenever_the_replica_sleeps() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (world, (address, mut told)) = (World::start().await, listener().await);
+    let backend = replica(address);
+    world.set(on(vec![backend.clone()]));
+    let mut client = TcpStream::connect(world.address).await.unwrap();
+    client
+        .write_all(
+            b"GET /ws HTTP/1.1\r\nHost: iris.localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+              Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n",
+        )
+        .await
+        .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    assert!(
+        head.contains("sec-websocket-extensions: permessage-deflate; client_no_context_takeover"),
+        "{head}"
+    );
+    // A compressed message in three fragments (its first has the bit that says so), a ping between, and a plain one.
+    let fragments = [
+        masked(0x41, b"\xf2\x48\xcd"),
+        masked(0x00, b"\xc9"),
+        masked(0x80, b"\xc9\x07\x00"),
+        masked(0x81, b"plain"),
+    ];
+    for fragment in &fragments {
+        sleep(&backend).await;
+        // Within the frame, too: its head wakes the replica, and what follows finds it awake or asleep again.
+        let (first, rest) = fragment.split_at(3);
+        client.write_all(&masked(0x89, b"are you there")).await.unwrap();
+        let mut pong = [0; 15];
+        client.read_exact(&mut pong).await.unwrap();
+        assert_eq!(&pong, b"\x8a\x0dare you there", "answered for the one that sleeps");
+        client.write_all(first).await.unwrap();
+        until("it is asked for", || backend.gate.asked_for()).await;
+        backend.gate.open();
+        until("nobody waits", || world.demand.sample().held == 0).await;
+        sleep(&backend).await;
+        client.write_all(rest).await.unwrap();
+        until("it is asked for", || backend.gate.asked_for()).await;
+        backend.gate.open();
+        until("nobody waits", || world.demand.sample().held == 0).await;
+    }
+    for byte in fragments.concat() {
+        assert_eq!(tokio::time::timeout(LIMIT, told.recv()).await.unwrap(), Some(byte));
+    }
+    // A close while it sleeps wakes nobody.
+    sleep(&backend).await;
+    client.write_all(&masked(0x88, &[3, 232])).await.unwrap();
+    let mut close = [0; 4];
+    client.read_exact(&mut close).await.unwrap();
+    assert_eq!(close[..2], [0x88, 2]);
+    until("the session is over", || world.demand.sample().sessions == 0).await;
+    assert!(told.try_recv().is_err() && !backend.gate.asked_for());
+    world.stop().await;
+}

@@ -230,6 +230,21 @@ fn a_crash_loop_waits_and_after_giving_up_one_request_may_try_again_later() {
     assert_eq!(orders(411, &AppFacts { failures, ..app(used(409), &[]) }), []);
 }
 
+#[test]
+fn visitors_of_a_revision_that_is_replaced_stay_as_long_as_a_drain_may_take() {
+    let update = |now, sessions| {
+        let old = ReplicaFacts { sessions, ..replica(1, Stage::Draining, 100) };
+        let new = ReplicaFacts { revision: V2.into(), ..replica(2, Stage::Running, 100) };
+        orders(now, &AppFacts { wanted: Some(V2.into()), ..app(used(100), &[old, new]) })
+    };
+    assert_eq!(update(101, 1), []);
+    assert_eq!(update(101, 0), [Order::Stop(id(1))]);
+    assert_eq!(update(130, 1), [Order::Stop(id(1))]);
+    // One that is only put to rest was silent for long: what it has open ends at once.
+    let rested = [ReplicaFacts { sessions: 1, ..replica(1, Stage::Draining, 100) }];
+    assert_eq!(orders(101, &app(used(100), &rested)), [Order::Stop(id(1))]);
+}
+
 fn any_replica() -> impl Strategy<Value = ReplicaFacts> {
     let stage = prop_oneof![
         Just(Stage::Starting),
