@@ -87,7 +87,7 @@ async fn replicas_that_are_killed_under_load_cost_no_get_and_carry_no_post_out_t
         lost += client_lost;
         posts += client_posts;
     }
-    let done = done.lock().unwrap();
+    let done = std::mem::take(&mut *done.lock().unwrap());
     assert!(done.values().all(|times| *times == 1), "carried out twice");
     assert!(lost <= 10 * KILLS, "{lost} of {posts} POSTs were lost");
     assert!(posts - lost <= done.len() as u64, "each POST that was answered was carried out");
