@@ -187,7 +187,10 @@ impl fmt::Display for FailureReason {
             Self::Killed(signal) => write!(f, "the program was ended by signal {signal}"),
             Self::OutOfMemory { used: Some(used), limit } => {
                 let [used, limit] = [used, limit].map(|bytes| bytes >> 20);
-                write!(f, "out of memory, used {used} of {limit} MiB: give its launcher a larger resource class")
+                write!(
+                    f,
+                    "out of memory, used {used} of {limit} MiB: give its launcher a larger resource class"
+                )
             }
             Self::OutOfMemory { used: None, limit } => {
                 write!(f, "out of memory: the program used more than its {} MiB", limit >> 20)

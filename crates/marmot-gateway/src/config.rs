@@ -1,8 +1,11 @@
 //! What the gateway is told at its start.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use marmot_core::AppName;
 
 use crate::tls::Certificates;
 use crate::trust::Networks;
@@ -19,6 +22,8 @@ pub struct GatewayConfig {
     pub platform_url: String,
     /// How visitors reach the gateway: decides `X-Forwarded-Proto` and whether cookies are `Secure`.
     pub scheme: Scheme,
+    /// The apps of which each request is written to the log.
+    pub access_log: BTreeSet<AppName>,
     /// Ends TLS here. Visitors who come in plain text are sent to the same address by `https://`. Only with
     /// [`Scheme::Https`].
     pub tls: Option<Tls>,
@@ -39,6 +44,7 @@ impl GatewayConfig {
             apps_domain: "localhost".into(),
             platform_url: format!("http://localhost:{}", listen.port()),
             scheme: Scheme::Http,
+            access_log: BTreeSet::new(),
             tls: None,
             trusted_proxies: Networks::default(),
             cores: cores(),

@@ -3,6 +3,7 @@
 //! In comes a `watch` of immutable [`Routes`]; out go the counters of [`marmot_core::Demand`] and nudges. The
 //! gateway knows no database, project, build or container.
 
+mod access_log;
 mod affinity;
 mod answers;
 mod body;

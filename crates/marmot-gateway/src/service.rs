@@ -13,6 +13,7 @@ use marmot_core::id::UserId;
 use tower::{Service, ServiceExt as _};
 
 use crate::access::Person;
+use crate::access_log::Line;
 use crate::affinity::Guest;
 use crate::answers::{Problem, Reader, reader, redirect};
 use crate::body::{AnswerBody, BoxError};
@@ -70,9 +71,13 @@ where
         Target::App(label) => match find(shared, label) {
             Some(route) => {
                 let (host, meter) = (&host, Arc::clone(&route.meter));
+                let line = Line::begin(&shared.config, &route.app, peer, &request);
                 let response =
                     App { shared, route, peer, scheme, host, request_id: &request_id }.answer(request).await;
                 meter.answered(response.status());
+                if let Some(line) = line {
+                    line.end(response.status(), &request_id);
+                }
                 response
             }
             None => nobody(reader(request.method(), request.headers()), &host, StatusCode::NOT_FOUND),

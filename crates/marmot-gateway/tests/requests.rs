@@ -700,3 +700,24 @@ async fn http2_by_prior_knowledge_reaches_apps_and_cannot_say_two_hosts() {
     assert_eq!(two.status(), 400);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn what_traces_a_request_goes_on_with_it() {
+    let (world, app) = (World::start().await, TestApp::start().await);
+    world.set(on(vec![replica(app.address)]));
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let request =
+        world.client().get(world.url("/echo")).header("traceparent", trace).header("tracestate", "a=1");
+    let answer = request.header("x-request-id", "field-station-7").send().await.unwrap();
+    assert_eq!(answer.headers()["x-request-id"], "field-station-7");
+    let timing = answer.headers()["server-timing"].to_str().unwrap().to_owned();
+    assert!(timing.starts_with("upstream;dur="), "nobody waited: {timing}");
+    let seen = answer.text().await.unwrap();
+    for line in [&format!("traceparent: {trace}\n"), "tracestate: a=1\n", "x-request-id: field-station-7\n"] {
+        assert!(seen.contains(line), "{line} is missing in {seen}");
+    }
+    let reading = world.meter.read().unwrap();
+    assert_eq!((reading.answers[1], reading.upstream.counts.iter().sum::<u64>()), (1, 1));
+    assert_eq!(reading.sent, seen.len() as u64);
+    world.stop().await;
+}

@@ -279,6 +279,7 @@ fn gateway_config(settings: &Settings, listen: SocketAddr) -> GatewayConfig {
         scheme: if public.scheme == "https" { Scheme::Https } else { Scheme::Http },
         tls: None,
         trusted_proxies: settings.trusted_proxies.clone().unwrap_or_default(),
+        access_log: settings.access_log.0.clone(),
         cores: marmot_gateway::config::cores(),
         limits,
     }

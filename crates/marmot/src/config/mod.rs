@@ -17,7 +17,7 @@ pub use flags::Flags;
 pub use sources::{Origin as Place, Sources};
 use values::Value;
 pub(crate) use values::duration;
-pub use values::{Bytes, Confinement, Destinations, Domain, LogFilter, LogFormat, OnStop, Origin};
+pub use values::{Apps, Bytes, Confinement, Destinations, Domain, LogFilter, LogFormat, OnStop, Origin};
 
 use marmot_gateway::Networks;
 
@@ -192,6 +192,8 @@ settings! {
     /// How long a visitor's place at a replica is kept after the last connection is closed, where sessions are counted:
     /// most who lose it come back at once.
     session_linger: Duration = "15s", "DURATION";
+    /// The apps of which each request is written to the server's log: method, path without its query, status, time.
+    access_log: Apps = "", "LIST";
     /// How long the server may finish requests under way when it is stopped.
     stop_timeout: Duration = "20s", "DURATION";
     /// What happens to replicas when the server stops: `keep` lets them go on for the next server, `stop` ends them.

@@ -1,9 +1,11 @@
 //! What the text of a setting may be: durations, sizes, addresses, choices.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use marmot_core::AppName;
 use marmot_engine::Destination;
 
 use crate::model::Secret;
@@ -138,6 +140,19 @@ pub struct Destinations(pub Vec<Destination>);
 impl Value for Destinations {
     const ALLOWED: &'static str = "IPv4 addresses and networks, perhaps with a port, separated by commas, like \
                                    `10.1.2.3:5432, 10.2.0.0/16`";
+
+    fn parse(text: &str) -> Option<Self> {
+        let listed = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+        listed.map(|one| one.parse().ok()).collect::<Option<_>>().map(Self)
+    }
+}
+
+/// Apps, by their names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Apps(pub BTreeSet<AppName>);
+
+impl Value for Apps {
+    const ALLOWED: &'static str = "names of apps, separated by commas, like `iris, rose`";
 
     fn parse(text: &str) -> Option<Self> {
         let listed = text.split(',').map(str::trim).filter(|one| !one.is_empty());
