@@ -76,7 +76,7 @@ struct Look {
 }
 
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
-    tick::report();
+    tick::report()?;
     if options.only_tick {
         return Ok(());
     }
