@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::apps::App;
 use crate::byhand;
@@ -60,6 +61,16 @@ const LIGHT: Sleep = Sleep { name: "hibernated", depth: "light", deepen_after: "
 const DEEP: Sleep = Sleep { name: "deep", depth: "deep", deepen_after: "1ms" };
 
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // Swap that was made for it goes whichever way it ends.
+    tokio::select! {
+        measured = measure_all(options) => measured,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
+}
+
+async fn measure_all(options: &Options) -> anyhow::Result<()> {
     let examples = examples(options)?;
     println!(
         "Cold start, ms: from a request to its whole answer, with nothing running; p50 of {}.\n",
