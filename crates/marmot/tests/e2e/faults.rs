@@ -3,12 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::harness::{Repository, Server, fetch_afresh, wait_for};
-
-fn kill_9(pids: &[u32]) {
-    let pids: Vec<_> = pids.iter().map(u32::to_string).collect();
-    assert!(std::process::Command::new("kill").arg("-9").args(&pids).status().expect("kill").success());
-}
+use crate::harness::{Repository, Server, fetch_afresh, kill_9, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_replica_is_replaced_and_no_read_fails() {

@@ -112,10 +112,57 @@ impl Server {
         Api { base: self.url.clone(), token: None, client: client() }
     }
 
+    /// What there still is of replicas: their processes, supervisors, control groups and directories.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let data = self.data.path();
+        let mut left = Vec::new();
+        for pid in processes() {
+            let has = |file: &str, text: &str| {
+                let content = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+                String::from_utf8_lossy(&content).contains(text)
+            };
+            let supervises =
+                Some(pid) != self.child.id() && has("cmdline", &format!("{}/apps/", data.display()));
+            let address = self.url.trim_start_matches("http://").to_owned();
+            if supervises || has("environ", &format!(".{address}\0")) {
+                left.push(format!("process {pid}"));
+            }
+        }
+        let tag = marmot_engine::layout::Layout::new(data).tag();
+        let find = std::process::Command::new("find")
+            .args(["/sys/fs/cgroup", "-mindepth", "2", "-type", "d", "-path", &format!("*/{tag}/*")])
+            .output()
+            .expect("find");
+        left.extend(String::from_utf8_lossy(&find.stdout).lines().map(str::to_owned));
+        let dirs = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        for app in dirs(&data.join("apps")) {
+            let laid_out = dirs(&app.join("replicas")).filter(|replica| replica.join("work").exists());
+            left.extend(laid_out.map(|replica| replica.display().to_string()));
+        }
+        left
+    }
+
+    /// What SQLite says of the database file: `ok`, or what is wrong with it.
+    pub(crate) fn database_check(&self) -> String {
+        let script = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone()[0])";
+        let file = self.data.path().join("marmot.db");
+        let said =
+            std::process::Command::new("python3").args(["-c", script]).arg(file).output().expect("python3");
+        String::from_utf8_lossy(&said.stdout).trim().to_owned()
+    }
+
     /// Ids of the processes that run for an app of this server, its supervisors not counted.
     pub(crate) fn processes_of(&self, app: &str) -> Vec<u32> {
         let address = self.url.replace("://", &format!("://{app}."));
         processes_with_variable(&format!("MARMOT_APP_URL={address}"))
+    }
+}
+
+/// Ends processes at once. One that has ended by itself meanwhile is no error.
+pub(crate) fn kill_9(pids: &[u32]) {
+    if !pids.is_empty() {
+        let pids: Vec<_> = pids.iter().map(u32::to_string).collect();
+        let _ = std::process::Command::new("kill").arg("-9").args(&pids).stderr(Stdio::null()).status();
     }
 }
 
@@ -133,17 +180,16 @@ impl Drop for Server {
 
 /// Ids of the live processes that have `variable` (`NAME=value`) in their environment.
 fn processes_with_variable(variable: &str) -> Vec<u32> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environment.split(|byte| *byte == 0).any(|one| one == variable.as_bytes()) {
-            found.push(pid);
-        }
-    }
-    found
+    let has_it = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|one| one == variable.as_bytes())
+    };
+    processes().filter(has_it).collect()
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 async fn spawn(data: &Path, arguments: &[String]) -> (Child, String) {
@@ -434,6 +480,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         length = int(self.headers.get("Content-Length", 0))
         body = self.rfile.read(length)
+        if self.path == "/exit":
+            os._exit(7)
+        if self.path == "/hog":
+            hoard = [bytearray(64 << 20) for _ in range(64)]
         self.answer({"received": len(body)})
 
     def log_message(self, format, *args):

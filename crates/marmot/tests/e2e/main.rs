@@ -1,5 +1,6 @@
 //! End to end, black box: the real program, real repositories, real processes, over HTTP.
 
+mod chaos;
 mod faults;
 mod harness;
 mod refusals;
