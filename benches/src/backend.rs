@@ -8,6 +8,10 @@ use tokio::net::{TcpListener, TcpStream};
 /// Size of the answer's body.
 const BODY: usize = 1024;
 
+/// To the key that RFC 6455 has as its example; HAProxy checks it.
+const AGREED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The port to listen on
@@ -44,9 +48,7 @@ async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
         }
         let asks_for_websocket = head.windows(9).any(|window| window.eq_ignore_ascii_case(b"websocket"));
         if asks_for_websocket {
-            let agreed: &[u8] =
-                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-            stream.write_all(agreed).await?;
+            stream.write_all(AGREED).await?;
             drop(head);
             while stream.read(&mut [0; 64]).await? > 0 {}
             return Ok(());

@@ -270,7 +270,7 @@ http {{
 fn haproxy(backend: u16, port: u16) -> String {
     format!(
         "global
-  maxconn 16384
+  maxconn 8000
 defaults
   mode http
   timeout connect 5s
