@@ -1,6 +1,6 @@
 //! `bench gateway`: what moving a request costs, beside nginx and HAProxy, in front of the same backend.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -13,6 +13,9 @@ use crate::process;
 use crate::server::Server;
 use crate::stats::mebibytes;
 use crate::table::Table;
+
+/// The host that the peers are asked for: they have one app alone.
+const APP: &str = "app.localhost";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -62,28 +65,37 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let _backend = keep(Command::new(&bench).args(["backend", "--port", &ports[0].to_string()]))?;
     let nginx_conf = files.path().join("nginx.conf");
     std::fs::write(&nginx_conf, nginx(ports[0], ports[1]))?;
-    let nginx = keep(Command::new("nginx").arg("-c").arg(&nginx_conf).arg("-p").arg(files.path()))
+    let mut nginx = keep(Command::new("nginx").arg("-c").arg(&nginx_conf).arg("-p").arg(files.path()))
         .context("nginx cannot be started")?;
     let haproxy_conf = files.path().join("haproxy.cfg");
     std::fs::write(&haproxy_conf, haproxy(ports[0], ports[2]))?;
-    let haproxy =
+    let mut haproxy =
         keep(Command::new("haproxy").arg("-f").arg(&haproxy_conf)).context("haproxy cannot be started")?;
 
+    let peers = [
+        Proxy { name: "nginx", pid: pid(&nginx)?, port: ports[1], host: APP.to_owned() },
+        Proxy { name: "HAProxy", pid: pid(&haproxy)?, port: ports[2], host: APP.to_owned() },
+    ];
+    let measured = beside(options, &bench, files.path(), peers).await;
+    // Asked to, so that they end their workers, too.
+    terminate(&mut nginx).await?;
+    terminate(&mut haproxy).await?;
+    measured
+}
+
+/// Starts Marmot beside its peers and measures all of them.
+async fn beside(options: &Options, bench: &Path, files: &Path, peers: [Proxy; 2]) -> anyhow::Result<()> {
     let server = Server::start(&options.marmot, &["--idle-after", "1h"]).await?;
     let token = server.token("ada").await?;
-    let example = files.path().join("backend");
+    let example = files.join("backend");
     std::fs::create_dir(&example)?;
-    std::fs::copy(&bench, example.join("backend"))?;
+    std::fs::copy(bench, example.join("backend"))?;
     std::fs::write(example.join("Procfile"), "web: ./backend backend\n")?;
     let app = App::deploy(&server, &token, &example).await?;
     let (host, port) = authority(&app.url)?;
 
-    let any = "app.localhost".to_owned();
-    let proxies = [
-        Proxy { name: "nginx", pid: pid(&nginx)?, port: ports[1], host: any.clone() },
-        Proxy { name: "HAProxy", pid: pid(&haproxy)?, port: ports[2], host: any },
-        Proxy { name: "marmot", pid: server.pid()?, port, host },
-    ];
+    let [nginx, haproxy] = peers;
+    let proxies = [nginx, haproxy, Proxy { name: "marmot", pid: server.pid()?, port, host }];
     println!("resident memory when idle: {}", idle(&proxies)?);
     for connections in &options.connections {
         compare(options, *connections, &proxies).await?;
@@ -226,6 +238,12 @@ async fn websocket(proxy: &Proxy) -> anyhow::Result<TcpStream> {
 
 fn keep(command: &mut Command) -> std::io::Result<Child> {
     command.kill_on_drop(true).spawn()
+}
+
+async fn terminate(child: &mut Child) -> anyhow::Result<()> {
+    Command::new("kill").arg(pid(child)?.to_string()).status().await?;
+    child.wait().await?;
+    Ok(())
 }
 
 fn pid(child: &Child) -> anyhow::Result<u32> {
