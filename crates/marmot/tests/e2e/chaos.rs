@@ -147,7 +147,7 @@ async fn under_every_blow_each_request_is_answered_and_nothing_is_left_over() {
         std::env::var(name).ok().map_or(otherwise, |text| text.parse().expect("a number"))
     };
     let apps_asked = usize::try_from(number("MARMOT_CHAOS_APPS", 6)).expect("few");
-    let (blows, seed) = (number("MARMOT_CHAOS_BLOWS", 30), number("MARMOT_CHAOS_SEED", 20_261_124));
+    let (blows, seed) = (number("MARMOT_CHAOS_BLOWS", 30), number("MARMOT_CHAOS_SEED", 21));
     println!("{blows} blows by the seed {seed}");
     let server = Server::start(&["--idle-after", "2s", "--stop-after", "10s"]).await;
     let ada = server.user("ada").await;
@@ -189,8 +189,13 @@ async fn under_every_blow_each_request_is_answered_and_nothing_is_left_over() {
     for app in &stage.apps {
         app.shut_down().await;
     }
-    wait_for("everything to end", || std::future::ready(stage.server.leftovers().is_empty().then_some(())))
-        .await;
+    // A replica that is asked to end may take its grace.
+    let (mut left, deadline) = (stage.server.leftovers(), Instant::now() + PATIENCE);
+    while !left.is_empty() && Instant::now() < deadline {
+        sleep(Duration::from_millis(100)).await;
+        left = stage.server.leftovers();
+    }
+    assert_eq!(left, [""; 0], "left over");
     assert_eq!(stage.server.terminate().await, Some(0));
     assert_eq!(stage.server.database_check(), "ok");
 }

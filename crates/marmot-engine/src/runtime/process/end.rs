@@ -104,6 +104,8 @@ impl Life {
 
     /// Removes the replica's files, its control group and its entry.
     async fn remove(self, dir: PathBuf, group: ReplicaGroup) {
+        // Its supervisor has ended. One that was ended while it began may have left its sandbox behind.
+        group.kill();
         if tokio::time::timeout(AFTER_FORCE, group.emptied()).await.is_err() {
             tracing::warn!(app = %self.app, replica = %self.id, "something of a replica still runs");
         }
