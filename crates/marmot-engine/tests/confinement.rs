@@ -6,7 +6,6 @@ mod support;
 
 use std::fs;
 
-use marmot_engine::Confinement;
 use marmot_engine::build::RunFile;
 use marmot_engine::observed::FailureReason;
 use support::{Machine, app, ask, policy};
@@ -34,18 +33,9 @@ tempfile.TemporaryFile().write(b"x"); multiprocessing.Lock()
 print("own:", pwd.getpwuid(os.getuid()).pw_name, os.path.expanduser("~"), tempfile.gettempdir(), flush=True)
 "#;
 
-async fn confined() -> Option<Machine> {
-    let machine = Machine::with(Confinement::Auto).await;
-    if !machine.engine.capabilities().confined {
-        eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
-        return None;
-    }
-    Some(machine)
-}
-
 #[tokio::test]
 async fn nothing_of_the_machine_can_be_reached_or_changed_and_its_own_places_can() {
-    let Some(machine) = confined().await else { return };
+    let Some(machine) = Machine::confined(|config| config).await else { return };
     machine.artefact(1.into(), &[("app.py", &format!("{ESCAPES}{}", support::COUNTER))], None);
     // What its build installed, beside the build's own directory.
     let environment = machine.data.path().join("cache/envs/1/venv");
@@ -86,7 +76,7 @@ async fn nothing_of_the_machine_can_be_reached_or_changed_and_its_own_places_can
 
 #[tokio::test]
 async fn a_confined_app_sleeps_wakes_outlives_the_engine_and_ends_with_grace() {
-    let Some(machine) = confined().await else { return };
+    let Some(machine) = Machine::confined(|config| config).await else { return };
     let polite = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *a: (print('goodbye', flush=True), sys.exit(0)))\n";
     machine.artefact(1.into(), &[("app.py", &format!("{polite}{}", support::COUNTER))], None);
     machine.activate(1, &["python3", "app.py"], policy());
@@ -111,7 +101,7 @@ async fn a_confined_app_sleeps_wakes_outlives_the_engine_and_ends_with_grace() {
 
 #[tokio::test]
 async fn a_confined_program_that_ends_or_hides_children_is_told_and_cleared_like_any_other() {
-    let Some(machine) = confined().await else { return };
+    let Some(machine) = Machine::confined(|config| config).await else { return };
     let hiding = "(setsid sleep 600 >/dev/null 2>&1 &); echo no model; exit 3";
     machine.activate(1, &["sh", "-c", hiding], policy());
     let failure = machine.until_failed().await;
@@ -124,7 +114,7 @@ async fn a_confined_program_that_ends_or_hides_children_is_told_and_cleared_like
 
 #[tokio::test]
 async fn an_app_that_takes_too_much_memory_is_ended_alone_and_told_so() {
-    let Some(machine) = confined().await else { return };
+    let Some(machine) = Machine::confined(|config| config).await else { return };
     if !machine.engine.capabilities().memory_limits {
         eprintln!("skipped: no memory controller can be used here");
         return;

@@ -9,22 +9,12 @@ use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
+use marmot_engine::EngineConfig;
 use marmot_engine::observed::{Failure, FailureReason};
 use marmot_engine::wanted::Variable;
-use marmot_engine::{Confinement, EngineConfig};
 use support::{Machine, app, ask, policy};
 
 const PROBE: &str = include_str!("escape/probe.py");
-
-async fn confined(change: impl FnOnce(EngineConfig) -> EngineConfig) -> Option<Machine> {
-    let machine =
-        Machine::configured(|config| change(EngineConfig { confinement: Confinement::Auto, ..config })).await;
-    if !machine.engine.capabilities().confined {
-        eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
-        return None;
-    }
-    Some(machine)
-}
 
 fn variable(name: &str, value: impl ToString) -> Variable {
     Variable { name: name.to_owned(), value: value.to_string() }
@@ -32,7 +22,7 @@ fn variable(name: &str, value: impl ToString) -> Variable {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_is_not_its_own_can_be_reached_or_changed() {
-    let Some(machine) = confined(|config| config).await else { return };
+    let Some(machine) = Machine::confined(|config| config).await else { return };
     let control = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = control.local_addr().unwrap().port();
     let _six = TcpListener::bind(("::1", port));
@@ -89,7 +79,8 @@ async fn hog(machine: &Machine, program: &str) -> std::sync::Arc<Failure> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_fills_the_disk_is_ended_and_told_so() {
-    let Some(machine) = confined(|config| EngineConfig { disk_bytes: 100 << 20, ..config }).await else {
+    let Some(machine) = Machine::confined(|config| EngineConfig { disk_bytes: 100 << 20, ..config }).await
+    else {
         return;
     };
     let fills = "\
@@ -105,7 +96,7 @@ import time; time.sleep(600)";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forks_and_descriptors_end_somewhere_and_the_app_goes_on() {
-    let Some(machine) = confined(|config| config).await else { return };
+    let Some(machine) = Machine::confined(|config| config).await else { return };
     let greedy = format!(
         "\
 import os, signal, socket, time
@@ -148,7 +139,7 @@ for file in files:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_flees_its_parents_and_stops_the_sandbox_does_not_survive_the_app() {
-    let Some(machine) = confined(|config| config).await else { return };
+    let Some(machine) = Machine::confined(|config| config).await else { return };
     let flees = format!(
         "\
 import os, signal, time

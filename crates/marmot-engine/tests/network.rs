@@ -8,7 +8,6 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
-use marmot_engine::Confinement;
 use marmot_engine::observed::ReplicaStage;
 use support::{Machine, app, ask, is_running, policy};
 
@@ -28,18 +27,9 @@ for target in os.environ["TARGETS"].split():
         print("COULD:", target, flush=True)
 "#;
 
-async fn confined() -> Option<Machine> {
-    let machine = Machine::with(Confinement::Auto).await;
-    if !machine.engine.capabilities().confined {
-        eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
-        return None;
-    }
-    Some(machine)
-}
-
 #[tokio::test]
 async fn two_replicas_listen_on_the_same_port_and_the_machine_has_none_of_it() {
-    let Some(machine) = confined().await else { return };
+    let Some(machine) = Machine::confined(|config| config).await else { return };
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     machine.fixed_port(1, port);
     let old = machine.until_running().await;
@@ -58,7 +48,7 @@ async fn two_replicas_listen_on_the_same_port_and_the_machine_has_none_of_it() {
 
 #[tokio::test]
 async fn an_app_reaches_nothing_that_listens_on_the_machine() {
-    let Some(machine) = confined().await else { return };
+    let Some(machine) = Machine::confined(|config| config).await else { return };
     let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = everywhere.local_addr().unwrap().port();
     let _six = TcpListener::bind(("::1", port));

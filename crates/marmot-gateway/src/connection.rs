@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,17 +149,7 @@ where
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(limits.idle_timeout)
         .serve_connection(TokioIo::new(wire), service);
-    let mut serving = pin!(serving);
-    // The connection first: a request that has arrived is read before the end is announced.
-    tokio::select! {
-        biased;
-        _ = serving.as_mut() => return,
-        () = shared.stopped_softly() => serving.as_mut().graceful_shutdown(),
-    }
-    tokio::select! {
-        _ = serving.as_mut() => {}
-        () = shared.hard_stop.cancelled() => {}
-    }
+    until_stopped(shared, pin!(serving), |serving| serving.graceful_shutdown()).await;
 }
 
 async fn serve_http1<P, B>(client: &Arc<Client<P>>, wire: Wire)
@@ -178,11 +168,20 @@ where
         .max_header_size(shared.config.limits.header_bytes)
         .serve_connection(TokioIo::new(wire), service)
         .with_upgrades();
-    let mut serving = pin!(serving);
+    until_stopped(shared, pin!(serving), |serving| serving.graceful_shutdown()).await;
+}
+
+/// Serves a connection to its end; asks it to end when the gateway stops, and cuts it when there is no more time.
+async fn until_stopped<F: Future>(
+    shared: &Shared,
+    mut serving: Pin<&mut F>,
+    ask_to_end: impl FnOnce(Pin<&mut F>),
+) {
+    // The connection first: a request that has arrived is read before the end is announced.
     tokio::select! {
         biased;
         _ = serving.as_mut() => return,
-        () = shared.stopped_softly() => serving.as_mut().graceful_shutdown(),
+        () = shared.stopped_softly() => ask_to_end(serving.as_mut()),
     }
     tokio::select! {
         _ = serving.as_mut() => {}

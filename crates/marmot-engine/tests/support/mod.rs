@@ -90,6 +90,17 @@ impl Machine {
         Self::on(Data::new(), Arc::new(Wanted::default()), confinement).await
     }
 
+    /// One that confines its replicas, with what `change` makes of its settings; `None`, said aloud, where that is
+    /// not possible.
+    pub async fn confined(change: impl FnOnce(EngineConfig) -> EngineConfig) -> Option<Self> {
+        let machine = Self::configured(change).await;
+        if !machine.engine.capabilities().confined {
+            eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
+            return None;
+        }
+        Some(machine)
+    }
+
     /// Its engine ends replicas when it stops.
     pub async fn stopping() -> Self {
         Self::configured(|config| EngineConfig {
@@ -100,7 +111,7 @@ impl Machine {
         .await
     }
 
-    /// Its engine is configured in this way.
+    /// Its engine, which confines replicas where that is possible, is configured in this way.
     pub async fn configured(change: impl FnOnce(EngineConfig) -> EngineConfig) -> Self {
         let data = Data::new();
         let config = change(config(&data, Confinement::Auto));
