@@ -95,6 +95,10 @@ ids! {
     RevisionId
     /// One running copy of a revision.
     ReplicaId
+    /// A secret of a project or launcher.
+    SecretId
+    /// What a project shows to the host of a repository or image.
+    CredentialId
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::fmt;
 
 use jiff::Timestamp;
 use marmot_core::AppName;
-use marmot_core::id::{BuildId, EnvironmentId, LauncherId, ProjectId, RevisionId, TokenId, UserId};
+use marmot_core::id::{
+    BuildId, CredentialId, EnvironmentId, LauncherId, ProjectId, RevisionId, SecretId, TokenId, UserId,
+};
 use marmot_core::name::{Namespace, Slug};
 use serde::{Deserialize, Serialize};
 
@@ -151,6 +153,20 @@ words! {
         Python = "python",
         /// Files served as they are.
         Static = "static",
+    }
+    /// How a replica is given a secret.
+    SecretForm {
+        /// As a variable of its environment.
+        Variable = "variable",
+        /// As a file, in the directory that `MARMOT_SECRETS_DIR` names.
+        File = "file",
+    }
+    /// What a credential is for.
+    CredentialKind {
+        /// A host of code repositories.
+        Git = "git",
+        /// A registry of container images.
+        Registry = "registry",
     }
     /// Where a build is.
     BuildStatus {
@@ -373,6 +389,66 @@ impl fmt::Debug for EnvVariable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}=…", self.name)
     }
+}
+
+/// What is known of a secret. Its value is sealed, and given to replicas alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSecret {
+    /// The id.
+    pub id: SecretId,
+    /// The project it belongs to.
+    pub project_id: ProjectId,
+    /// The launcher it belongs to; absent where it is for all launchers of the project.
+    pub launcher_id: Option<LauncherId>,
+    /// The name of its variable or file.
+    pub name: String,
+    /// How replicas are given it.
+    pub form: SecretForm,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its value was last set.
+    pub updated_at: Timestamp,
+}
+
+/// A secret as a replica is given it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GivenSecret {
+    /// The name of its variable or file.
+    pub name: String,
+    /// Its value.
+    pub value: Secret,
+    /// Variable or file.
+    pub form: SecretForm,
+}
+
+/// What is known of what a project shows to a host of repositories or images. The secret itself is sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// The id.
+    pub id: CredentialId,
+    /// The project it belongs to.
+    pub project_id: ProjectId,
+    /// What it is for.
+    pub kind: CredentialKind,
+    /// The one host that is shown it, perhaps with a port.
+    pub host: String,
+    /// The name that goes with it.
+    pub username: String,
+    /// When it was set.
+    pub created_at: Timestamp,
+}
+
+/// By what a code hosting site tells that somebody has pushed to a launcher's repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// The launcher that is built anew.
+    pub launcher_id: LauncherId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When a message with the right signature last came.
+    pub heard_at: Option<Timestamp>,
+    /// What came of it.
+    pub heard: Option<String>,
 }
 
 /// One attempt to turn code into something runnable.

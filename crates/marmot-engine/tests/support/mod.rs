@@ -224,11 +224,13 @@ impl Machine {
                 port,
             },
             variables: variables.to_vec(),
+            secrets: Vec::new(),
             limits: Limits { memory_bytes: 512 << 20, cpu_millis: 1000 },
             outbound: self.outbound.clone(),
         };
         self.want(|wanted| {
             let app = WantedApp {
+                registries: Vec::new(),
                 revision: Arc::new(revision.clone()),
                 project: 1.into(),
                 proven: false,

@@ -5,13 +5,16 @@
 
 mod apps;
 mod builds;
+mod credentials;
 mod error;
 mod extract;
 mod health;
+mod hooks;
 mod launchers;
 mod metrics;
 mod projects;
 mod scaling;
+mod secrets;
 mod user;
 
 use axum::Router;
@@ -78,6 +81,14 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(apps::revisions))
         .routes(routes!(apps::roll_back))
         .routes(routes!(scaling::get, scaling::set))
+        .routes(routes!(secrets::of_project))
+        .routes(routes!(secrets::set_of_project, secrets::remove_of_project))
+        .routes(routes!(secrets::of_launcher))
+        .routes(routes!(secrets::set_of_launcher, secrets::remove_of_launcher))
+        .routes(routes!(credentials::list, credentials::set))
+        .routes(routes!(credentials::remove))
+        .routes(routes!(hooks::get, hooks::make, hooks::remove))
+        .routes(routes!(hooks::hear))
         .routes(routes!(user::get))
         .routes(routes!(user::tokens, user::create_token))
         .routes(routes!(user::revoke_token))

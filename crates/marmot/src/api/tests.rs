@@ -6,6 +6,7 @@ mod apps;
 mod bad_input;
 mod projects;
 mod scaling;
+mod secrets;
 
 use axum::Router;
 use axum::body::Body;

@@ -6,12 +6,15 @@
 pub mod apps;
 pub mod builds;
 mod connect;
+pub mod credentials;
 pub mod events;
+pub mod hooks;
 pub mod launchers;
 pub mod lock;
 pub mod projects;
 mod row;
 pub mod scaling;
+pub mod secrets;
 pub mod tokens;
 pub mod users;
 
