@@ -99,6 +99,10 @@ ids! {
     SecretId
     /// What a project shows to the host of a repository or image.
     CredentialId
+    /// A link that opens an app for whoever has it.
+    ShareLinkId
+    /// What a program shows to an app.
+    AppKeyId
 }
 
 #[cfg(test)]
