@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use marmot_core::AppName;
-use marmot_core::id::{BuildId, EnvironmentId, RevisionId, UserId};
+use marmot_core::id::{BuildId, EnvironmentId, GroupId, RevisionId, UserId};
 
 use super::apps::insert_revision;
 use super::builds::{fits, insert_build};
@@ -12,7 +12,7 @@ use super::credentials::Login;
 use super::error::{Error, Result};
 use super::{Service, now};
 use crate::db::projects::Viewer;
-use crate::db::{DbError, apps, builds, events, launchers, projects, scaling};
+use crate::db::{DbError, apps, builds, events, groups, launchers, projects, scaling};
 use crate::model::{
     App, AppEvent, Build, BuildResult, BuildStatus, CredentialKind, EnvironmentSource, GivenSecret, Launcher,
     Page, Program, Revision, Visibility,
@@ -35,6 +35,8 @@ pub struct Picture {
     pub kept_builds: BTreeSet<BuildId>,
     /// Every app's address that means something, on or off.
     pub addresses: Vec<Address>,
+    /// The members of every group who can sign in.
+    pub groups: BTreeMap<GroupId, Arc<BTreeSet<UserId>>>,
 }
 
 /// An app that is on.
@@ -122,7 +124,7 @@ impl Service {
         let admins: BTreeSet<_> = crate::db::users::all(&mut db)
             .await?
             .into_iter()
-            .filter(|user| user.is_admin)
+            .filter(|user| user.is_admin && user.disabled_at.is_none())
             .map(|user| user.id)
             .collect();
         let members: BTreeMap<_, Arc<BTreeSet<UserId>>> = all_projects
@@ -161,7 +163,9 @@ impl Service {
             .map(|launcher| (launcher.environment.id, logins.of(launcher.project_id, CredentialKind::Git)))
             .filter(|(_, logins)| !logins.is_empty())
             .collect();
-        Ok(Picture { apps: active, builds: pending, git_hosts, kept_builds, addresses })
+        let groups = groups::all_members(&mut db).await?;
+        let groups = groups.into_iter().map(|(group, members)| (group, Arc::new(members))).collect();
+        Ok(Picture { apps: active, builds: pending, git_hosts, kept_builds, addresses, groups })
     }
 
     /// Notes how a build ended, and gives the app that waits for it its next revision. `false` when the end was known

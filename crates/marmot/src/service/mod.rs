@@ -6,10 +6,13 @@
 mod accounts;
 mod app_view;
 mod apps;
+mod audit;
 mod builds;
+mod call;
 mod changes;
 mod credentials;
 mod error;
+mod groups;
 mod hooks;
 mod launchers;
 mod lifecycle;
@@ -35,15 +38,17 @@ use tokio_util::sync::CancellationToken;
 
 pub use accounts::{NewUser, SignedIn};
 pub use app_view::{AppState, AppView, BuildView, Can, Failure, LauncherView, ReplicaView};
+pub use call::Call;
 pub use changes::Changes;
 pub use credentials::{Login, NewCredential};
 pub use error::{Error, Result};
+pub use groups::{GroupPatch, NewGroup};
 pub use hooks::{Message, Proof};
 pub use launchers::{LauncherPatch, NewLauncher};
 pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
 pub use meters::Meters;
-pub use permission::{Action, Identity};
-pub use projects::{MemberChange, NewProject, ProjectPatch};
+pub use permission::{Action, Errand, Identity, Scope};
+pub use projects::{MemberChange, NewProject, ProjectPatch, Whom};
 pub use scaling::ScalingView;
 pub use secrets::SecretsOf;
 
