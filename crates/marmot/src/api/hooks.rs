@@ -9,9 +9,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::error::{Problem, Result};
-use super::extract::{Path, Who, parse};
-use crate::model::{Hook, Secret};
-use crate::service::{Error, Message, Proof, Service};
+use super::extract::{From, Path, Who, parse};
+use crate::model::{Hook, Secret, Via};
+use crate::service::{Call, Error, Message, Proof, Service};
 
 /// The hook of a launcher.
 #[derive(Debug, Serialize, ToSchema)]
@@ -88,6 +88,7 @@ pub(super) async fn remove(
 pub(super) async fn hear(
     State(service): State<Service>,
     Path(id): Path<String>,
+    From(address): From,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<HeardOut>> {
@@ -95,7 +96,8 @@ pub(super) async fn hear(
     let launcher = id.parse().map_err(|_| Error::InvalidCredentials)?;
     let (proof, event) = proof(&headers)?;
     let message = Message { proof, event, body: &body };
-    Ok(Json(HeardOut { message: service.hear(launcher, &message).await? }))
+    let call = Call { via: Via::Webhook, address };
+    Ok(Json(HeardOut { message: call.accompany(service.hear(launcher, &message)).await? }))
 }
 
 /// What proves where a message comes from, and what it tells of.

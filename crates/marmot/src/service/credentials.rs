@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use marmot_core::id::{CredentialId, ProjectId};
+use serde_json::json;
 
+use super::audit::{self, Thing};
 use super::error::{Error, Result};
 use super::permission::{Action, Identity};
 use super::projects::allowed_project;
@@ -83,6 +85,9 @@ impl Service {
         }
         let sealed = self.vault().seal(&place(&credential), &new.secret).map_err(unsealable)?;
         credentials::put(&mut db, &credential, &sealed).await?;
+        let thing = Thing::credential(credential.id, &credential.host, project.id);
+        audit::record(&mut db, who, "credential.set", thing, json!({"kind": credential.kind.as_str()}))
+            .await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote();
         Ok(credential)
@@ -100,9 +105,12 @@ impl Service {
     ) -> Result<()> {
         let mut db = self.db().write().await?;
         let project = allowed_project(&mut db, who, project, Action::Change).await?;
-        if !credentials::delete(&mut db, project.id, id).await? {
-            return Err(Error::not_found("credential", id));
-        }
+        let known = credentials::list(&mut db, project.id).await?;
+        let found = known.into_iter().find(|credential| credential.id == id);
+        let found = found.ok_or_else(|| Error::not_found("credential", id))?;
+        credentials::delete(&mut db, project.id, id).await?;
+        let thing = Thing::credential(id, &found.host, project.id);
+        audit::record(&mut db, who, "credential.removed", thing, json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote();
         Ok(())

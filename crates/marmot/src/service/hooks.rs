@@ -9,9 +9,11 @@ use std::sync::{Mutex, PoisonError};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use marmot_core::id::LauncherId;
 use serde::Deserialize;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::apps::{active, note};
+use super::audit::{self, Thing};
 use super::builds::insert_build;
 use super::error::{Error, Result};
 use super::launchers::allowed_launcher;
@@ -115,6 +117,7 @@ impl Service {
         let hook = Hook { launcher_id: launcher.id, created_at: now(), heard_at: None, heard: None };
         let sealed = self.vault().seal(&place(&hook), &secret).map_err(unsealable)?;
         hooks::put(&mut db, &hook, &sealed).await?;
+        audit::record(&mut db, who, "webhook.made", Thing::launcher(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         Ok((hook, secret))
     }
@@ -129,6 +132,7 @@ impl Service {
         if !hooks::delete(&mut db, launcher.id).await? {
             return Err(Error::not_found("webhook of the launcher", launcher.id));
         }
+        audit::record(&mut db, who, "webhook.removed", Thing::launcher(&launcher), json!({})).await?;
         Ok(db.commit().await.map_err(DbError::from)?)
     }
 
@@ -183,6 +187,8 @@ impl Service {
         }
         let build = insert_build(db, launcher).await?;
         apps::set_wanted(db, launcher.id, app.wanted, Some(build.id)).await?;
+        let thing = Thing::build(&build, launcher);
+        audit::record(db, &Identity::Anonymous, "build.started", thing, json!({})).await?;
         note(db, &Identity::Anonymous, launcher.id, "pushed", "is built anew, since somebody pushed").await?;
         Ok("the app is built anew".to_owned())
     }

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use marmot_core::id::{LauncherId, ProjectId};
+use serde_json::json;
 
 use super::apps::roll_out;
+use super::audit::{self, Thing};
 use super::error::{Error, Result};
 use super::launchers::{allowed_launcher, check_variable_name};
 use super::permission::{Action, Identity};
 use super::projects::allowed_project;
 use super::{Service, fresh, now};
 use crate::db::{Connection, DbError, apps, credentials, hooks, launchers, secrets};
-use crate::model::{GivenSecret, Page, Secret, SecretForm, StoredSecret};
+use crate::model::{GivenSecret, Launcher, Page, Project, Secret, SecretForm, StoredSecret};
 use crate::vault::Sealed;
 
 /// The most secrets of one project or launcher.
@@ -36,6 +38,7 @@ impl Service {
     pub async fn secrets(&self, who: &Identity, of: SecretsOf) -> Result<Vec<StoredSecret>> {
         let mut db = self.db().read().await?;
         let (project, launcher) = allowed(&mut db, who, of).await?;
+        let (project, launcher) = (project.id, launcher.map(|launcher| launcher.id));
         Ok(secrets::list(&mut db, project, launcher).await?)
     }
 
@@ -54,7 +57,8 @@ impl Service {
         check_variable_name(name)?;
         check_value(name, &value)?;
         let mut db = self.db().write().await?;
-        let (project_id, launcher_id) = allowed(&mut db, who, of).await?;
+        let (project, launcher) = allowed(&mut db, who, of).await?;
+        let (project_id, launcher_id) = (project.id, launcher.as_ref().map(|launcher| launcher.id));
         let now = now();
         let known = secrets::by_name(&mut db, project_id, launcher_id, name).await?;
         let is_new = known.is_none();
@@ -79,6 +83,8 @@ impl Service {
         } else {
             secrets::update(&mut db, &secret, &sealed).await?;
         }
+        let thing = Thing::secret(&secret, &owner(&project, launcher.as_ref()));
+        audit::record(&mut db, who, "secret.set", thing, json!({"form": form.as_str()})).await?;
         self.roll_out_to(&mut db, who, of, &format!("goes on with another value of the secret {name}"))
             .await?;
         db.commit().await.map_err(DbError::from)?;
@@ -93,9 +99,12 @@ impl Service {
     pub async fn remove_secret(&self, who: &Identity, of: SecretsOf, name: &str) -> Result<()> {
         let mut db = self.db().write().await?;
         let (project, launcher) = allowed(&mut db, who, of).await?;
-        let found = secrets::by_name(&mut db, project, launcher, name).await?;
+        let id = launcher.as_ref().map(|launcher| launcher.id);
+        let found = secrets::by_name(&mut db, project.id, id, name).await?;
         let found = found.ok_or_else(|| Error::not_found("secret", name))?;
         secrets::delete(&mut db, found.id).await?;
+        let thing = Thing::secret(&found, &owner(&project, launcher.as_ref()));
+        audit::record(&mut db, who, "secret.removed", thing, json!({})).await?;
         self.roll_out_to(&mut db, who, of, &format!("goes on without the secret {name}")).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
@@ -200,18 +209,19 @@ impl Given {
     }
 }
 
-async fn allowed(
-    db: &mut Connection,
-    who: &Identity,
-    of: SecretsOf,
-) -> Result<(ProjectId, Option<LauncherId>)> {
+async fn allowed(db: &mut Connection, who: &Identity, of: SecretsOf) -> Result<(Project, Option<Launcher>)> {
     match of {
-        SecretsOf::Project(id) => Ok((allowed_project(db, who, id, Action::Change).await?.id, None)),
+        SecretsOf::Project(id) => Ok((allowed_project(db, who, id, Action::Change).await?, None)),
         SecretsOf::Launcher(id) => {
             let (launcher, project) = allowed_launcher(db, who, id, Action::Change).await?;
-            Ok((project.id, Some(launcher.id)))
+            Ok((project, Some(launcher)))
         }
     }
+}
+
+/// Whose secret it is, in words for the record.
+fn owner(project: &Project, launcher: Option<&Launcher>) -> String {
+    launcher.map_or_else(|| project.slug.to_string(), |launcher| launcher.app_name.to_string())
 }
 
 fn check_value(name: &str, value: &Secret) -> Result<()> {
