@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use marmot_core::id::BuildId;
+use marmot_core::id::{BuildId, RevisionId};
 use marmot_core::phase::Phase;
 use marmot_core::scaling::Policy;
 use marmot_core::{AppName, Clock, Moment};
@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::lobby_log::Building;
-use crate::model::{self, AppEvent, BuildResult, BuildStatus, BuilderVariant, EnvVariable};
+use crate::model::{self, AppEvent, BuildResult, BuildStatus, BuilderVariant, EnvVariable, FailedStart};
 use crate::service::{self, ActiveApp, Address, AppState, BuildEnd, Error, Picture, Service};
 
 /// How often the database is read although nothing is known to have changed.
@@ -148,6 +148,10 @@ impl Lifecycle {
             };
             if seen.apps.get(&active.app.name).is_some_and(ready) {
                 news |= self.service.revision_ready(revision.id).await?;
+            } else if let Some(why) =
+                seen.apps.get(&active.app.name).and_then(|app| given_up(app, revision.id))
+            {
+                news |= self.service.revision_gave_up(revision.id, &why).await?;
             }
         }
         Ok(news)
@@ -302,6 +306,16 @@ fn inside(sockets: Arc<marmot_engine::Sockets>) -> marmot_gateway::routes::Socke
     marmot_gateway::routes::Sockets::new(move || {
         let sockets = Arc::clone(&sockets);
         Box::pin(async move { sockets.open().await })
+    })
+}
+
+/// Why the engine no longer tries to start this revision, if that is so.
+fn given_up(app: &ObservedApp, revision: RevisionId) -> Option<FailedStart> {
+    let failure = app.failure.as_ref().filter(|failure| failure.revision == revision)?;
+    (app.gave_up == Some(revision)).then(|| FailedStart {
+        at: failure.at,
+        reason: failure.reason.to_string(),
+        last_lines: failure.last_lines.clone(),
     })
 }
 

@@ -586,6 +586,20 @@ pub struct Revision {
     pub created_at: Timestamp,
     /// When a replica of it was first ready: since then it is known to boot.
     pub ready_at: Option<Timestamp>,
+    /// Why starting it was given up before it was ever ready.
+    pub failed: Option<FailedStart>,
+}
+
+/// Why a revision could not be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedStart {
+    /// When it was given up.
+    pub at: Timestamp,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// The last lines that it wrote.
+    #[serde(default)]
+    pub last_lines: Vec<String>,
 }
 
 /// What a revision runs.

@@ -272,6 +272,7 @@ async fn running(
         resource_class_id: 1,
         created_at: now,
         ready_at: None,
+        failed: None,
     };
     assert_eq!(apps::insert_revision(db, &revision).await.unwrap(), 1);
     assert_eq!(apps::insert_revision(db, &Revision { id: 8.into(), ..revision.clone() }).await.unwrap(), 2);

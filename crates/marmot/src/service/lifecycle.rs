@@ -14,8 +14,8 @@ use super::{Service, now};
 use crate::db::projects::Viewer;
 use crate::db::{DbError, apps, builds, events, groups, launchers, projects, scaling};
 use crate::model::{
-    App, AppEvent, Build, BuildResult, BuildStatus, CredentialKind, EnvironmentSource, GivenSecret, Launcher,
-    Page, Program, Revision, Visibility,
+    App, AppEvent, Build, BuildResult, BuildStatus, CredentialKind, EnvironmentSource, FailedStart,
+    GivenSecret, Launcher, Page, Program, Revision, Visibility,
 };
 use crate::scaling::Scaling;
 
@@ -246,6 +246,40 @@ impl Service {
             self.wrote();
         }
         Ok(news)
+    }
+
+    /// Notes that starting this revision was given up before it was ever ready. An app that ran another one goes on with
+    /// that, for good: also after its replicas have gone. `false` when that was known.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn revision_gave_up(&self, id: RevisionId, why: &FailedStart) -> Result<bool> {
+        let mut db = self.db().write().await?;
+        if !apps::revision_failed(&mut db, id, why).await? {
+            return Ok(false);
+        }
+        let Some(failed) = apps::revision(&mut db, id).await? else { return Ok(false) };
+        let kept = builds::kept(&mut db, REVISIONS_KEPT).await?;
+        let can_run = |program: &Program| match program {
+            Program::Built { build, .. } => kept.contains(build),
+            Program::Image(_) => true,
+        };
+        let known = apps::revisions(&mut db, failed.launcher_id, REVISIONS_KEPT * 2).await?;
+        let ran =
+            |one: &&Revision| one.number < failed.number && one.ready_at.is_some() && can_run(&one.program);
+        let app = apps::of_launcher(&mut db, failed.launcher_id).await?.filter(|app| app.wanted == Some(id));
+        if let (Some(app), Some(earlier)) = (app, known.iter().find(ran)) {
+            apps::set_wanted(&mut db, app.launcher_id, Some(earlier.id), app.awaits).await?;
+            let message = format!(
+                "revision {} could not be started ({}): revision {} goes on",
+                failed.number, why.reason, earlier.number
+            );
+            let event = AppEvent { at: now(), kind: "update_failed".to_owned(), message, by: None };
+            events::insert(&mut db, &super::fresh_ulid().to_string(), app.launcher_id, &event).await?;
+        }
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(true)
     }
 
     /// Notes something that happened to an app, for people to read. An app whose launcher is gone is no error.

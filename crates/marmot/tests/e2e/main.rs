@@ -4,4 +4,5 @@ mod chaos;
 mod faults;
 mod harness;
 mod refusals;
+mod rollout;
 mod story;
