@@ -12,42 +12,54 @@ use crate::command::{self, find, succeeds};
 /// A package, and how to tell that what it brings is there, from Debian or from elsewhere.
 struct Package {
     name: &'static str,
-    need: Need,
+    needs: &'static [Need],
     is_there: fn() -> bool,
 }
 
-const PACKAGES: [Package; 15] = [
-    Package { name: "ca-certificates", need: Need::Apps, is_there: || Path::new("/etc/ssl/certs").is_dir() },
-    Package { name: "git", need: Need::Apps, is_there: || find("git").is_some() },
-    Package { name: "bubblewrap", need: Need::Apps, is_there: || find("bwrap").is_some() },
-    Package { name: "passt", need: Need::Apps, is_there: || find("pasta").is_some() },
-    Package { name: "nftables", need: Need::Apps, is_there: || find("nft").is_some() },
-    Package { name: "iproute2", need: Need::Apps, is_there: || find("ip").is_some() },
-    Package { name: "python3", need: Need::Apps, is_there: || find("python3").is_some() },
+const PACKAGES: [Package; 18] = [
+    Package {
+        name: "ca-certificates",
+        needs: &[Need::Apps],
+        is_there: || Path::new("/etc/ssl/certs").is_dir(),
+    },
+    Package { name: "git", needs: &[Need::Apps], is_there: || find("git").is_some() },
+    Package { name: "bubblewrap", needs: &[Need::Apps], is_there: || find("bwrap").is_some() },
+    Package { name: "passt", needs: &[Need::Apps], is_there: || find("pasta").is_some() },
+    Package { name: "nftables", needs: &[Need::Apps], is_there: || find("nft").is_some() },
+    Package { name: "iproute2", needs: &[Need::Apps], is_there: || find("ip").is_some() },
+    Package { name: "python3", needs: &[Need::Apps], is_there: || find("python3").is_some() },
     Package {
         name: "python3-venv",
-        need: Need::Apps,
+        needs: &[Need::Apps],
         is_there: || succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])),
     },
     Package {
         name: "openssh-server",
-        need: Need::Browser,
+        needs: &[Need::Tests],
         is_there: || Path::new("/usr/sbin/sshd").is_file(),
     },
-    Package { name: "nginx-light", need: Need::Peers, is_there: || find("nginx").is_some() },
-    Package { name: "haproxy", need: Need::Peers, is_there: || find("haproxy").is_some() },
-    Package { name: "wrk", need: Need::Peers, is_there: || find("wrk").is_some() },
-    Package { name: "nodejs", need: Need::Browser, is_there: || find("node").is_some() },
-    Package { name: "npm", need: Need::Browser, is_there: || find("npm").is_some() },
+    Package { name: "nodejs", needs: &[Need::Tests, Need::Browser], is_there: || find("node").is_some() },
+    Package { name: "npm", needs: &[Need::Tests, Need::Browser], is_there: || find("npm").is_some() },
+    Package { name: "r-base-core", needs: &[Need::Tests], is_there: || find("Rscript").is_some() },
+    Package { name: "r-cran-shiny", needs: &[Need::Tests], is_there: || has_r_package("shiny") },
+    Package { name: "r-cran-plumber", needs: &[Need::Tests], is_there: || has_r_package("plumber") },
+    Package { name: "nginx-light", needs: &[Need::Peers], is_there: || find("nginx").is_some() },
+    Package { name: "haproxy", needs: &[Need::Peers], is_there: || find("haproxy").is_some() },
+    Package { name: "wrk", needs: &[Need::Peers], is_there: || find("wrk").is_some() },
     Package {
         name: "chromium",
-        need: Need::Browser,
+        needs: &[Need::Browser],
         is_there: || find("chromium").is_some() || std::env::var_os("CHROMIUM").is_some(),
     },
 ];
 
+fn has_r_package(name: &str) -> bool {
+    let places = ["/usr/lib/R/site-library", "/usr/local/lib/R/site-library"];
+    places.iter().any(|place| Path::new(place).join(name).is_dir())
+}
+
 pub(super) fn run(needs: &[Need]) -> anyhow::Result<()> {
-    let needed = || PACKAGES.iter().filter(|package| needs.contains(&package.need));
+    let needed = || PACKAGES.iter().filter(|package| package.needs.iter().any(|need| needs.contains(need)));
     if needed().next().is_none() {
         return Ok(());
     }

@@ -13,7 +13,9 @@ use crate::repository::Repository;
 pub(crate) enum Need {
     /// To build and run apps: git, the sandbox, Python and uv.
     Apps,
-    /// To drive the pages: a browser, Node and its packages.
+    /// To test what not every server has: Node, R, an `sshd`, a container engine.
+    Tests,
+    /// To drive the pages: a browser, and packages of Node.
     Browser,
     /// To check dependencies.
     CargoDeny,
@@ -22,7 +24,7 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    pub(crate) const ALL: [Self; 3] = [Self::Apps, Self::Browser, Self::CargoDeny];
+    pub(crate) const ALL: [Self; 4] = [Self::Apps, Self::Tests, Self::Browser, Self::CargoDeny];
 }
 
 pub(crate) fn run(repository: &Repository, needs: &[Need]) -> anyhow::Result<()> {
