@@ -12,43 +12,35 @@ use crate::command::{self, find, succeeds};
 /// A package, and how to tell that what it brings is there, from Debian or from elsewhere.
 struct Package {
     name: &'static str,
-    needs: &'static [Need],
+    need: Need,
     is_there: fn() -> bool,
 }
 
 const PACKAGES: [Package; 18] = [
-    Package {
-        name: "ca-certificates",
-        needs: &[Need::Apps],
-        is_there: || Path::new("/etc/ssl/certs").is_dir(),
-    },
-    Package { name: "git", needs: &[Need::Apps], is_there: || find("git").is_some() },
-    Package { name: "bubblewrap", needs: &[Need::Apps], is_there: || find("bwrap").is_some() },
-    Package { name: "passt", needs: &[Need::Apps], is_there: || find("pasta").is_some() },
-    Package { name: "nftables", needs: &[Need::Apps], is_there: || find("nft").is_some() },
-    Package { name: "iproute2", needs: &[Need::Apps], is_there: || find("ip").is_some() },
-    Package { name: "python3", needs: &[Need::Apps], is_there: || find("python3").is_some() },
+    Package { name: "ca-certificates", need: Need::Apps, is_there: || Path::new("/etc/ssl/certs").is_dir() },
+    Package { name: "git", need: Need::Apps, is_there: || find("git").is_some() },
+    Package { name: "bubblewrap", need: Need::Apps, is_there: || find("bwrap").is_some() },
+    Package { name: "passt", need: Need::Apps, is_there: || find("pasta").is_some() },
+    Package { name: "nftables", need: Need::Apps, is_there: || find("nft").is_some() },
+    Package { name: "iproute2", need: Need::Apps, is_there: || find("ip").is_some() },
+    Package { name: "python3", need: Need::Apps, is_there: || find("python3").is_some() },
     Package {
         name: "python3-venv",
-        needs: &[Need::Apps],
+        need: Need::Apps,
         is_there: || succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])),
     },
-    Package {
-        name: "openssh-server",
-        needs: &[Need::Tests],
-        is_there: || Path::new("/usr/sbin/sshd").is_file(),
-    },
-    Package { name: "nodejs", needs: &[Need::Tests, Need::Browser], is_there: || find("node").is_some() },
-    Package { name: "npm", needs: &[Need::Tests, Need::Browser], is_there: || find("npm").is_some() },
-    Package { name: "r-base-core", needs: &[Need::Tests], is_there: || find("Rscript").is_some() },
-    Package { name: "r-cran-shiny", needs: &[Need::Tests], is_there: || has_r_package("shiny") },
-    Package { name: "r-cran-plumber", needs: &[Need::Tests], is_there: || has_r_package("plumber") },
-    Package { name: "nginx-light", needs: &[Need::Peers], is_there: || find("nginx").is_some() },
-    Package { name: "haproxy", needs: &[Need::Peers], is_there: || find("haproxy").is_some() },
-    Package { name: "wrk", needs: &[Need::Peers], is_there: || find("wrk").is_some() },
+    Package { name: "openssh-server", need: Need::Tests, is_there: || Path::new("/usr/sbin/sshd").is_file() },
+    Package { name: "nodejs", need: Need::Node, is_there: || find("node").is_some() },
+    Package { name: "npm", need: Need::Node, is_there: || find("npm").is_some() },
+    Package { name: "r-base-core", need: Need::Tests, is_there: || find("Rscript").is_some() },
+    Package { name: "r-cran-shiny", need: Need::Tests, is_there: || has_r_package("shiny") },
+    Package { name: "r-cran-plumber", need: Need::Tests, is_there: || has_r_package("plumber") },
+    Package { name: "nginx-light", need: Need::Peers, is_there: || find("nginx").is_some() },
+    Package { name: "haproxy", need: Need::Peers, is_there: || find("haproxy").is_some() },
+    Package { name: "wrk", need: Need::Peers, is_there: || find("wrk").is_some() },
     Package {
         name: "chromium",
-        needs: &[Need::Browser],
+        need: Need::Browser,
         is_there: || find("chromium").is_some() || std::env::var_os("CHROMIUM").is_some(),
     },
 ];
@@ -59,7 +51,7 @@ fn has_r_package(name: &str) -> bool {
 }
 
 pub(super) fn run(needs: &[Need]) -> anyhow::Result<()> {
-    let needed = || PACKAGES.iter().filter(|package| package.needs.iter().any(|need| needs.contains(need)));
+    let needed = || PACKAGES.iter().filter(|package| needs.contains(&package.need));
     if needed().next().is_none() {
         return Ok(());
     }
