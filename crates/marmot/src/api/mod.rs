@@ -14,6 +14,7 @@ mod health;
 mod hooks;
 mod launchers;
 mod metrics;
+mod opening;
 mod people;
 mod projects;
 mod scaling;
@@ -99,6 +100,11 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(groups::list, groups::create))
         .routes(routes!(groups::get, groups::update, groups::delete))
         .routes(routes!(groups::members, groups::change_members))
+        .routes(routes!(opening::get, opening::set))
+        .routes(routes!(opening::links, opening::create_link))
+        .routes(routes!(opening::revoke_link))
+        .routes(routes!(opening::keys, opening::create_key))
+        .routes(routes!(opening::revoke_key))
         .routes(routes!(user::get))
         .routes(routes!(user::tokens, user::create_token))
         .routes(routes!(user::revoke_token))

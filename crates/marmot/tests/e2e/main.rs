@@ -3,6 +3,7 @@
 mod chaos;
 mod faults;
 mod harness;
+mod opening;
 mod refusals;
 mod rollout;
 mod story;
