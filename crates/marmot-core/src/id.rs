@@ -95,6 +95,10 @@ ids! {
     RevisionId
     /// One running copy of a revision.
     ReplicaId
+    /// A link that opens an app for whoever has it.
+    ShareLinkId
+    /// What a program shows to an app.
+    AppKeyId
 }
 
 #[cfg(test)]

@@ -234,7 +234,7 @@ fn route(
     Route {
         app: address.app.clone(),
         title: address.title.clone(),
-        access: address.people.clone().map_or(Access::Everyone, Access::People),
+        access: address.people.clone().map_or_else(Access::everyone, Access::people),
         log_readers: Arc::clone(&address.log_readers),
         state,
         demand,
