@@ -49,6 +49,8 @@ impl Bench {
             resource_classes: ResourceClass::standard(),
             policy: marmot_core::scaling::Policy::default(),
             max_replicas: 10,
+            project_rate: None,
+            project_requests: None,
         };
         change(&mut options);
         Self { service: Service::new(db, live, options), observed, dir }

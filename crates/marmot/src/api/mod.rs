@@ -10,6 +10,7 @@ mod extract;
 mod health;
 mod launchers;
 mod metrics;
+mod opening;
 mod projects;
 mod scaling;
 mod user;
@@ -78,6 +79,11 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(apps::revisions))
         .routes(routes!(apps::roll_back))
         .routes(routes!(scaling::get, scaling::set))
+        .routes(routes!(opening::get, opening::set))
+        .routes(routes!(opening::links, opening::create_link))
+        .routes(routes!(opening::revoke_link))
+        .routes(routes!(opening::keys, opening::create_key))
+        .routes(routes!(opening::revoke_key))
         .routes(routes!(user::get))
         .routes(routes!(user::tokens, user::create_token))
         .routes(routes!(user::revoke_token))

@@ -4,6 +4,7 @@
 mod accounts;
 mod apps;
 mod bad_input;
+mod opening;
 mod projects;
 mod scaling;
 

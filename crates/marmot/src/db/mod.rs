@@ -9,6 +9,7 @@ mod connect;
 pub mod events;
 pub mod launchers;
 pub mod lock;
+pub mod opening;
 pub mod projects;
 mod row;
 pub mod scaling;

@@ -77,6 +77,8 @@ impl Service {
             other => other.into(),
         })?;
         db.commit().await.map_err(DbError::from)?;
+        // Apps that are open to everybody with an account are open to one more.
+        self.wrote();
         Ok(user)
     }
 
@@ -254,7 +256,7 @@ fn since(earlier: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// 160 random bits as text that survives a double click, a URL and a header.
-fn random_text(prefix: &str) -> Secret {
+pub(super) fn random_text(prefix: &str) -> Secret {
     const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let bytes: [u8; 32] = rand::random();
     let text = bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)]));
@@ -262,7 +264,7 @@ fn random_text(prefix: &str) -> Secret {
 }
 
 /// What a random text is found by. No salt: 160 random bits cannot be guessed from it.
-fn hash_of(text: &Secret) -> String {
+pub(super) fn hash_of(text: &Secret) -> String {
     use std::fmt::Write as _;
     Sha256::digest(text.reveal().as_bytes()).iter().fold(String::with_capacity(64), |mut hash, byte| {
         let _ = write!(hash, "{byte:02x}");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use marmot_core::AppName;
 use marmot_core::id::{BuildId, RevisionId, UserId};
+use marmot_gateway::routes::Access;
 
 use super::apps::insert_revision;
 use super::builds::{fits, insert_build};
@@ -14,7 +15,6 @@ use crate::db::projects::Viewer;
 use crate::db::{DbError, apps, builds, events, launchers, projects, scaling};
 use crate::model::{
     App, AppEvent, Build, BuildResult, BuildStatus, EnvironmentSource, Launcher, Page, Program, Revision,
-    Visibility,
 };
 use crate::scaling::Scaling;
 
@@ -56,8 +56,8 @@ pub struct Address {
     pub app: AppName,
     /// What people call it.
     pub title: String,
-    /// Who may open it; absent for everybody.
-    pub people: Option<BTreeSet<UserId>>,
+    /// Who may open it.
+    pub access: Access,
     /// Who may read its logs: the members of its project.
     pub log_readers: Arc<BTreeSet<UserId>>,
     /// It is on.
@@ -108,12 +108,9 @@ impl Service {
         let all_projects: BTreeMap<_, _> =
             all_projects.into_iter().map(|project| (project.id, project)).collect();
         let mut members = projects::all_members(&mut db).await?;
-        let admins: BTreeSet<_> = crate::db::users::all(&mut db)
-            .await?
-            .into_iter()
-            .filter(|user| user.is_admin)
-            .map(|user| user.id)
-            .collect();
+        let people = crate::db::users::all(&mut db).await?;
+        let admins: BTreeSet<_> = people.iter().filter(|user| user.is_admin).map(|user| user.id).collect();
+        let mut doors = self.doors(&mut db, people.iter().map(|user| user.id).collect()).await?;
         let members: BTreeMap<_, Arc<BTreeSet<UserId>>> = all_projects
             .keys()
             .map(|project| (*project, Arc::new(&members.remove(project).unwrap_or_default() | &admins)))
@@ -124,7 +121,7 @@ impl Service {
             Some(Address {
                 app: launcher.app_name.clone(),
                 title: launcher.name.clone(),
-                people: (project.visibility == Visibility::Private).then(|| BTreeSet::clone(members)),
+                access: self.access(&mut doors, launcher, project, members),
                 log_readers: Arc::clone(members),
                 on: on.contains(&launcher.id),
             })

@@ -12,17 +12,20 @@ mod error;
 mod launchers;
 mod lifecycle;
 mod meters;
+mod opening;
 mod passwords;
 pub mod permission;
 mod projects;
 mod scaling;
 mod tries;
+mod usages;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use marmot_core::id::UserId;
 use marmot_core::scaling::Policy;
 use marmot_core::{AppName, Clock, Demand};
 use marmot_engine::Observed;
@@ -37,6 +40,7 @@ pub use error::{Error, Result};
 pub use launchers::{LauncherPatch, NewLauncher};
 pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
 pub use meters::Meters;
+pub use opening::{NewGrant, OpeningView};
 pub use permission::{Action, Identity};
 pub use projects::{MemberChange, NewProject, ProjectPatch};
 pub use scaling::ScalingView;
@@ -104,6 +108,10 @@ pub struct Options {
     pub policy: Policy,
     /// The most replicas that an app may have.
     pub max_replicas: u32,
+    /// Requests a second to all apps of a project together; as many as come when absent.
+    pub project_rate: Option<u32>,
+    /// Requests to all apps of a project at the same time; as many as come when absent.
+    pub project_requests: Option<u32>,
 }
 
 impl Options {
@@ -134,6 +142,9 @@ struct Inner {
     /// Nothing keeps apps from the machine here, so only operators may say what runs.
     operators_alone: AtomicBool,
     meters: Meters,
+    usages: usages::Usages,
+    /// Everybody with an account, as the lifecycle last read it.
+    accounts: Mutex<Arc<BTreeSet<UserId>>>,
 }
 
 impl Service {
@@ -150,6 +161,8 @@ impl Service {
             stopping: CancellationToken::new(),
             operators_alone: AtomicBool::new(false),
             meters: Meters::default(),
+            usages: usages::Usages::default(),
+            accounts: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }

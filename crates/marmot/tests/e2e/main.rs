@@ -3,5 +3,6 @@
 mod chaos;
 mod faults;
 mod harness;
+mod opening;
 mod refusals;
 mod story;
