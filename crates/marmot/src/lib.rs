@@ -13,6 +13,7 @@ pub mod opening;
 pub mod scaling;
 pub mod server;
 pub mod service;
+pub mod vault;
 pub mod web;
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod fetch;
 mod install;
 mod locks;
 mod log;
+mod login;
 mod network;
 pub mod plan;
 mod process;

@@ -5,14 +5,18 @@
 
 mod apps;
 mod builds;
+mod credentials;
 mod error;
 mod extract;
+mod groups;
 mod health;
+mod hooks;
 mod launchers;
 mod metrics;
 mod opening;
 mod projects;
 mod scaling;
+mod secrets;
 mod user;
 
 use axum::Router;
@@ -52,7 +56,11 @@ pub fn router(service: Service) -> Router {
         .method_not_allowed_fallback(extract::wrong_method)
         .fallback(extract::nothing_here)
         .layer(axum::middleware::map_response(harden));
-    Router::new().nest(BASE, data).merge(health::router()).with_state(service)
+    Router::new()
+        .nest(BASE, data)
+        .merge(health::router())
+        .layer(axum::middleware::from_fn(extract::accompanied))
+        .with_state(service)
 }
 
 /// The API's own description, as it is served at `spec.json`.
@@ -84,6 +92,17 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(opening::revoke_link))
         .routes(routes!(opening::keys, opening::create_key))
         .routes(routes!(opening::revoke_key))
+        .routes(routes!(secrets::of_project))
+        .routes(routes!(secrets::set_of_project, secrets::remove_of_project))
+        .routes(routes!(secrets::of_launcher))
+        .routes(routes!(secrets::set_of_launcher, secrets::remove_of_launcher))
+        .routes(routes!(credentials::list, credentials::set))
+        .routes(routes!(credentials::remove))
+        .routes(routes!(hooks::get, hooks::make, hooks::remove))
+        .routes(routes!(hooks::hear))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::get, groups::update, groups::delete))
+        .routes(routes!(groups::members, groups::change_members))
         .routes(routes!(user::get))
         .routes(routes!(user::tokens, user::create_token))
         .routes(routes!(user::revoke_token))

@@ -4,9 +4,11 @@
 mod accounts;
 mod apps;
 mod bad_input;
+mod groups;
 mod opening;
 mod projects;
 mod scaling;
+mod secrets;
 
 use axum::Router;
 use axum::body::Body;

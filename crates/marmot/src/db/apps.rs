@@ -5,10 +5,10 @@ use marmot_core::AppName;
 use marmot_core::id::{BuildId, LauncherId, ProjectId, RevisionId};
 use sqlx::any::AnyRow;
 
-use super::projects::Viewer;
+use super::projects::{Seen, Viewer};
 use super::row::{Columns, to_json, total};
 use super::{Connection, Found, Result};
-use crate::model::{App, EnvVariable, Page, Program, Revision};
+use crate::model::{App, EnvVariable, FailedStart, Page, Program, Revision};
 
 fn read(row: &AnyRow) -> Result<App> {
     Ok(App {
@@ -87,23 +87,24 @@ pub async fn list(
     project: Option<ProjectId>,
     page: Page,
 ) -> Result<Found<App>> {
-    let (everything, user) = viewer.parameters();
+    let Seen { everything, user, project: only, launcher } = viewer.parameters();
     let project = project.map(|id| id.to_string()).unwrap_or_default();
     let count = sqlx::query(
         "SELECT COUNT(*) AS total FROM apps a JOIN launchers l ON l.id = a.launcher_id \
          JOIN projects p ON p.id = l.project_id WHERE ($1 = 1 OR p.visibility = 'public' OR EXISTS \
-         (SELECT 1 FROM members m WHERE m.project_id = p.id AND m.user_id = $2)) AND ($3 = '' OR p.id = $3)",
+         (SELECT 1 FROM project_roles m WHERE m.project_id = p.id AND m.user_id = $2)) AND ($3 = '' OR p.id = $3) \
+         AND ($4 = '' OR p.id = $4) AND ($5 = '' OR l.id = $5)",
     );
-    let total = total(&count.bind(everything).bind(&user).bind(&project).fetch_one(&mut *db).await?)?;
+    let count = count.bind(everything).bind(&user).bind(&project).bind(&only).bind(&launcher);
+    let total = total(&count.fetch_one(&mut *db).await?)?;
     let rows = sqlx::query(
         "SELECT a.*, l.app_name FROM apps a JOIN launchers l ON l.id = a.launcher_id \
          JOIN projects p ON p.id = l.project_id WHERE ($1 = 1 OR p.visibility = 'public' OR EXISTS \
-         (SELECT 1 FROM members m WHERE m.project_id = p.id AND m.user_id = $2)) AND ($3 = '' OR p.id = $3) \
-         ORDER BY a.launcher_id LIMIT $4 OFFSET $5",
+         (SELECT 1 FROM project_roles m WHERE m.project_id = p.id AND m.user_id = $2)) AND ($3 = '' OR p.id = $3) \
+         AND ($4 = '' OR p.id = $4) AND ($5 = '' OR l.id = $5) ORDER BY a.launcher_id LIMIT $6 OFFSET $7",
     );
-    let rows =
-        rows.bind(everything).bind(&user).bind(&project).bind(i64::from(page.per_page)).bind(page.offset());
-    let rows = rows.fetch_all(db).await?;
+    let rows = rows.bind(everything).bind(&user).bind(&project).bind(&only).bind(&launcher);
+    let rows = rows.bind(i64::from(page.per_page)).bind(page.offset()).fetch_all(db).await?;
     Ok((rows.iter().map(read).collect::<Result<_>>()?, total))
 }
 
@@ -142,6 +143,7 @@ fn read_revision(row: &AnyRow) -> Result<Revision> {
         resource_class_id: row.int("resource_class_id")?,
         created_at: row.time("created_at")?,
         ready_at: row.maybe_time("ready_at")?,
+        failed: row.maybe_text("failed")?.map(|_| row.json("failed")).transpose()?,
     })
 }
 
@@ -196,6 +198,17 @@ pub async fn revisions(db: &mut Connection, launcher: LauncherId, count: u32) ->
         .iter()
         .map(read_revision)
         .collect()
+}
+
+/// Notes why starting a revision was given up; `false` when it was ready once, or that was known.
+pub async fn revision_failed(db: &mut Connection, id: RevisionId, why: &FailedStart) -> Result<bool> {
+    let done =
+        sqlx::query("UPDATE revisions SET failed = $2 WHERE id = $1 AND ready_at IS NULL AND failed IS NULL")
+            .bind(id.to_string())
+            .bind(to_json("failed", why)?)
+            .execute(db)
+            .await?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// Notes that a revision was ready; `false` when that was known.

@@ -11,9 +11,9 @@ use super::opening::Place;
 use super::projects::{Filter, Viewer};
 use super::*;
 use crate::model::{
-    App, AppEvent, Build, BuildResult, BuildStatus, BuilderVariant, Code, CodeRun, EnvVariable, Environment,
-    EnvironmentSource, Launcher, LauncherKind, Page, Program, Project, Revision, Role, Secret, Token, User,
-    Visibility,
+    Access, App, AppEvent, Build, BuildResult, BuildStatus, BuilderVariant, Code, CodeRun, EnvVariable,
+    Environment, EnvironmentSource, Launcher, LauncherKind, Page, Program, Project, Revision, Role, Secret,
+    Token, User, Visibility,
 };
 use crate::opening::{AppKey, Grant, Guests, KeyQuota, OpenTo, Opening, ShareLink};
 
@@ -135,6 +135,7 @@ fn user(id: u128, name: &str, created_at: Timestamp) -> User {
         first_name: None,
         last_name: Some("Lovelace".to_owned()),
         created_at,
+        disabled_at: None,
     }
 }
 
@@ -157,6 +158,8 @@ async fn people(db: &mut Connection, ada: &User, now: Timestamp, later: Timestam
         created_at: now,
         expires_at: Some(later),
         last_used_at: None,
+        access: Access::Read,
+        limit: None,
     };
     tokens::insert(db, &token, ada.id, "h").await.unwrap();
     tokens::touch(db, token.id, now).await.unwrap();
@@ -233,7 +236,7 @@ async fn recipes(db: &mut Connection, ada: &User, now: Timestamp, later: Timesta
 
 async fn doors(db: &mut Connection, launcher: &Launcher, now: Timestamp, later: Timestamp) {
     assert_eq!(opening::get(db, launcher.id).await.unwrap(), Opening::default());
-    let guests = Guests { users: [launcher.created_by].into() };
+    let guests = Guests { users: [launcher.created_by].into(), groups: [30.into()].into() };
     for to in [OpenTo::Link, OpenTo::Named] {
         let said = Opening { to, guests: guests.clone() };
         opening::set(db, launcher.id, &said).await.unwrap();
@@ -313,6 +316,7 @@ async fn running(
         resource_class_id: 1,
         created_at: now,
         ready_at: None,
+        failed: None,
     };
     assert_eq!(apps::insert_revision(db, &revision).await.unwrap(), 1);
     assert_eq!(apps::insert_revision(db, &Revision { id: 8.into(), ..revision.clone() }).await.unwrap(), 2);

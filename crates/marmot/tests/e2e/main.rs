@@ -5,4 +5,5 @@ mod faults;
 mod harness;
 mod opening;
 mod refusals;
+mod rollout;
 mod story;
