@@ -65,7 +65,7 @@ async fn an_app_is_open_to_whom_its_owner_says() {
     for (said, names) in [
         (json!({"open_to": "nobody"}), "signed_in"),
         (json!({"open_to": "named", "users": ["dora"]}), "dora"),
-        (json!({"open_to": "named", "groups": ["institute"]}), "groups"),
+        (json!({"open_to": "named", "groups": ["institute"]}), "institute"),
         (json!({"open_to": "members", "owner": "bob"}), "owner"),
     ] {
         let refused = platform.say(access, &ada, said).await.is(StatusCode::UNPROCESSABLE_ENTITY);
