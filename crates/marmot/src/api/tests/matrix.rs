@@ -257,10 +257,10 @@ impl People {
         let environment = |launcher: &Value| launcher["environment"]["id"].as_str().unwrap().to_owned();
         let on = json!({"launcher_id": id(&launchers[0])});
         let name = platform.post("/apps", owner, on).await.is(StatusCode::CREATED).text("name");
-        for build in platform.service.picture().await.unwrap().builds {
-            let end = BuildEnd::Succeeded(BuildResult::default());
-            platform.service.build_ended(build.id, end).await.unwrap();
-        }
+        let builds =
+            platform.get(&format!("/environments/{}/builds", environment(&launchers[0])), owner).await;
+        let build = builds.body[0]["id"].as_str().unwrap().parse().unwrap();
+        platform.service.build_ended(build, BuildEnd::Succeeded(BuildResult::default())).await.unwrap();
         let revisions = platform.get(&format!("/apps/{name}/revisions"), owner).await;
         let revision = revisions.body[0]["id"].as_str().unwrap().to_owned();
         let builds = format!("/environments/{}/builds", environment(&launchers[1]));
