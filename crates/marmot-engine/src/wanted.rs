@@ -147,6 +147,8 @@ pub struct WantedBuild {
     pub owner: EnvironmentId,
     /// The launcher has a command of its own, so the code need not say how to start it.
     pub command_given: bool,
+    /// The launcher's variables and secrets, for what the code itself runs while it is built.
+    pub variables: Vec<Variable>,
 }
 
 /// Where code is.
@@ -177,6 +179,12 @@ pub enum Builder {
     Auto,
     /// Python packages by uv.
     Python,
+    /// R packages from package repositories.
+    R,
+    /// Packages of Node by npm, pnpm or Yarn.
+    Node,
     /// Files served as they are.
     Static,
+    /// A container image, by its Dockerfile.
+    Dockerfile,
 }

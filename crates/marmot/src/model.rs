@@ -149,6 +149,10 @@ words! {
         Auto = "auto",
         /// Python packages by uv.
         Python = "python",
+        /// R packages from package repositories.
+        R = "r",
+        /// Packages of Node by npm, pnpm or Yarn.
+        Node = "node",
         /// Files served as they are.
         Static = "static",
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use marmot_core::AppName;
-use marmot_core::id::{BuildId, RevisionId, UserId};
+use marmot_core::id::{BuildId, EnvironmentId, RevisionId, UserId};
 
 use super::apps::insert_revision;
 use super::builds::{fits, insert_build};
@@ -13,8 +13,8 @@ use super::{Service, now};
 use crate::db::projects::Viewer;
 use crate::db::{DbError, apps, builds, events, launchers, projects, scaling};
 use crate::model::{
-    App, AppEvent, Build, BuildResult, BuildStatus, EnvironmentSource, Launcher, Page, Program, Revision,
-    Visibility,
+    App, AppEvent, Build, BuildResult, BuildStatus, EnvVariable, EnvironmentSource, Launcher, Page, Program,
+    Revision, Visibility,
 };
 use crate::scaling::Scaling;
 
@@ -28,6 +28,8 @@ pub struct Picture {
     pub apps: Vec<ActiveApp>,
     /// The builds that should be done.
     pub builds: Vec<Build>,
+    /// The variables of the launchers whose environments these builds make.
+    pub variables: BTreeMap<EnvironmentId, Vec<EnvVariable>>,
     /// The finished builds whose results must stay.
     pub kept_builds: BTreeSet<BuildId>,
     /// Every app's address that means something, on or off.
@@ -145,7 +147,11 @@ impl Service {
             pending.retain(|build| of_active(build) || by_operators(build));
         }
         let kept_builds = builds::kept(&mut db, REVISIONS_KEPT).await?.into_iter().collect();
-        Ok(Picture { apps: active, builds: pending, kept_builds, addresses })
+        let built: BTreeSet<_> = pending.iter().map(|build| build.environment_id).collect();
+        let variables = launchers.values().filter(|launcher| built.contains(&launcher.environment.id));
+        let variables =
+            variables.map(|launcher| (launcher.environment.id, launcher.variables.clone())).collect();
+        Ok(Picture { apps: active, builds: pending, variables, kept_builds, addresses })
     }
 
     /// Notes how a build ended, and gives the app that waits for it its next revision. `false` when the end was known
