@@ -11,9 +11,9 @@ use crate::repository::Repository;
 /// What a task needs from the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Need {
-    /// To build and run apps: git, the sandbox, Python and uv.
+    /// To build and run apps: git, the sandbox, Python and uv, Node, R.
     Apps,
-    /// To drive the pages: a browser, Node and its packages.
+    /// To drive the pages: a browser, and packages of Node.
     Browser,
     /// To check dependencies.
     CargoDeny,
