@@ -23,6 +23,8 @@ fn wanted(repository: &str) -> Arc<WantedBuild> {
         owner: 1.into(),
         command_given: false,
         variables: Vec::new(),
+        secrets: Vec::new(),
+        logins: Vec::new(),
     })
 }
 

@@ -16,7 +16,7 @@ struct Package {
     is_there: fn() -> bool,
 }
 
-const PACKAGES: [Package; 17] = [
+const PACKAGES: [Package; 18] = [
     Package { name: "ca-certificates", need: Need::Apps, is_there: || Path::new("/etc/ssl/certs").is_dir() },
     Package { name: "git", need: Need::Apps, is_there: || find("git").is_some() },
     Package { name: "bubblewrap", need: Need::Apps, is_there: || find("bwrap").is_some() },
@@ -34,6 +34,11 @@ const PACKAGES: [Package; 17] = [
     Package { name: "r-base-core", need: Need::Apps, is_there: || find("Rscript").is_some() },
     Package { name: "r-cran-shiny", need: Need::Apps, is_there: || has_r_package("shiny") },
     Package { name: "r-cran-plumber", need: Need::Apps, is_there: || has_r_package("plumber") },
+    Package {
+        name: "openssh-server",
+        need: Need::Browser,
+        is_there: || Path::new("/usr/sbin/sshd").is_file(),
+    },
     Package { name: "nginx-light", need: Need::Peers, is_there: || find("nginx").is_some() },
     Package { name: "haproxy", need: Need::Peers, is_there: || find("haproxy").is_some() },
     Package { name: "wrk", need: Need::Peers, is_there: || find("wrk").is_some() },

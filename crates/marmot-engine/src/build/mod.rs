@@ -12,6 +12,7 @@ mod fetch;
 mod install;
 mod locks;
 mod log;
+mod login;
 mod network;
 mod node;
 mod node_tools;

@@ -18,9 +18,9 @@ use super::process::{Interrupted, Job, Mark};
 use super::release::{self, ReleaseError};
 use super::source::{Allowed, CheckedSource, InvalidSource};
 use super::start::{self, StartError};
-use super::{network, node, r, tree};
+use super::{login, network, node, r, tree};
 use crate::observed::{BuildFailure, BuildOutcome};
-use crate::wanted::WantedBuild;
+use crate::wanted::{Login, WantedBuild};
 
 const FETCHING: &str = "Fetching the code";
 const READING: &str = "Reading the code";
@@ -156,6 +156,8 @@ fn prepare(
     let mut secrets = network::secrets(&context.environment);
     let variables = wanted.variables.iter().map(|variable| (variable.name.clone(), variable.value.clone()));
     secrets.extend(network::secrets(&variables.collect::<Vec<_>>()));
+    secrets.extend(wanted.secrets.iter().map(|secret| secret.value.clone()).filter(|value| value.len() >= 6));
+    secrets.extend(login::secrets(&wanted.logins));
     Ok(Job {
         mark: Mark::new(id),
         log: BuildLog::create(&dir.join("log"), context.limits.log_bytes, secrets)?,
@@ -251,7 +253,7 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
         let source = CheckedSource::new(&wanted.source, allowed)?;
         let repository = fetch::repository_key(&source.address);
         std::fs::create_dir_all(&artefact)?;
-        let (commit, files) = self.fetch(&source, &repository, &code).await?;
+        let (commit, files) = self.fetch(&source, &wanted.logins, &repository, &code).await?;
 
         self.begin(READING);
         let plan = self.plan(wanted, files, &code)?;
@@ -260,8 +262,7 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
         if let Some(line) = &plan.release {
             self.begin(RELEASING);
             self.job.log.say(&format!("Running `{line}`"));
-            release::release(self.context, self.job, line, environment.as_ref(), &code, &wanted.variables)
-                .await?;
+            release::release(self.context, self.job, line, environment.as_ref(), &code, wanted).await?;
         }
 
         self.begin(CHECKING);
@@ -307,6 +308,7 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
     async fn fetch(
         &self,
         source: &CheckedSource,
+        logins: &[Login],
         repository: &str,
         code: &Path,
     ) -> Result<(String, CheckedOut), StepError> {
@@ -317,7 +319,7 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
             lock = self.context.locks.hold(&git_dir) => lock,
             () = self.job.cancel.cancelled() => return Err(StepError::Interrupted(Interrupted::Cancelled)),
         };
-        let mut git = Git::new(self.context, self.job, &source.address).await?;
+        let mut git = Git::new(self.context, self.job, &source.address, logins).await?;
         match self.fetch_into(&mut git, source, &git_dir, code).await {
             // A power cut may have left half a repository. It is only a copy.
             Err(error) if error.is_damage() && git_dir.exists() => {

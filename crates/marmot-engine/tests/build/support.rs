@@ -142,6 +142,8 @@ with tarfile.open(path, "w:gz") as sdist:
             owner: 1.into(),
             command_given: false,
             variables: Vec::new(),
+            secrets: Vec::new(),
+            logins: Vec::new(),
         };
         change(&mut wanted);
         self.run(&wanted, CancellationToken::new()).await
