@@ -5,6 +5,7 @@ mod accounts;
 mod apps;
 mod bad_input;
 mod groups;
+mod plans;
 mod projects;
 mod scaling;
 mod secrets;
@@ -35,7 +36,10 @@ struct Answer {
 
 impl Platform {
     async fn new() -> Self {
-        let bench = Bench::new().await;
+        Self::on(Bench::new().await)
+    }
+
+    fn on(bench: Bench) -> Self {
         Self { router: super::router(bench.service.clone()), service: bench.service.clone(), bench }
     }
 

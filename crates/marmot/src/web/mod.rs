@@ -17,6 +17,7 @@ mod live;
 mod logs;
 mod next;
 mod pages;
+mod plans;
 mod present;
 mod projects;
 mod respond;
@@ -96,6 +97,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/events", get(detail::events))
         .route("/revisions/{revision}/roll-back", get(detail::ask_roll_back).post(detail::roll_back))
         .route("/edit", get(launchers::edit).post(launchers::save))
+        .route("/plan", post(plans::look_again))
         .route("/delete", get(launchers::ask_delete).post(launchers::delete))
         .route("/activate", post(apps::activate))
         .route("/shut-down", get(apps::ask_shut_down).post(apps::shut_down))
@@ -110,6 +112,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/settings", get(projects::edit).post(projects::save))
         .route("/delete", get(projects::ask_delete).post(projects::delete))
         .route("/launchers/new", get(launchers::new).post(launchers::create))
+        .route("/launchers/new/plan", post(plans::look))
         .nest("/launchers/{launcher}", launcher)
         .route("/builds/{build}", get(logs::build))
         .route("/builds/{build}/events", get(logs::build_events))

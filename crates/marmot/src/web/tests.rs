@@ -20,6 +20,7 @@ mod account;
 mod flow;
 mod hostile;
 mod live;
+mod plan;
 
 const HOME: &str = "http://localhost:8080";
 const PASSWORD: &str = "correct horse battery";
@@ -30,7 +31,7 @@ struct Platform {
     service: Service,
     tickets: Arc<Tickets>,
     stop: CancellationToken,
-    _bench: Bench,
+    bench: Bench,
 }
 
 /// Somebody's browser.
@@ -56,6 +57,7 @@ impl Platform {
         let bench = Bench::with(|options| {
             options.public_url = public_url.to_owned();
             options.containers = false;
+            options.allow_local_repositories = true;
         })
         .await;
         let service = bench.service.clone();
@@ -74,7 +76,7 @@ impl Platform {
         let demo = web::Demo { code: Secret::new("letmein"), username: "ada".parse().unwrap() };
         let options = web::Options { demo: Some(demo), tickets: Arc::clone(&tickets), stop: stop.clone() };
         let router = web::router(service.clone(), options);
-        Self { router, service, tickets, stop, _bench: bench }
+        Self { router, service, tickets, stop, bench }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
