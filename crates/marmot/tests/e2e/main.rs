@@ -3,5 +3,6 @@
 mod chaos;
 mod faults;
 mod harness;
+mod languages;
 mod refusals;
 mod story;
