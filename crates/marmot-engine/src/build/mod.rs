@@ -6,6 +6,7 @@
 mod bytecode;
 mod checkout;
 mod collect;
+mod conda;
 mod contract;
 mod environment;
 mod fetch;
