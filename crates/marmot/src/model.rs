@@ -277,6 +277,12 @@ words! {
     }
 }
 
+impl Default for BuilderVariant {
+    fn default() -> Self {
+        Self::Auto
+    }
+}
+
 /// A place for launchers, with its members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Project {

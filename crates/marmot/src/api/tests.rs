@@ -8,6 +8,7 @@ mod groups;
 mod matrix;
 mod opening;
 mod people;
+mod plans;
 mod projects;
 mod scaling;
 mod secrets;
@@ -38,7 +39,10 @@ struct Answer {
 
 impl Platform {
     async fn new() -> Self {
-        let bench = Bench::new().await;
+        Self::on(Bench::new().await)
+    }
+
+    fn on(bench: Bench) -> Self {
         Self { router: super::router(bench.service.clone()), service: bench.service.clone(), bench }
     }
 
