@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use marmot_core::id::BuildId;
+use marmot_core::id::{BuildId, RevisionId};
 use marmot_core::phase::Phase;
 use marmot_core::scaling::Policy;
 use marmot_core::{AppName, Clock, Moment};
@@ -20,12 +20,12 @@ use marmot_engine::wanted::{
     Limits, Outbound, Program, Revision, Secret, Variable, Wanted, WantedApp, WantedBuild,
 };
 use marmot_gateway::LogSource;
-use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes, Step};
+use marmot_gateway::routes::{Backend, Progress, Route, RouteState, Routes, Step};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::lobby_log::Building;
-use crate::model::{self, AppEvent, BuildResult, BuildStatus, EnvVariable};
+use crate::model::{self, AppEvent, BuildResult, BuildStatus, EnvVariable, FailedStart};
 use crate::service::{
     ActiveApp, Address, AppState, BuildEnd, Error, Picture, Service, engine_login, wanted_build,
 };
@@ -149,6 +149,10 @@ impl Lifecycle {
             };
             if seen.apps.get(&active.app.name).is_some_and(ready) {
                 news |= self.service.revision_ready(revision.id).await?;
+            } else if let Some(why) =
+                seen.apps.get(&active.app.name).and_then(|app| given_up(app, revision.id))
+            {
+                news |= self.service.revision_gave_up(revision.id, &why).await?;
             }
         }
         Ok(news)
@@ -236,7 +240,7 @@ fn route(
     Route {
         app: address.app.clone(),
         title: address.title.clone(),
-        access: address.people.clone().map_or_else(Access::everyone, Access::people),
+        access: address.access.clone(),
         log_readers: Arc::clone(&address.log_readers),
         state,
         demand,
@@ -303,6 +307,16 @@ fn inside(sockets: Arc<marmot_engine::Sockets>) -> marmot_gateway::routes::Socke
     marmot_gateway::routes::Sockets::new(move || {
         let sockets = Arc::clone(&sockets);
         Box::pin(async move { sockets.open().await })
+    })
+}
+
+/// Why the engine no longer tries to start this revision, if that is so.
+fn given_up(app: &ObservedApp, revision: RevisionId) -> Option<FailedStart> {
+    let failure = app.failure.as_ref().filter(|failure| failure.revision == revision)?;
+    (app.gave_up == Some(revision)).then(|| FailedStart {
+        at: failure.at,
+        reason: failure.reason.to_string(),
+        last_lines: failure.last_lines.clone(),
     })
 }
 

@@ -14,10 +14,12 @@ pub mod hooks;
 pub mod launchers;
 pub mod lock;
 pub mod namespaces;
+pub mod opening;
 pub mod projects;
 mod row;
 pub mod scaling;
 pub mod secrets;
+pub mod sessions;
 pub mod tokens;
 pub mod users;
 

@@ -7,13 +7,15 @@ use std::process::{Command, Output};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
+use super::opening::Place;
 use super::projects::{Filter, Viewer};
 use super::*;
 use crate::model::{
     Access, App, AppEvent, Build, BuildResult, BuildStatus, BuilderVariant, Code, CodeRun, EnvVariable,
     Environment, EnvironmentSource, Launcher, LauncherKind, Page, Program, Project, Revision, Role, Secret,
-    Token, User, Visibility,
+    Session, Token, User, Visibility, WayIn,
 };
+use crate::opening::{AppKey, Grant, Guests, KeyQuota, OpenTo, Opening, ShareLink};
 
 async fn refusal(dir: &Path) -> String {
     Db::open(None, dir).await.unwrap_err().to_string()
@@ -119,6 +121,7 @@ async fn keeps_everything(db: &Db) {
     let db = &mut *db;
     people(db, &ada, now, later).await;
     let (project, launcher) = recipes(db, &ada, now, later).await;
+    doors(db, &launcher, now, later).await;
     running(db, &project, &launcher, now, later).await;
     assert!(matches!(users::insert(db, &User { id: 9.into(), ..ada }, None).await, Err(DbError::Exists(_))));
 }
@@ -143,12 +146,7 @@ async fn people(db: &mut Connection, ada: &User, now: Timestamp, later: Timestam
     let (found, hash) = users::by_name(db, &ada.username).await.unwrap().unwrap();
     assert!(found == *ada && hash == Some(Secret::new("other")));
     assert_eq!(users::all(db).await.unwrap().len(), 1);
-    users::insert_session(db, "s", ada.id, now, later).await.unwrap();
-    users::touch_session(db, "s", now).await.unwrap();
-    assert_eq!(users::session(db, "s", now).await.unwrap().unwrap().user, *ada);
-    assert!(users::session(db, "s", later).await.unwrap().is_none());
-    users::delete_session(db, "s").await.unwrap();
-    assert!(users::session(db, "s", now).await.unwrap().is_none());
+    ways_in(db, ada, now, later).await;
     let token = Token {
         id: 2.into(),
         name: "t".into(),
@@ -164,6 +162,50 @@ async fn people(db: &mut Connection, ada: &User, now: Timestamp, later: Timestam
     assert_eq!(tokens::by_hash(db, "h", now).await.unwrap().unwrap().1, ada.id);
     assert_eq!(tokens::of_user(db, ada.id).await.unwrap()[0].last_used_at, Some(now));
     assert!(tokens::delete(db, ada.id, token.id).await.unwrap());
+}
+
+async fn ways_in(db: &mut Connection, ada: &User, now: Timestamp, later: Timestamp) {
+    let session = Session {
+        id: 5.into(),
+        created_at: now,
+        last_seen_at: now,
+        expires_at: later,
+        provider: Some("uni".to_owned()),
+        address: "192.0.2.1".to_owned(),
+        agent: "Firefox".to_owned(),
+    };
+    sessions::insert(db, "s", ada.id, &session).await.unwrap();
+    sessions::touch(db, "s", now).await.unwrap();
+    assert_eq!(sessions::find(db, "s", now).await.unwrap(), Some((ada.clone(), session.clone())));
+    assert!(sessions::find(db, "s", later).await.unwrap().is_none());
+    assert_eq!(sessions::of_user(db, ada.id, now).await.unwrap(), [session.clone()]);
+    users::set_disabled(db, ada.id, Some(now)).await.unwrap();
+    assert!(sessions::find(db, "s", now).await.unwrap().is_none());
+    users::set_disabled(db, ada.id, None).await.unwrap();
+    sessions::delete(db, "s").await.unwrap();
+    assert!(!sessions::revoke(db, ada.id, session.id).await.unwrap());
+    let way = WayIn {
+        issuer: "https://id.example.org".to_owned(),
+        subject: "1".to_owned(),
+        label: "ada@example.org".to_owned(),
+        created_at: now,
+        last_used_at: now,
+    };
+    sessions::insert_identity(db, ada.id, &way).await.unwrap();
+    sessions::touch_identity(db, &way).await.unwrap();
+    assert_eq!(sessions::by_identity(db, &way.issuer, "1").await.unwrap(), Some(ada.id));
+    assert_eq!(sessions::identities(db, ada.id).await.unwrap(), std::slice::from_ref(&way));
+    assert!(sessions::delete_identity(db, ada.id, &way.issuer, "1").await.unwrap());
+    for (hash, user) in [("a", None), ("b", None), ("c", Some(ada.id)), ("d", Some(ada.id))] {
+        sessions::insert_link(db, hash, user, now, later).await.unwrap();
+    }
+    let mut links = Vec::new();
+    for hash in ["a", "b", "c", "d"] {
+        links.push(sessions::link(db, hash, now).await.unwrap());
+    }
+    assert_eq!(links, [None, Some(None), None, Some(Some(ada.id))]);
+    assert!(sessions::use_link(db, "b").await.unwrap() && !sessions::use_link(db, "b").await.unwrap());
+    assert!(users::any(db).await.unwrap() && users::administrators(db).await.unwrap() == 0);
 }
 
 async fn recipes(db: &mut Connection, ada: &User, now: Timestamp, later: Timestamp) -> (Project, Launcher) {
@@ -231,6 +273,47 @@ async fn recipes(db: &mut Connection, ada: &User, now: Timestamp, later: Timesta
     (project, launcher)
 }
 
+async fn doors(db: &mut Connection, launcher: &Launcher, now: Timestamp, later: Timestamp) {
+    assert_eq!(opening::get(db, launcher.id).await.unwrap(), Opening::default());
+    let guests = Guests { users: [launcher.created_by].into(), groups: [30.into()].into() };
+    for to in [OpenTo::Link, OpenTo::Named] {
+        let said = Opening { to, guests: guests.clone() };
+        opening::set(db, launcher.id, &said).await.unwrap();
+        assert_eq!(opening::get(db, launcher.id).await.unwrap(), said);
+        assert_eq!(opening::all(db).await.unwrap()[&launcher.id], said);
+    }
+    let by = Some(launcher.created_by);
+    let mut link = ShareLink { grant: grant(20, now, None) };
+    opening::insert_link(db, &link, Place { launcher: launcher.id, by, hash: "l" }).await.unwrap();
+    let quota = KeyQuota { per_minute: Some(60), at_once: None };
+    let key = AppKey { grant: grant(21, now, Some(later)), quota };
+    opening::insert_key(db, &key, Place { launcher: launcher.id, by, hash: "k" }).await.unwrap();
+    opening::note_use(db, &link.grant.id.to_string(), 2, later).await.unwrap();
+    opening::note_use(db, &link.grant.id.to_string(), 1, later).await.unwrap();
+    (link.grant.uses, link.grant.last_used_at) = (3, Some(later));
+    assert_eq!(opening::links(db, launcher.id).await.unwrap(), std::slice::from_ref(&link));
+    assert_eq!(opening::keys(db, launcher.id).await.unwrap(), std::slice::from_ref(&key));
+    let links = opening::all_links(db).await.unwrap();
+    assert_eq!((links[0].launcher, links[0].hash.as_str()), (launcher.id, "l"));
+    assert_eq!(opening::all_keys(db, now).await.unwrap()[0].what, key);
+    assert!(opening::all_keys(db, later).await.unwrap().is_empty(), "it has expired");
+    assert!(opening::delete_link(db, launcher.id, link.grant.id).await.unwrap());
+    assert!(!opening::delete_link(db, launcher.id, link.grant.id).await.unwrap());
+    assert!(!opening::delete_key(db, 99.into(), key.grant.id).await.unwrap(), "it is another app's");
+}
+
+fn grant<Id: From<u128>>(id: u128, created_at: Timestamp, expires_at: Option<Timestamp>) -> Grant<Id> {
+    Grant {
+        id: id.into(),
+        name: "n".to_owned(),
+        created_by: Some("ada".parse().unwrap()),
+        created_at,
+        expires_at,
+        last_used_at: None,
+        uses: 0,
+    }
+}
+
 async fn running(
     db: &mut Connection,
     project: &Project,
@@ -272,6 +355,7 @@ async fn running(
         resource_class_id: 1,
         created_at: now,
         ready_at: None,
+        failed: None,
     };
     assert_eq!(apps::insert_revision(db, &revision).await.unwrap(), 1);
     assert_eq!(apps::insert_revision(db, &Revision { id: 8.into(), ..revision.clone() }).await.unwrap(), 2);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use marmot_core::AppName;
 use marmot_core::id::{BuildId, EnvironmentId, GroupId, RevisionId, UserId};
+use marmot_gateway::routes::Access;
 
 use super::apps::insert_revision;
 use super::builds::{fits, insert_build};
@@ -15,7 +16,7 @@ use crate::db::projects::Viewer;
 use crate::db::{DbError, apps, builds, events, groups, launchers, projects, scaling};
 use crate::model::{
     App, AppEvent, Build, BuildResult, BuildStatus, CredentialKind, EnvVariable, EnvironmentSource,
-    GivenSecret, Launcher, Page, Program, Revision, Visibility,
+    FailedStart, GivenSecret, Launcher, Page, Program, Revision,
 };
 use crate::scaling::Scaling;
 
@@ -67,8 +68,8 @@ pub struct Address {
     pub app: AppName,
     /// What people call it.
     pub title: String,
-    /// Who may open it; absent for everybody.
-    pub people: Option<BTreeSet<UserId>>,
+    /// Who may open it.
+    pub access: Access,
     /// Who may read its logs: the members of its project.
     pub log_readers: Arc<BTreeSet<UserId>>,
     /// It is on.
@@ -123,12 +124,10 @@ impl Service {
         let all_projects: BTreeMap<_, _> =
             all_projects.into_iter().map(|project| (project.id, project)).collect();
         let mut members = projects::all_members(&mut db).await?;
-        let admins: BTreeSet<_> = crate::db::users::all(&mut db)
-            .await?
-            .into_iter()
-            .filter(|user| user.is_admin && user.disabled_at.is_none())
-            .map(|user| user.id)
-            .collect();
+        let mut people = crate::db::users::all(&mut db).await?;
+        people.retain(|user| user.disabled_at.is_none());
+        let admins: BTreeSet<_> = people.iter().filter(|user| user.is_admin).map(|user| user.id).collect();
+        let mut doors = self.doors(&mut db, people.iter().map(|user| user.id).collect()).await?;
         let members: BTreeMap<_, Arc<BTreeSet<UserId>>> = all_projects
             .keys()
             .map(|project| (*project, Arc::new(&members.remove(project).unwrap_or_default() | &admins)))
@@ -139,7 +138,7 @@ impl Service {
             Some(Address {
                 app: launcher.app_name.clone(),
                 title: launcher.name.clone(),
-                people: (project.visibility == Visibility::Private).then(|| BTreeSet::clone(members)),
+                access: self.access(&mut doors, launcher, project, members),
                 log_readers: Arc::clone(members),
                 on: on.contains(&launcher.id),
             })
@@ -255,6 +254,40 @@ impl Service {
             self.wrote();
         }
         Ok(news)
+    }
+
+    /// Notes that starting this revision was given up before it was ever ready. An app that ran another one goes on with
+    /// that, for good: also after its replicas have gone. `false` when that was known.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn revision_gave_up(&self, id: RevisionId, why: &FailedStart) -> Result<bool> {
+        let mut db = self.db().write().await?;
+        if !apps::revision_failed(&mut db, id, why).await? {
+            return Ok(false);
+        }
+        let Some(failed) = apps::revision(&mut db, id).await? else { return Ok(false) };
+        let kept = builds::kept(&mut db, REVISIONS_KEPT).await?;
+        let can_run = |program: &Program| match program {
+            Program::Built { build, .. } => kept.contains(build),
+            Program::Image(_) => true,
+        };
+        let known = apps::revisions(&mut db, failed.launcher_id, REVISIONS_KEPT * 2).await?;
+        let ran =
+            |one: &&Revision| one.number < failed.number && one.ready_at.is_some() && can_run(&one.program);
+        let app = apps::of_launcher(&mut db, failed.launcher_id).await?.filter(|app| app.wanted == Some(id));
+        if let (Some(app), Some(earlier)) = (app, known.iter().find(ran)) {
+            apps::set_wanted(&mut db, app.launcher_id, Some(earlier.id), app.awaits).await?;
+            let message = format!(
+                "revision {} could not be started ({}): revision {} goes on",
+                failed.number, why.reason, earlier.number
+            );
+            let event = AppEvent { at: now(), kind: "update_failed".to_owned(), message, by: None };
+            events::insert(&mut db, &super::fresh_ulid().to_string(), app.launcher_id, &event).await?;
+        }
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(true)
     }
 
     /// Notes something that happened to an app, for people to read. An app whose launcher is gone is no error.

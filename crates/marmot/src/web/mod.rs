@@ -4,22 +4,28 @@
 //! the service's answers into plain values, `pages` and `view` are those values, `templates/` draws them.
 
 mod access;
+mod account_pages;
 mod ansi;
 mod apps;
 mod assets;
+mod audit;
 mod command;
 mod detail;
 mod forms;
 mod guard;
 mod home;
 mod launchers;
+mod links;
 mod live;
 mod logs;
 mod next;
+mod opening;
 mod pages;
+mod people;
 mod plans;
 mod present;
 mod projects;
+mod providers;
 mod respond;
 mod session;
 mod settings;
@@ -35,7 +41,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use marmot_core::name::Namespace;
-use marmot_gateway::Tickets;
+use marmot_gateway::{Identities, Tickets};
 use tokio_util::sync::CancellationToken;
 
 use crate::cookie::SessionCookie;
@@ -50,6 +56,8 @@ pub struct Options {
     pub demo: Option<Demo>,
     /// Carry a sign-in over to the hosts of private apps. The same that the gateway has.
     pub tickets: Arc<Tickets>,
+    /// Sign who visitors of apps are. The same that the gateway has.
+    pub identities: Arc<Identities>,
     /// Ends the event streams, which otherwise last as long as somebody looks.
     pub stop: CancellationToken,
 }
@@ -69,8 +77,11 @@ struct Web {
     service: Service,
     rules: Arc<Rules>,
     cookie: SessionCookie,
+    /// Keeps what somebody needs to come back from an identity provider with.
+    attempts: SessionCookie,
     demo: Option<Arc<Demo>>,
     tickets: Arc<Tickets>,
+    identities: Arc<Identities>,
     stop: CancellationToken,
 }
 
@@ -87,8 +98,10 @@ pub fn router(service: Service, options: Options) -> Router {
     let web = Web {
         rules: Arc::new(Rules::new(origin, &apps)),
         cookie: SessionCookie::at(&given.public_url),
+        attempts: SessionCookie::for_attempts_at(&given.public_url),
         demo: options.demo.map(Arc::new),
         tickets: options.tickets,
+        identities: options.identities,
         stop: options.stop,
         service,
     };
@@ -96,6 +109,11 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/", get(detail::show))
         .route("/events", get(detail::events))
         .route("/revisions/{revision}/roll-back", get(detail::ask_roll_back).post(detail::roll_back))
+        .route("/access", post(opening::save))
+        .route("/links", post(opening::create_link))
+        .route("/links/{link}/revoke", post(opening::revoke_link))
+        .route("/keys", post(opening::create_key))
+        .route("/keys/{key}/revoke", post(opening::revoke_key))
         .route("/edit", get(launchers::edit).post(launchers::save))
         .route("/plan", post(plans::look_again))
         .route("/delete", get(launchers::ask_delete).post(launchers::delete))
@@ -117,7 +135,8 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/builds/{build}", get(logs::build))
         .route("/builds/{build}/events", get(logs::build_events))
         .route("/builds/{build}/cancel", post(logs::cancel_build))
-        .route("/apps/{launcher}", get(access::share_link));
+        .route("/apps/{launcher}", get(access::share_link))
+        .route("/audit", get(audit::of_project));
     Router::new()
         .route("/", get(home::show))
         .route("/events", get(home::events))
@@ -127,9 +146,22 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/projects/new", get(projects::new).post(projects::create))
         .nest("/p/{namespace}/{slug}", project)
         .route("/access/{app}", get(access::enter))
+        .route("/.well-known/jwks.json", get(opening::published_keys))
         .route("/settings", get(settings::show))
         .route("/settings/tokens", post(settings::create_token))
         .route("/settings/tokens/{token}/revoke", post(settings::revoke_token))
+        .route("/settings/sessions/{session}/revoke", post(settings::revoke_session))
+        .route("/settings/password", post(settings::change_password))
+        .route("/settings/ways/{provider}/add", post(settings::link))
+        .route("/settings/ways/remove", post(settings::unlink))
+        .route("/sign-in/with/{provider}", get(providers::begin))
+        .route("/sign-in/with/{provider}/back", get(providers::back))
+        .route("/set-up/{code}", get(links::ask_set_up).post(links::set_up))
+        .route("/password/{code}", get(links::ask_password).post(links::set_password))
+        .route("/admin/users", get(people::show).post(people::add))
+        .route("/admin/users/{user}/delete", get(people::ask_delete).post(people::delete))
+        .route("/admin/users/{user}/{what}", post(people::act))
+        .route("/admin/audit", get(audit::all))
         .route("/design", get(home::design))
         .route("/assets/{file}", get(assets::serve))
         .fallback(respond::no_such_page)

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, StatusCode, header};
 use futures_util::StreamExt;
-use marmot_gateway::Tickets;
+use marmot_gateway::{Identities, IdentityKey, Tickets};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -20,6 +20,9 @@ mod account;
 mod flow;
 mod hostile;
 mod live;
+mod oidc;
+mod opening;
+mod people;
 mod plan;
 
 const HOME: &str = "http://localhost:8080";
@@ -54,10 +57,16 @@ impl Platform {
     }
 
     async fn at(public_url: &str) -> Self {
+        Self::with(public_url, |_| {}).await
+    }
+
+    /// With other options than usual.
+    async fn with(public_url: &str, change: impl FnOnce(&mut crate::service::Options)) -> Self {
         let bench = Bench::with(|options| {
             options.public_url = public_url.to_owned();
             options.containers = false;
             options.allow_local_repositories = true;
+            change(options);
         })
         .await;
         let service = bench.service.clone();
@@ -73,8 +82,11 @@ impl Platform {
             service.create_user(new).await.unwrap();
         }
         let (stop, tickets) = (CancellationToken::new(), Arc::new(Tickets::new([7; 32])));
+        let key = IdentityKey::read(&IdentityKey::generate().unwrap()).unwrap();
+        let identities = Arc::new(Identities::new(public_url, key.clone(), [&key]));
         let demo = web::Demo { code: Secret::new("letmein"), username: "ada".parse().unwrap() };
-        let options = web::Options { demo: Some(demo), tickets: Arc::clone(&tickets), stop: stop.clone() };
+        let options =
+            web::Options { demo: Some(demo), tickets: Arc::clone(&tickets), identities, stop: stop.clone() };
         let router = web::router(service.clone(), options);
         Self { router, service, tickets, stop, bench }
     }

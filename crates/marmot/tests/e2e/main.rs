@@ -4,5 +4,7 @@ mod chaos;
 mod faults;
 mod harness;
 mod languages;
+mod opening;
 mod refusals;
+mod rollout;
 mod story;
