@@ -429,3 +429,39 @@ async fn everybody_may_do_what_the_table_says_and_nothing_else() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// G3: a signed-in browser that another site's page makes send something changes nothing, whatever the route.
+#[tokio::test]
+async fn no_other_sites_page_changes_anything_over_the_api() {
+    let platform = Platform::new().await;
+    let owner = platform.plain_user("owner").await;
+    let session = platform.service.start_session(owner.clone()).await.unwrap().session;
+    let who = Identity::User(owner);
+    let foreign: [&[(&str, &str)]; 7] = [
+        &[],
+        &[("origin", "https://evil.example")],
+        &[("origin", "null")],
+        &[("origin", "http://iris.localhost:8080"), ("sec-fetch-site", "same-site")],
+        &[("origin", "https://evil.example"), ("content-type", "text/plain")],
+        &[("origin", "http://localhost:8080"), ("sec-fetch-site", "cross-site")],
+        &[("origin", "https://evil.example"), ("x-http-method-override", "GET")],
+    ];
+    let before = platform.service.sessions(&who, None).await.unwrap().len();
+    for (method, path, _, body) in routes().into_iter().filter(|(method, ..)| *method != "GET") {
+        let path = path.replace("{name}", "iris").replace("{slug}", "lab");
+        let path = path.split('{').map(|part| part.split_once('}').map_or(part, |(_, rest)| rest));
+        let path = path.collect::<Vec<_>>().join(NOWHERE);
+        for headers in foreign {
+            let mut request = platform.request(method.parse().unwrap(), &path, "", Some(body.clone()));
+            let cookie = format!("marmot={}", session.reveal());
+            for (name, value) in headers.iter().chain(&[("cookie", cookie.as_str())]) {
+                request
+                    .headers_mut()
+                    .insert(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
+            }
+            let answer = platform.send(request).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{method} {path} {headers:?}: {}", answer.body);
+        }
+    }
+    assert_eq!(platform.service.sessions(&who, None).await.unwrap().len(), before);
+}
