@@ -277,6 +277,7 @@ words! {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "the macro that makes it knows no default")]
 impl Default for BuilderVariant {
     fn default() -> Self {
         Self::Auto

@@ -14,7 +14,7 @@ use crate::repository::Repository;
 /// What a task needs from the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Need {
-    /// To build and run apps: git, the sandbox, Python and uv, Node, R.
+    /// To build and run apps: git, the sandbox, Python and uv.
     Apps,
     /// To test what not every server has: R, an `sshd`, a container engine.
     Tests,

@@ -159,8 +159,6 @@ pub(super) fn prepare(
     secrets.extend(network::secrets(&variables.collect::<Vec<_>>()));
     secrets.extend(wanted.secrets.iter().map(|secret| secret.value.clone()).filter(|value| value.len() >= 6));
     secrets.extend(login::secrets(&wanted.logins));
-    let variables = wanted.variables.iter().map(|variable| (variable.name.clone(), variable.value.clone()));
-    secrets.extend(network::secrets(&variables.collect::<Vec<_>>()));
     Ok(Job {
         mark: Mark::new(id),
         log: BuildLog::create(&dir.join("log"), limits.log_bytes, secrets)?,
