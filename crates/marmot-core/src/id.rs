@@ -83,6 +83,10 @@ ids! {
     UserId
     /// An API token.
     TokenId
+    /// A person's session in a browser.
+    SessionId
+    /// A group of people.
+    GroupId
     /// A project.
     ProjectId
     /// A launcher: a recipe in a project.

@@ -7,6 +7,7 @@ mod apps;
 mod builds;
 mod error;
 mod extract;
+mod groups;
 mod health;
 mod launchers;
 mod metrics;
@@ -51,7 +52,11 @@ pub fn router(service: Service) -> Router {
         .method_not_allowed_fallback(extract::wrong_method)
         .fallback(extract::nothing_here)
         .layer(axum::middleware::map_response(harden));
-    Router::new().nest(BASE, data).merge(health::router()).with_state(service)
+    Router::new()
+        .nest(BASE, data)
+        .merge(health::router())
+        .layer(axum::middleware::from_fn(extract::accompanied))
+        .with_state(service)
 }
 
 /// The API's own description, as it is served at `spec.json`.
@@ -78,6 +83,9 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(apps::revisions))
         .routes(routes!(apps::roll_back))
         .routes(routes!(scaling::get, scaling::set))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::get, groups::update, groups::delete))
+        .routes(routes!(groups::members, groups::change_members))
         .routes(routes!(user::get))
         .routes(routes!(user::tokens, user::create_token))
         .routes(routes!(user::revoke_token))

@@ -4,6 +4,7 @@
 mod accounts;
 mod apps;
 mod bad_input;
+mod groups;
 mod projects;
 mod scaling;
 

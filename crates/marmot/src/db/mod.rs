@@ -4,11 +4,14 @@
 //! [`Db::write`] for a transaction. A transaction is short: claim, commit, work, report.
 
 pub mod apps;
+pub mod audit;
 pub mod builds;
 mod connect;
 pub mod events;
+pub mod groups;
 pub mod launchers;
 pub mod lock;
+pub mod namespaces;
 pub mod projects;
 mod row;
 pub mod scaling;

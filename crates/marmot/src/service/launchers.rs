@@ -3,9 +3,11 @@
 use marmot_core::AppName;
 use marmot_core::id::{EnvironmentId, LauncherId, ProjectId};
 use marmot_core::name::{MAX_LENGTH, slugify};
+use serde_json::json;
 
+use super::audit::{self, Thing};
 use super::error::{Error, Result};
-use super::permission::{Action, Decision, Identity, decide, enforce};
+use super::permission::{Action, Decision, Identity, Target, decide, enforce};
 use super::projects::{allowed_project, description, role_of, title};
 use super::{Service, fresh, now};
 use crate::db::{Connection, DbError, launchers, projects};
@@ -142,6 +144,8 @@ impl Service {
             updated_at: now,
         };
         launchers::insert(&mut db, &launcher).await?;
+        let details = json!({"app": launcher.app_name.as_str()});
+        audit::record(&mut db, who, "launcher.created", Thing::launcher(&launcher), details).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         Ok(launcher)
@@ -177,7 +181,7 @@ impl Service {
         let mut db = self.db().read().await?;
         let (mut launcher, project) = allowed_launcher(&mut db, who, id, Action::See).await?;
         let role = role_of(&mut db, who, project.id).await?;
-        let shown = decide(who, role, project.visibility, Action::Change) == Decision::Allow;
+        let shown = decide(who, role, Target::launcher(&project, id), Action::Change) == Decision::Allow;
         if !shown {
             without_values(&mut launcher);
         }
@@ -217,6 +221,7 @@ impl Service {
         }
         launcher.updated_at = now();
         launchers::update(&mut db, &launcher).await?;
+        audit::record(&mut db, who, "launcher.changed", Thing::launcher(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         Ok(launcher)
@@ -228,8 +233,9 @@ impl Service {
     /// [`Error::NotFound`], [`Error::Forbidden`].
     pub async fn delete_launcher(&self, who: &Identity, id: LauncherId) -> Result<()> {
         let mut db = self.db().write().await?;
-        allowed_launcher(&mut db, who, id, Action::Change).await?;
+        let (launcher, _) = allowed_launcher(&mut db, who, id, Action::Change).await?;
         launchers::delete(&mut db, id).await?;
+        audit::record(&mut db, who, "launcher.deleted", Thing::launcher(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         Ok(())
@@ -337,7 +343,7 @@ async fn allowed(
         return Err(Error::not_found(what, which));
     };
     let role = role_of(db, who, project.id).await?;
-    let decision = super::permission::decide(who, role, project.visibility, action);
+    let decision = decide(who, role, Target::launcher(&project, launcher.id), action);
     enforce(decision, action, what, which)?;
     Ok((launcher, project))
 }

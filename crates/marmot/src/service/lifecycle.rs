@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use marmot_core::AppName;
-use marmot_core::id::{BuildId, RevisionId, UserId};
+use marmot_core::id::{BuildId, GroupId, RevisionId, UserId};
 
 use super::apps::insert_revision;
 use super::builds::{fits, insert_build};
 use super::error::{Error, Result};
 use super::{Service, now};
 use crate::db::projects::Viewer;
-use crate::db::{DbError, apps, builds, events, launchers, projects, scaling};
+use crate::db::{DbError, apps, builds, events, groups, launchers, projects, scaling};
 use crate::model::{
     App, AppEvent, Build, BuildResult, BuildStatus, EnvironmentSource, Launcher, Page, Program, Revision,
     Visibility,
@@ -32,6 +32,8 @@ pub struct Picture {
     pub kept_builds: BTreeSet<BuildId>,
     /// Every app's address that means something, on or off.
     pub addresses: Vec<Address>,
+    /// The members of every group who can sign in.
+    pub groups: BTreeMap<GroupId, Arc<BTreeSet<UserId>>>,
 }
 
 /// An app that is on.
@@ -111,7 +113,7 @@ impl Service {
         let admins: BTreeSet<_> = crate::db::users::all(&mut db)
             .await?
             .into_iter()
-            .filter(|user| user.is_admin)
+            .filter(|user| user.is_admin && user.disabled_at.is_none())
             .map(|user| user.id)
             .collect();
         let members: BTreeMap<_, Arc<BTreeSet<UserId>>> = all_projects
@@ -145,7 +147,9 @@ impl Service {
             pending.retain(|build| of_active(build) || by_operators(build));
         }
         let kept_builds = builds::kept(&mut db, REVISIONS_KEPT).await?.into_iter().collect();
-        Ok(Picture { apps: active, builds: pending, kept_builds, addresses })
+        let groups = groups::all_members(&mut db).await?;
+        let groups = groups.into_iter().map(|(group, members)| (group, Arc::new(members))).collect();
+        Ok(Picture { apps: active, builds: pending, kept_builds, addresses, groups })
     }
 
     /// Notes how a build ended, and gives the app that waits for it its next revision. `false` when the end was known

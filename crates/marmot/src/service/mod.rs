@@ -6,9 +6,12 @@
 mod accounts;
 mod app_view;
 mod apps;
+mod audit;
 mod builds;
+mod call;
 mod changes;
 mod error;
+mod groups;
 mod launchers;
 mod lifecycle;
 mod meters;
@@ -32,13 +35,15 @@ use tokio_util::sync::CancellationToken;
 
 pub use accounts::{NewUser, SignedIn};
 pub use app_view::{AppState, AppView, BuildView, Can, Failure, LauncherView, ReplicaView};
+pub use call::Call;
 pub use changes::Changes;
 pub use error::{Error, Result};
+pub use groups::{GroupPatch, NewGroup};
 pub use launchers::{LauncherPatch, NewLauncher};
 pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
 pub use meters::Meters;
-pub use permission::{Action, Identity};
-pub use projects::{MemberChange, NewProject, ProjectPatch};
+pub use permission::{Action, Errand, Identity, Scope};
+pub use projects::{MemberChange, NewProject, ProjectPatch, Whom};
 pub use scaling::ScalingView;
 
 use crate::db::Db;
