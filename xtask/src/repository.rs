@@ -38,6 +38,10 @@ impl Repository {
         self.root.join("tests/browser")
     }
 
+    pub(crate) fn oidc_tests(&self) -> PathBuf {
+        self.root.join("tests/oidc")
+    }
+
     pub(crate) fn screenshots(&self) -> PathBuf {
         self.target.join("screenshots")
     }

@@ -32,8 +32,8 @@ const PACKAGES: [Package; 14] = [
     Package { name: "nginx-light", need: Need::Peers, is_there: || find("nginx").is_some() },
     Package { name: "haproxy", need: Need::Peers, is_there: || find("haproxy").is_some() },
     Package { name: "wrk", need: Need::Peers, is_there: || find("wrk").is_some() },
-    Package { name: "nodejs", need: Need::Browser, is_there: || find("node").is_some() },
-    Package { name: "npm", need: Need::Browser, is_there: || find("npm").is_some() },
+    Package { name: "nodejs", need: Need::Node, is_there: || find("node").is_some() },
+    Package { name: "npm", need: Need::Node, is_there: || find("npm").is_some() },
     Package {
         name: "chromium",
         need: Need::Browser,

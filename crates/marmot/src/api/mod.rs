@@ -4,6 +4,7 @@
 //! (`openapi.json` is compared in a test).
 
 mod apps;
+mod audit;
 mod builds;
 mod error;
 mod extract;
@@ -11,6 +12,7 @@ mod groups;
 mod health;
 mod launchers;
 mod metrics;
+mod people;
 mod projects;
 mod scaling;
 mod user;
@@ -90,6 +92,15 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(user::tokens, user::create_token))
         .routes(routes!(user::revoke_token))
         .routes(routes!(user::resource_classes))
+        .routes(routes!(user::sessions))
+        .routes(routes!(user::revoke_session))
+        .routes(routes!(people::list, people::create))
+        .routes(routes!(people::get, people::update, people::delete))
+        .routes(routes!(people::password_link))
+        .routes(routes!(audit::of_project))
+        .routes(routes!(audit::export_of_project))
+        .routes(routes!(audit::all))
+        .routes(routes!(audit::export))
         .split_for_parts();
     let refusal = ResponseBuilder::new()
         .description("A refusal.")

@@ -15,6 +15,7 @@ pub mod namespaces;
 pub mod projects;
 mod row;
 pub mod scaling;
+pub mod sessions;
 pub mod tokens;
 pub mod users;
 

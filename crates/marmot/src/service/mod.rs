@@ -14,16 +14,23 @@ mod error;
 mod groups;
 mod launchers;
 mod lifecycle;
+mod links;
 mod meters;
 mod passwords;
+mod people;
 pub mod permission;
 mod projects;
+mod providers;
 mod scaling;
+mod secrets;
+mod sessions;
+mod tokens;
 mod tries;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use marmot_core::scaling::Policy;
@@ -33,7 +40,7 @@ use marmot_engine::logs::Logs;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use accounts::{NewUser, SignedIn};
+pub use accounts::NewUser;
 pub use app_view::{AppState, AppView, BuildView, Can, Failure, LauncherView, ReplicaView};
 pub use call::Call;
 pub use changes::Changes;
@@ -41,14 +48,20 @@ pub use error::{Error, Result};
 pub use groups::{GroupPatch, NewGroup};
 pub use launchers::{LauncherPatch, NewLauncher};
 pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
+pub use links::{LinkFor, PasswordLink};
 pub use meters::Meters;
+pub use people::UserPatch;
 pub use permission::{Action, Errand, Identity, Scope};
 pub use projects::{MemberChange, NewProject, ProjectPatch, Whom};
+pub use providers::Returned;
 pub use scaling::ScalingView;
+pub use sessions::SignedIn;
+pub use tokens::NewToken;
 
 use crate::db::Db;
 pub use crate::db::projects::Filter as ProjectFilter;
 use crate::model::ResourceClass;
+use crate::oidc::{Provider, ProviderConfig};
 
 /// The engine's side, as far as the service needs it.
 #[derive(Debug, Clone)]
@@ -109,6 +122,26 @@ pub struct Options {
     pub policy: Policy,
     /// The most replicas that an app may have.
     pub max_replicas: u32,
+    /// How people come in.
+    pub people: People,
+}
+
+/// How people come in, and for how long.
+#[derive(Debug, Clone)]
+pub struct People {
+    /// A session ends this long after it was last used.
+    pub session_idle: Duration,
+    /// A session ends this long after sign-in, whatever happens.
+    pub session_life: Duration,
+    /// Identity providers that they may come by.
+    pub providers: Vec<ProviderConfig>,
+}
+
+impl Default for People {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 3600);
+        Self { session_idle: 7 * day, session_life: 30 * day, providers: Vec::new() }
+    }
 }
 
 impl Options {
@@ -139,15 +172,19 @@ struct Inner {
     /// Nothing keeps apps from the machine here, so only operators may say what runs.
     operators_alone: AtomicBool,
     meters: Meters,
+    providers: Vec<Provider>,
 }
 
 impl Service {
     /// The service over this database and engine.
     pub fn new(db: Db, live: Live, options: Options) -> Self {
+        let providers = options.people.providers.iter().cloned();
+        let providers = providers.map(|provider| Provider::new(provider, &options.public_url)).collect();
         let inner = Inner {
             db,
             live,
             options,
+            providers,
             written: watch::Sender::new(0),
             in_force: watch::Sender::new(None),
             passwords: passwords::Passwords::new(),
