@@ -21,11 +21,6 @@ impl Repository {
         Ok(Self { root, target })
     }
 
-    #[cfg(test)]
-    pub(crate) fn at(root: &Path) -> Self {
-        Self { root: root.to_owned(), target: root.join("target") }
-    }
-
     pub(crate) fn marmot(&self) -> PathBuf {
         self.target.join("release/marmot")
     }

@@ -5,6 +5,8 @@ mod accounts;
 mod apps;
 mod bad_input;
 mod groups;
+mod matrix;
+mod people;
 mod projects;
 mod scaling;
 
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::model::Secret;
-use crate::service::{Identity, NewToken, Service};
+use crate::service::{Identity, NewProject, NewToken, NewUser, Service};
 use crate::testing::Bench;
 
 /// The platform, without an engine: the test says what is observed.
