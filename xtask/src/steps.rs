@@ -45,7 +45,7 @@ impl Step {
         match self {
             Self::Fmt | Self::Clippy | Self::Build => &[],
             Self::Deny => &[Need::CargoDeny],
-            Self::Test => &[Need::Apps, Need::Node],
+            Self::Test => &[Need::Apps, Need::Node, Need::Tests],
             Self::Browser => &[Need::Apps, Need::Node, Need::Browser],
         }
     }

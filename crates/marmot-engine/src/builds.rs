@@ -1,4 +1,5 @@
-//! Keeps the builds that are done equal to those that are wanted: a few at a time, first come, first served.
+//! Keeps the builds that are done equal to those that are wanted: a few at a time, one of each owner, first come, first
+//! served.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use marmot_core::id::BuildId;
+use marmot_core::id::{BuildId, EnvironmentId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -44,13 +45,19 @@ enum Word {
     Ended(BuildId, BuildState),
 }
 
+/// A build that is under way.
+struct Running {
+    owner: EnvironmentId,
+    cancel: CancellationToken,
+}
+
 /// The loop and what it works with.
 pub(crate) struct Builds {
     layout: Layout,
     context: Arc<BuildContext>,
     at_once: usize,
     states: BTreeMap<BuildId, BuildState>,
-    running: BTreeMap<BuildId, CancellationToken>,
+    running: BTreeMap<BuildId, Running>,
     /// Results that are no longer kept, since when.
     unkept: BTreeMap<BuildId, Instant>,
     tasks: TaskTracker,
@@ -94,7 +101,7 @@ impl Builds {
                 _ = collect.tick() => self.collect(),
             }
         }
-        self.running.values().for_each(CancellationToken::cancel);
+        self.running.values().for_each(|running| running.cancel.cancel());
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -117,9 +124,9 @@ impl Builds {
 
     /// Cancels what is no longer wanted, takes in what is new, starts what there is room for.
     async fn step(&mut self, wanted: &Wanted) {
-        for (id, cancel) in &self.running {
+        for (id, running) in &self.running {
             if !wanted.builds.contains_key(id) {
-                cancel.cancel();
+                running.cancel.cancel();
             }
         }
         self.states.retain(|id, _| wanted.builds.contains_key(id) || self.running.contains_key(id));
@@ -140,7 +147,11 @@ impl Builds {
             if self.running.len() >= self.at_once {
                 break;
             }
-            if let Some(build) = wanted.builds.get(&id) {
+            // One at a time of the same owner: nobody who pushes often keeps the others waiting, and what they would share
+            // in the caches is changed by one alone.
+            if let Some(build) = wanted.builds.get(&id)
+                && !self.running.values().any(|running| running.owner == build.owner)
+            {
                 self.start(id, Arc::clone(build));
             }
         }
@@ -158,7 +169,7 @@ impl Builds {
 
     fn start(&mut self, id: BuildId, wanted: Arc<WantedBuild>) {
         let cancel = CancellationToken::new();
-        self.running.insert(id, cancel.clone());
+        self.running.insert(id, Running { owner: wanted.owner, cancel: cancel.clone() });
         self.states.insert(id, BuildState::InProgress { step: "Starting".to_owned() });
         let (context, dir, speak) = (Arc::clone(&self.context), self.layout.build(id), self.speak.clone());
         let tell = speak.clone();

@@ -45,6 +45,8 @@ pub struct WantedApp {
     pub retry: u64,
     /// The rules its replicas live by.
     pub policy: Policy,
+    /// What is shown to registries of container images.
+    pub registries: Vec<Login>,
     /// Counts what the gateway sees of it. The same for all of the app's life in this process.
     pub demand: Arc<Demand>,
 }
@@ -60,8 +62,11 @@ pub struct Revision {
     pub url: String,
     /// What to run.
     pub program: Program,
-    /// The launcher's variables and secrets.
+    /// The launcher's variables.
     pub variables: Vec<Variable>,
+    /// What replicas are given besides, and what their logs never show. Other values reach those that are started from
+    /// then on.
+    pub secrets: Vec<Secret>,
     /// What a replica may use.
     pub limits: Limits,
     /// What a replica may reach.
@@ -135,6 +140,40 @@ impl fmt::Debug for Variable {
     }
 }
 
+/// A secret of a replica. Its value is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// The name of its variable or file.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// It is a file in the directory that `MARMOT_SECRETS_DIR` names; else it is a variable.
+    pub is_file: bool,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=…", self.name)
+    }
+}
+
+/// What is shown to one host, and to no other.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The host, perhaps with a port.
+    pub host: String,
+    /// The name that goes with the password.
+    pub username: String,
+    /// A password or token, or a private key in PEM.
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.username, self.host)
+    }
+}
+
 /// A build that should be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedBuild {
@@ -147,6 +186,10 @@ pub struct WantedBuild {
     pub owner: EnvironmentId,
     /// The launcher has a command of its own, so the code need not say how to start it.
     pub command_given: bool,
+    /// What is shown to hosts of repositories.
+    pub logins: Vec<Login>,
+    /// The launcher's variables and secrets, for what the code itself runs while it is built.
+    pub variables: Vec<Variable>,
 }
 
 /// Where code is.
@@ -177,6 +220,12 @@ pub enum Builder {
     Auto,
     /// Python packages by uv.
     Python,
+    /// R packages from package repositories.
+    R,
+    /// Packages of Node by npm, pnpm or Yarn.
+    Node,
     /// Files served as they are.
     Static,
+    /// A container image, by its Dockerfile.
+    Dockerfile,
 }

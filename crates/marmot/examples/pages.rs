@@ -49,15 +49,26 @@ async fn main() -> anyhow::Result<()> {
         policy: marmot_core::scaling::Policy::default(),
         max_replicas: 10,
         people: Default::default(),
+        project_rate: None,
+        project_requests: None,
     };
-    let service = Service::new(Db::open(None, data.path()).await?, live, options);
+    let service = Service::new(
+        Db::open(None, data.path()).await?,
+        live,
+        options,
+        marmot::vault::Vault::of_the_moment(),
+    );
     let sample = Sample { service: service.clone(), observed: Observed::default() };
     let (observed, sessions) = sample.make().await?;
     tell.send_replace(Arc::new(observed));
     let _using: Vec<_> = (0..4).map(|_| demands.of(&sessions).session()).collect();
 
     let demo = web::Demo { code: Secret::new("letmein"), username: "ada".parse()? };
+    let key = marmot_gateway::IdentityKey::read(&marmot_gateway::IdentityKey::generate()?)?;
+    let identities =
+        std::sync::Arc::new(marmot_gateway::Identities::new("http://localhost", key.clone(), [&key]));
     let options = web::Options {
+        identities,
         demo: Some(demo),
         tickets: Arc::new(Tickets::new([0; 32])),
         stop: CancellationToken::new(),

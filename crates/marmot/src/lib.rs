@@ -6,12 +6,15 @@ pub mod config;
 pub mod cookie;
 pub mod db;
 pub mod demo;
+pub mod identity_keys;
 pub mod lifecycle;
 pub mod model;
 pub mod oidc;
+pub mod opening;
 pub mod scaling;
 pub mod server;
 pub mod service;
+pub mod vault;
 pub mod web;
 
 #[cfg(test)]

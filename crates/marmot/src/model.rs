@@ -8,7 +8,8 @@ use std::fmt;
 use jiff::Timestamp;
 use marmot_core::AppName;
 use marmot_core::id::{
-    BuildId, EnvironmentId, GroupId, LauncherId, ProjectId, RevisionId, SessionId, TokenId, UserId,
+    BuildId, CredentialId, EnvironmentId, GroupId, LauncherId, ProjectId, RevisionId, SecretId, SessionId,
+    TokenId, UserId,
 };
 use marmot_core::name::{Namespace, Slug};
 use serde::{Deserialize, Serialize};
@@ -242,8 +243,26 @@ words! {
         Auto = "auto",
         /// Python packages by uv.
         Python = "python",
+        /// R packages from package repositories.
+        R = "r",
+        /// Packages of Node by npm, pnpm or Yarn.
+        Node = "node",
         /// Files served as they are.
         Static = "static",
+    }
+    /// How a replica is given a secret.
+    SecretForm {
+        /// As a variable of its environment.
+        Variable = "variable",
+        /// As a file, in the directory that `MARMOT_SECRETS_DIR` names.
+        File = "file",
+    }
+    /// What a credential is for.
+    CredentialKind {
+        /// A host of code repositories.
+        Git = "git",
+        /// A registry of container images.
+        Registry = "registry",
     }
     /// Where a build is.
     BuildStatus {
@@ -468,6 +487,66 @@ impl fmt::Debug for EnvVariable {
     }
 }
 
+/// What is known of a secret. Its value is sealed, and given to replicas alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSecret {
+    /// The id.
+    pub id: SecretId,
+    /// The project it belongs to.
+    pub project_id: ProjectId,
+    /// The launcher it belongs to; absent where it is for all launchers of the project.
+    pub launcher_id: Option<LauncherId>,
+    /// The name of its variable or file.
+    pub name: String,
+    /// How replicas are given it.
+    pub form: SecretForm,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its value was last set.
+    pub updated_at: Timestamp,
+}
+
+/// A secret as a replica is given it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GivenSecret {
+    /// The name of its variable or file.
+    pub name: String,
+    /// Its value.
+    pub value: Secret,
+    /// Variable or file.
+    pub form: SecretForm,
+}
+
+/// What is known of what a project shows to a host of repositories or images. The secret itself is sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// The id.
+    pub id: CredentialId,
+    /// The project it belongs to.
+    pub project_id: ProjectId,
+    /// What it is for.
+    pub kind: CredentialKind,
+    /// The one host that is shown it, perhaps with a port.
+    pub host: String,
+    /// The name that goes with it.
+    pub username: String,
+    /// When it was set.
+    pub created_at: Timestamp,
+}
+
+/// By what a code hosting site tells that somebody has pushed to a launcher's repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// The launcher that is built anew.
+    pub launcher_id: LauncherId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When a message with the right signature last came.
+    pub heard_at: Option<Timestamp>,
+    /// What came of it.
+    pub heard: Option<String>,
+}
+
 /// One attempt to turn code into something runnable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Build {
@@ -545,6 +624,20 @@ pub struct Revision {
     pub created_at: Timestamp,
     /// When a replica of it was first ready: since then it is known to boot.
     pub ready_at: Option<Timestamp>,
+    /// Why starting it was given up before it was ever ready.
+    pub failed: Option<FailedStart>,
+}
+
+/// Why a revision could not be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedStart {
+    /// When it was given up.
+    pub at: Timestamp,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// The last lines that it wrote.
+    #[serde(default)]
+    pub last_lines: Vec<String>,
 }
 
 /// What a revision runs.

@@ -16,6 +16,8 @@ use crate::repository::Repository;
 pub(crate) enum Need {
     /// To build and run apps: git, the sandbox, Python and uv.
     Apps,
+    /// To test what not every server has: R, an `sshd`, a container engine.
+    Tests,
     /// To sign in at a real identity provider: Node and the provider.
     Node,
     /// To drive the pages: a browser, and what drives it.
@@ -27,7 +29,7 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    pub(crate) const ALL: [Self; 4] = [Self::Apps, Self::Node, Self::Browser, Self::CargoDeny];
+    pub(crate) const ALL: [Self; 5] = [Self::Apps, Self::Node, Self::Tests, Self::Browser, Self::CargoDeny];
 }
 
 pub(crate) fn run(repository: &Repository, needs: &[Need]) -> anyhow::Result<()> {

@@ -183,7 +183,7 @@ pub(super) struct EnvironmentIn {
     repository_revision: Option<String>,
     /// The app's directory in the repository.
     context_dir: Option<String>,
-    /// `auto`, `python` or `static`; `auto` when absent.
+    /// `auto`, `python`, `r`, `node` or `static`; `auto` when absent.
     builder_variant: Option<String>,
     /// `none`.
     frontend_variant: Option<String>,
@@ -232,12 +232,6 @@ impl EnvironmentIn {
         }
         let builder = match self.builder_variant.as_deref() {
             None => BuilderVariant::Auto,
-            Some(variant @ ("r" | "node")) => {
-                return Err(Problem::unprocessable(format!(
-                    "`builder_variant` `{variant}` is not offered yet: it can be {}",
-                    BuilderVariant::WORDS.join(", ")
-                )));
-            }
             Some(variant) => parse(variant)?,
         };
         let repository = required("repository", self.repository)?;
@@ -429,7 +423,7 @@ pub(super) async fn get(
     Ok(Json(out(launcher, service.options(), values)))
 }
 
-/// Changes a launcher. Its active app goes on as it is until it is activated or built again.
+/// Changes a launcher. An app of it that is on follows: it goes on with a new revision, once that is built and ready.
 #[utoipa::path(patch, path = "/session_launchers/{launcher_id}", tag = "launchers", request_body = LauncherChange,
     params(("launcher_id" = String, Path)), responses((status = 200, body = LauncherOut)))]
 pub(super) async fn update(

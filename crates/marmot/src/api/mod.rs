@@ -6,15 +6,19 @@
 mod apps;
 mod audit;
 mod builds;
+mod credentials;
 mod error;
 mod extract;
 mod groups;
 mod health;
+mod hooks;
 mod launchers;
 mod metrics;
+mod opening;
 mod people;
 mod projects;
 mod scaling;
+mod secrets;
 mod user;
 
 use axum::Router;
@@ -85,9 +89,22 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(apps::revisions))
         .routes(routes!(apps::roll_back))
         .routes(routes!(scaling::get, scaling::set))
+        .routes(routes!(secrets::of_project))
+        .routes(routes!(secrets::set_of_project, secrets::remove_of_project))
+        .routes(routes!(secrets::of_launcher))
+        .routes(routes!(secrets::set_of_launcher, secrets::remove_of_launcher))
+        .routes(routes!(credentials::list, credentials::set))
+        .routes(routes!(credentials::remove))
+        .routes(routes!(hooks::get, hooks::make, hooks::remove))
+        .routes(routes!(hooks::hear))
         .routes(routes!(groups::list, groups::create))
         .routes(routes!(groups::get, groups::update, groups::delete))
         .routes(routes!(groups::members, groups::change_members))
+        .routes(routes!(opening::get, opening::set))
+        .routes(routes!(opening::links, opening::create_link))
+        .routes(routes!(opening::revoke_link))
+        .routes(routes!(opening::keys, opening::create_key))
+        .routes(routes!(opening::revoke_key))
         .routes(routes!(user::get))
         .routes(routes!(user::tokens, user::create_token))
         .routes(routes!(user::revoke_token))

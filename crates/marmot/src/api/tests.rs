@@ -6,9 +6,11 @@ mod apps;
 mod bad_input;
 mod groups;
 mod matrix;
+mod opening;
 mod people;
 mod projects;
 mod scaling;
+mod secrets;
 
 use axum::Router;
 use axum::body::Body;

@@ -118,7 +118,7 @@ fn show_project(project: &Value) -> String {
     fields(project, &shown)
 }
 
-fn id_of(answer: &Value) -> anyhow::Result<&str> {
+pub(super) fn id_of(answer: &Value) -> anyhow::Result<&str> {
     answer["id"].as_str().context("the server's answer has no id")
 }
 
@@ -127,7 +127,7 @@ pub(super) fn segment(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-async fn find_project(client: &Client, project: &str) -> anyhow::Result<Value> {
+pub(super) async fn find_project(client: &Client, project: &str) -> anyhow::Result<Value> {
     match project.split_once('/') {
         Some((namespace, slug)) => {
             client.get(&format!("/namespaces/{}/projects/{}", segment(namespace), segment(slug))).await
@@ -137,7 +137,7 @@ async fn find_project(client: &Client, project: &str) -> anyhow::Result<Value> {
 }
 
 /// The launcher with this id, or whose app has this name.
-async fn find_launcher(client: &Client, launcher: &str) -> anyhow::Result<Value> {
+pub(super) async fn find_launcher(client: &Client, launcher: &str) -> anyhow::Result<Value> {
     if launcher.parse::<LauncherId>().is_ok() {
         return client.get(&format!("/session_launchers/{}", segment(launcher))).await;
     }
@@ -436,6 +436,14 @@ pub(super) enum App {
     },
     /// Show how an app scales, or say it: each option changes one thing, the others stay.
     Scaling(Box<super::scaling::Scaling>),
+    /// Show who may open an app, or say it.
+    Access(super::opening::Access),
+    /// Links that open an app for whoever has them.
+    #[command(subcommand)]
+    Share(super::opening::Share),
+    /// Keys that programs show to an app.
+    #[command(subcommand)]
+    Key(super::opening::Key),
     /// Wake an app, or try one again that failed.
     Wake {
         /// The app's name.
@@ -494,6 +502,9 @@ impl App {
                 output.print(&found, |found| table(found, &columns))
             }
             Self::Scaling(scaling) => scaling.run(&client, output).await,
+            Self::Access(access) => access.run(&client, output).await,
+            Self::Share(share) => share.run(&client, output).await,
+            Self::Key(key) => key.run(&client, output).await,
             Self::Wake { name } => {
                 output.print(&client.patch(&app(&name), json!({"state": "running"})).await?, show)
             }

@@ -18,13 +18,16 @@ pub use flags::Flags;
 pub use sources::{Origin as Place, Sources};
 use values::Value;
 pub(crate) use values::duration;
-pub use values::{Apps, Bytes, Confinement, Destinations, Domain, LogFilter, LogFormat, OnStop, Origin};
+pub use values::{
+    Apps, Bytes, Confinement, Destinations, Domain, Keys, LogFilter, LogFormat, OnStop, Origin,
+};
 
 use marmot_gateway::Networks;
 
 use crate::model::{ResourceClass, Secret};
 use crate::oidc::ProviderConfig;
 use crate::service::{Options, People};
+use crate::vault::{self, KeyError, Vault};
 
 /// A wrong setting. Says which, where it was given, what was given, and what is allowed.
 #[derive(Debug, thiserror::Error)]
@@ -185,6 +188,12 @@ settings! {
     data_dir: Option<PathBuf> = "", "DIR";
     /// The database. By default a SQLite file in the data directory.
     database_url: Option<Secret> = "", "URL";
+    /// The master key that secrets are encrypted with, 64 hexadecimal digits; several separated by line breaks, the newest
+    /// first. Better given as a variable than as a flag, which others can see. Without it: `secrets_key_file`.
+    secrets_key: Option<Keys> = "", "KEY";
+    /// A file with the master key, as in `secrets_key`. By default the systemd credential `marmot-secrets-key`, or else
+    /// `secrets.key` in the data directory, made at the first start: keep a copy apart from that of the database.
+    secrets_key_file: Option<PathBuf> = "", "FILE";
     /// An app that nobody uses for this long falls asleep.
     idle_after: Duration = "2m", "DURATION";
     /// A hibernated replica is stopped after this long.
@@ -212,6 +221,21 @@ settings! {
     /// How long a visitor's place at a replica is kept after the last connection is closed, where sessions are counted:
     /// most who lose it come back at once.
     session_linger: Duration = "15s", "DURATION";
+    /// How many requests a second one visitor may send, with ten seconds' worth at once. More: 429. A visitor is a person
+    /// who has signed in, or else an address; this machine's own and trusted proxies may send as many as they like.
+    visitor_rate: u32 = "200", "NUMBER";
+    /// How many requests of one visitor may be under way at the same time, open WebSockets and event streams among them.
+    /// More: 429.
+    visitor_requests: u32 = "1000", "NUMBER";
+    /// How many requests a second may be sent to all apps of a project together, with ten seconds' worth at once.
+    /// More: 429. By default as many as come.
+    project_rate: Option<u32> = "", "NUMBER";
+    /// How many requests to all apps of a project may be under way at the same time. More: 429. By default as many as
+    /// come.
+    project_requests: Option<u32> = "", "NUMBER";
+    /// How many apps one client may wake within a minute, by its address. More: 429. What is awake it may open at any time,
+    /// and this machine's own and trusted proxies may wake as many as they like.
+    wakes_per_minute: u32 = "20", "NUMBER";
     /// The apps of which each request is written to the server's log: method, path without its query, status, time.
     access_log: Apps = "", "LIST";
     /// How long the server may finish requests under way when it is stopped.
@@ -266,7 +290,11 @@ fn value<T: Value>(sources: &Sources, name: &'static str, default: &str) -> Resu
         name,
         origin,
         // A database's address may carry a password.
-        given: if name == "database_url" { "…".to_owned() } else { text.chars().take(80).collect() },
+        given: if matches!(name, "database_url" | "secrets_key") {
+            "…".to_owned()
+        } else {
+            text.chars().take(80).collect()
+        },
         allowed: T::ALLOWED,
     })
 }
@@ -337,6 +365,15 @@ impl Settings {
         self.apps_domain.as_ref().unwrap_or(&self.domain)
     }
 
+    /// What seals secrets. `data_dir`: where the key is made if there is none.
+    ///
+    /// # Errors
+    /// When a key that was given cannot be used.
+    pub fn vault(&self, data_dir: &std::path::Path) -> Result<Vault, KeyError> {
+        let given = self.secrets_key.as_ref().map(|keys| keys.0.reveal());
+        Vault::new(vault::read_or_make(given, self.secrets_key_file.as_deref(), data_dir)?)
+    }
+
     /// The address people reach the platform at. `listen`: the address that is really listened on, since the port
     /// that is asked for may be 0.
     pub fn public_url(&self, listen: SocketAddr) -> Origin {
@@ -368,6 +405,8 @@ impl Settings {
                 session_life: self.session_life,
                 providers: self.identity_providers.clone(),
             },
+            project_rate: self.project_rate,
+            project_requests: self.project_requests,
         }
     }
 

@@ -16,7 +16,7 @@ use super::error::{Error, Result};
 use super::launchers::{allowed_app, allowed_launcher};
 use super::permission::{Action, Decision, Identity, Target, decide};
 use super::projects::role_of;
-use super::{AppState, AppView, Can, LauncherView, Service, fresh, now};
+use super::{AppState, AppView, Can, Failure, LauncherView, Service, fresh, now};
 use crate::db::{Connection, DbError, apps, builds, events, launchers, projects};
 use crate::model::{
     App, AppEvent, Build, EnvironmentSource, Launcher, Page, Paged, Program, Project, Revision,
@@ -325,8 +325,11 @@ impl Service {
         let observed = self.observed();
         let demand = self.inner.live.demands.of(&app.name).sample();
         let url = self.open_url(&launcher);
-        let state =
+        let mut state =
             AppState::derive(Some(&app), revision.as_ref(), build.as_ref(), &observed, demand, &app.name);
+        if state.failure.is_none() {
+            state.failure = failed_update(db, &launcher, revision.as_ref()).await?;
+        }
         Ok(AppView::new(
             Parts { launcher, project, app, revision, build, can, url },
             state,
@@ -406,9 +409,30 @@ impl Service {
     }
 }
 
-async fn active(db: &mut Connection, launcher: &Launcher) -> Result<App> {
+/// The app of this launcher, which must be on.
+pub(super) async fn active(db: &mut Connection, launcher: &Launcher) -> Result<App> {
     let app = apps::of_launcher(db, launcher.id).await?;
     app.ok_or_else(|| Error::not_found("active app", &launcher.app_name))
+}
+
+/// Why the launcher's newest revision is not the one that runs, where starting it was given up.
+async fn failed_update(
+    db: &mut Connection,
+    launcher: &Launcher,
+    runs: Option<&Revision>,
+) -> Result<Option<Failure>> {
+    let Some(runs) = runs else { return Ok(None) };
+    let newest =
+        apps::revisions(db, launcher.id, 1).await?.pop().filter(|newest| newest.number > runs.number);
+    let failed = newest.and_then(|newest| Some((newest.number, newest.failed?)));
+    Ok(failed.map(|(number, failed)| Failure {
+        reason: format!(
+            "revision {number} could not be started ({}), so revision {} goes on",
+            failed.reason, runs.number
+        ),
+        last_lines: failed.last_lines,
+        at: Some(failed.at),
+    }))
 }
 
 /// Adds a revision of this program with the launcher's settings as they are now.
@@ -426,9 +450,80 @@ pub(super) async fn insert_revision(
         resource_class_id: launcher.resource_class_id,
         created_at: now(),
         ready_at: None,
+        failed: None,
     };
     apps::insert_revision(db, &revision).await?;
     Ok(revision.id)
+}
+
+/// Makes an app that is on go on with its launcher's settings as they are now: the same program, as a new revision.
+pub(super) async fn roll_out(
+    db: &mut Connection,
+    who: &Identity,
+    launcher: &Launcher,
+    app: &App,
+    why: &str,
+) -> Result<()> {
+    // One that still waits for its first revision makes that with the settings of then.
+    let Some(wanted) = app.wanted else { return Ok(()) };
+    let Some(revision) = apps::revision(db, wanted).await? else { return Ok(()) };
+    set_program(db, who, launcher, app, revision.program, why).await
+}
+
+/// Makes an app that is on go on with this program and its launcher's settings, as a new revision.
+async fn set_program(
+    db: &mut Connection,
+    who: &Identity,
+    launcher: &Launcher,
+    app: &App,
+    program: Program,
+    why: &str,
+) -> Result<()> {
+    let next = insert_revision(db, launcher, program).await?;
+    apps::set_wanted(db, launcher.id, Some(next), app.awaits).await?;
+    note(db, who, launcher.id, "changed", why).await
+}
+
+/// Brings a changed launcher to its app, if that is on. What only takes other settings goes on at once as a new revision
+/// of the same program; other code is built first.
+pub(super) async fn follow_launcher(
+    db: &mut Connection,
+    who: &Identity,
+    before: &Launcher,
+    after: &Launcher,
+) -> Result<()> {
+    let Some(app) = apps::of_launcher(db, after.id).await? else { return Ok(()) };
+    let other_settings = before.variables != after.variables
+        || before.resource_class_id != after.resource_class_id
+        || before.network != after.network;
+    if before.environment.source == after.environment.source {
+        if other_settings {
+            roll_out(db, who, after, &app, "goes on with other settings").await?;
+        }
+        return Ok(());
+    }
+    match &after.environment.source {
+        EnvironmentSource::Image(image) => {
+            let program = Program::Image(image.clone());
+            let app = App { awaits: None, ..app };
+            set_program(db, who, after, &app, program, "goes on with another image").await
+        }
+        EnvironmentSource::Code { run, .. } => match usable(db, after).await? {
+            Some(build) => {
+                let program = Program::Built { build: build.id, run: run.clone() };
+                let app = App { awaits: None, ..app };
+                set_program(db, who, after, &app, program, "goes on with other settings").await
+            }
+            None => {
+                let build = match under_way(db, after).await? {
+                    Some(build) => build,
+                    None => insert_build(db, after).await?,
+                };
+                apps::set_wanted(db, after.id, app.wanted, Some(build.id)).await?;
+                note(db, who, after.id, "building", "is built anew, since its launcher was changed").await
+            }
+        },
+    }
 }
 
 /// Notes what somebody did to an app.

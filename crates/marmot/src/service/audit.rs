@@ -1,6 +1,6 @@
 //! Who did what to which thing, when, and from where. Written in the transaction of the deed itself.
 
-use marmot_core::id::ProjectId;
+use marmot_core::id::{CredentialId, ProjectId};
 use serde_json::Value;
 
 use super::call::Call;
@@ -9,7 +9,7 @@ use super::permission::{Action, Errand, Identity, allowed};
 use super::projects::allowed_project;
 use super::{Service, fresh_ulid, now};
 use crate::db::{Connection, audit};
-use crate::model::{Build, Deed, Group, Launcher, Page, Paged, Project, Token, User};
+use crate::model::{Build, Deed, Group, Launcher, Page, Paged, Project, StoredSecret, Token, User, Via};
 
 /// What something was done to.
 #[derive(Debug, Clone)]
@@ -41,6 +41,16 @@ impl Thing {
         Self { kind: "build", id: build.id.to_string(), name: launcher.name.clone(), project }
     }
 
+    /// A secret of a launcher or project; `of`: which.
+    pub(super) fn secret(secret: &StoredSecret, of: &str) -> Self {
+        let name = format!("{of}/{}", secret.name);
+        Self { kind: "secret", id: secret.id.to_string(), name, project: Some(secret.project_id) }
+    }
+
+    pub(super) fn credential(id: CredentialId, host: &str, project: ProjectId) -> Self {
+        Self { kind: "credential", id: id.to_string(), name: host.to_owned(), project: Some(project) }
+    }
+
     pub(super) fn group(group: &Group) -> Self {
         Self { kind: "group", id: group.id.to_string(), name: group.path.to_string(), project: None }
     }
@@ -68,7 +78,11 @@ pub(super) async fn record(
         at: now(),
         actor_id: who.id(),
         // Only operators on the data directory, and those who sign in, are nobody yet.
-        actor: who.user().map_or_else(|| "operator".to_owned(), |user| user.username.to_string()),
+        actor: match (who.user(), via) {
+            (Some(user), _) => user.username.to_string(),
+            (None, Via::Webhook) => "webhook".to_owned(),
+            (None, _) => "operator".to_owned(),
+        },
         via,
         address,
         action: action.to_owned(),

@@ -5,6 +5,7 @@ use marmot_core::id::{EnvironmentId, LauncherId, ProjectId};
 use marmot_core::name::{MAX_LENGTH, slugify};
 use serde_json::json;
 
+use super::apps::follow_launcher;
 use super::audit::{self, Thing};
 use super::error::{Error, Result};
 use super::permission::{Action, Decision, Identity, Target, decide, enforce};
@@ -188,7 +189,7 @@ impl Service {
         Ok((launcher, shown))
     }
 
-    /// Changes a launcher. An active app goes on as it is: activate it again, or build, to bring the change to it.
+    /// Changes a launcher. An app that is on follows: it goes on with a new revision, once that is built and ready.
     ///
     /// # Errors
     /// As [`Self::create_launcher`].
@@ -201,6 +202,7 @@ impl Service {
         self.may_run_code(who)?;
         let mut db = self.db().write().await?;
         let (mut launcher, _) = allowed_launcher(&mut db, who, id, Action::Change).await?;
+        let before = launcher.clone();
         if let Some(name) = patch.name {
             launcher.name = title("launcher's name", &name)?;
         }
@@ -221,6 +223,7 @@ impl Service {
         }
         launcher.updated_at = now();
         launchers::update(&mut db, &launcher).await?;
+        follow_launcher(&mut db, who, &before, &launcher).await?;
         audit::record(&mut db, who, "launcher.changed", Thing::launcher(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
@@ -527,19 +530,7 @@ fn checked_variables(variables: Vec<EnvVariable>) -> Result<Vec<EnvVariable>> {
         return Err(Error::invalid(format!("a launcher may have {MOST_VARIABLES} variables at most")));
     }
     for (index, EnvVariable { name, value }) in variables.iter().enumerate() {
-        let starts_well = name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
-        let goes_on_well = name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
-        if !starts_well || !goes_on_well || name.len() > 255 {
-            return Err(Error::invalid(format!(
-                "`{}` is no name of a variable: use letters, digits and `_`, and no digit first",
-                cut(name)
-            )));
-        }
-        if OURS.contains(&name.as_str()) || name.starts_with("MARMOT_") {
-            return Err(Error::invalid(format!(
-                "the variable `{name}` is set by the platform: choose another name"
-            )));
-        }
+        check_variable_name(name)?;
         if variables[..index].iter().any(|earlier| earlier.name == *name) {
             return Err(Error::invalid(format!("the variable `{name}` is given twice")));
         }
@@ -550,4 +541,22 @@ fn checked_variables(variables: Vec<EnvVariable>) -> Result<Vec<EnvVariable>> {
         }
     }
     Ok(variables)
+}
+
+/// Whether a variable or secret may be called so.
+pub(super) fn check_variable_name(name: &str) -> Result<()> {
+    let starts_well = name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
+    let goes_on_well = name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+    if !starts_well || !goes_on_well || name.len() > 255 {
+        return Err(Error::invalid(format!(
+            "`{}` is no name of a variable: use letters, digits and `_`, and no digit first",
+            cut(name)
+        )));
+    }
+    if OURS.contains(&name) || name.starts_with("MARMOT_") {
+        return Err(Error::invalid(format!(
+            "the variable `{name}` is set by the platform: choose another name"
+        )));
+    }
+    Ok(())
 }

@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use marmot_core::AppName;
-use marmot_core::id::{BuildId, GroupId, RevisionId, UserId};
+use marmot_core::id::{BuildId, EnvironmentId, GroupId, RevisionId, UserId};
+use marmot_gateway::routes::Access;
 
 use super::apps::insert_revision;
 use super::builds::{fits, insert_build};
+use super::credentials::Login;
 use super::error::{Error, Result};
 use super::{Service, now};
 use crate::db::projects::Viewer;
 use crate::db::{DbError, apps, builds, events, groups, launchers, projects, scaling};
 use crate::model::{
-    App, AppEvent, Build, BuildResult, BuildStatus, EnvironmentSource, Launcher, Page, Program, Revision,
-    Visibility,
+    App, AppEvent, Build, BuildResult, BuildStatus, CredentialKind, EnvVariable, EnvironmentSource,
+    FailedStart, GivenSecret, Launcher, Page, Program, Revision,
 };
 use crate::scaling::Scaling;
 
@@ -28,6 +30,10 @@ pub struct Picture {
     pub apps: Vec<ActiveApp>,
     /// The builds that should be done.
     pub builds: Vec<Build>,
+    /// What is shown to hosts of repositories, by the environment that is built.
+    pub git_hosts: BTreeMap<EnvironmentId, Vec<Login>>,
+    /// The variables of the launchers whose environments these builds make.
+    pub variables: BTreeMap<EnvironmentId, Vec<EnvVariable>>,
     /// The finished builds whose results must stay.
     pub kept_builds: BTreeSet<BuildId>,
     /// Every app's address that means something, on or off.
@@ -49,6 +55,10 @@ pub struct ActiveApp {
     pub awaited: Option<Build>,
     /// What was said about how it scales.
     pub scaling: Scaling,
+    /// What its replicas are given besides variables.
+    pub secrets: Vec<GivenSecret>,
+    /// What is shown to registries of container images.
+    pub registries: Vec<Login>,
 }
 
 /// An address that means something.
@@ -58,8 +68,8 @@ pub struct Address {
     pub app: AppName,
     /// What people call it.
     pub title: String,
-    /// Who may open it; absent for everybody.
-    pub people: Option<BTreeSet<UserId>>,
+    /// Who may open it.
+    pub access: Access,
     /// Who may read its logs: the members of its project.
     pub log_readers: Arc<BTreeSet<UserId>>,
     /// It is on.
@@ -96,13 +106,17 @@ impl Service {
         let awaited: BTreeMap<_, _> =
             builds::awaited(&mut db).await?.into_iter().map(|build| (build.id, build)).collect();
         let mut scaling = scaling::all(&mut db).await?;
+        let given = self.given_secrets(&mut db).await?;
+        let logins = self.given_credentials(&mut db).await?;
         let mut active = Vec::new();
         for app in apps::all(&mut db).await? {
             let Some(launcher) = launchers.get(&app.launcher_id).cloned() else { continue };
             let revision = app.wanted.and_then(|id| revisions.get(&id).cloned());
             let awaited = app.awaits.and_then(|id| awaited.get(&id).cloned());
             let scaling = scaling.remove(&launcher.id).unwrap_or_default();
-            active.push(ActiveApp { app, launcher, revision, awaited, scaling });
+            let secrets = given.to(launcher.project_id, launcher.id);
+            let registries = logins.of(launcher.project_id, CredentialKind::Registry);
+            active.push(ActiveApp { app, launcher, revision, awaited, scaling, secrets, registries });
         }
         let on: BTreeSet<_> = active.iter().map(|active| active.launcher.id).collect();
         let (all_projects, _) =
@@ -110,12 +124,10 @@ impl Service {
         let all_projects: BTreeMap<_, _> =
             all_projects.into_iter().map(|project| (project.id, project)).collect();
         let mut members = projects::all_members(&mut db).await?;
-        let admins: BTreeSet<_> = crate::db::users::all(&mut db)
-            .await?
-            .into_iter()
-            .filter(|user| user.is_admin && user.disabled_at.is_none())
-            .map(|user| user.id)
-            .collect();
+        let mut people = crate::db::users::all(&mut db).await?;
+        people.retain(|user| user.disabled_at.is_none());
+        let admins: BTreeSet<_> = people.iter().filter(|user| user.is_admin).map(|user| user.id).collect();
+        let mut doors = self.doors(&mut db, people.iter().map(|user| user.id).collect()).await?;
         let members: BTreeMap<_, Arc<BTreeSet<UserId>>> = all_projects
             .keys()
             .map(|project| (*project, Arc::new(&members.remove(project).unwrap_or_default() | &admins)))
@@ -126,7 +138,7 @@ impl Service {
             Some(Address {
                 app: launcher.app_name.clone(),
                 title: launcher.name.clone(),
-                people: (project.visibility == Visibility::Private).then(|| BTreeSet::clone(members)),
+                access: self.access(&mut doors, launcher, project, members),
                 log_readers: Arc::clone(members),
                 on: on.contains(&launcher.id),
             })
@@ -147,9 +159,18 @@ impl Service {
             pending.retain(|build| of_active(build) || by_operators(build));
         }
         let kept_builds = builds::kept(&mut db, REVISIONS_KEPT).await?.into_iter().collect();
+        let git_hosts = launchers
+            .values()
+            .map(|launcher| (launcher.environment.id, logins.of(launcher.project_id, CredentialKind::Git)))
+            .filter(|(_, logins)| !logins.is_empty())
+            .collect();
         let groups = groups::all_members(&mut db).await?;
         let groups = groups.into_iter().map(|(group, members)| (group, Arc::new(members))).collect();
-        Ok(Picture { apps: active, builds: pending, kept_builds, addresses, groups })
+        let built: BTreeSet<_> = pending.iter().map(|build| build.environment_id).collect();
+        let variables = launchers.values().filter(|launcher| built.contains(&launcher.environment.id));
+        let variables =
+            variables.map(|launcher| (launcher.environment.id, launcher.variables.clone())).collect();
+        Ok(Picture { apps: active, builds: pending, git_hosts, variables, kept_builds, addresses, groups })
     }
 
     /// Notes how a build ended, and gives the app that waits for it its next revision. `false` when the end was known
@@ -230,6 +251,40 @@ impl Service {
             self.wrote();
         }
         Ok(news)
+    }
+
+    /// Notes that starting this revision was given up before it was ever ready. An app that ran another one goes on with
+    /// that, for good: also after its replicas have gone. `false` when that was known.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn revision_gave_up(&self, id: RevisionId, why: &FailedStart) -> Result<bool> {
+        let mut db = self.db().write().await?;
+        if !apps::revision_failed(&mut db, id, why).await? {
+            return Ok(false);
+        }
+        let Some(failed) = apps::revision(&mut db, id).await? else { return Ok(false) };
+        let kept = builds::kept(&mut db, REVISIONS_KEPT).await?;
+        let can_run = |program: &Program| match program {
+            Program::Built { build, .. } => kept.contains(build),
+            Program::Image(_) => true,
+        };
+        let known = apps::revisions(&mut db, failed.launcher_id, REVISIONS_KEPT * 2).await?;
+        let ran =
+            |one: &&Revision| one.number < failed.number && one.ready_at.is_some() && can_run(&one.program);
+        let app = apps::of_launcher(&mut db, failed.launcher_id).await?.filter(|app| app.wanted == Some(id));
+        if let (Some(app), Some(earlier)) = (app, known.iter().find(ran)) {
+            apps::set_wanted(&mut db, app.launcher_id, Some(earlier.id), app.awaits).await?;
+            let message = format!(
+                "revision {} could not be started ({}): revision {} goes on",
+                failed.number, why.reason, earlier.number
+            );
+            let event = AppEvent { at: now(), kind: "update_failed".to_owned(), message, by: None };
+            events::insert(&mut db, &super::fresh_ulid().to_string(), app.launcher_id, &event).await?;
+        }
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(true)
     }
 
     /// Notes something that happened to an app, for people to read. An app whose launcher is gone is no error.

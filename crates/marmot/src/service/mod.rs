@@ -4,18 +4,22 @@
 //! returns is up to date: phases are derived on the spot from the database, the engine's picture and the demand.
 
 mod accounts;
+mod app_secrets;
 mod app_view;
 mod apps;
 mod audit;
 mod builds;
 mod call;
 mod changes;
+mod credentials;
 mod error;
 mod groups;
+mod hooks;
 mod launchers;
 mod lifecycle;
 mod links;
 mod meters;
+mod opening;
 mod passwords;
 mod people;
 pub mod permission;
@@ -26,13 +30,15 @@ mod secrets;
 mod sessions;
 mod tokens;
 mod tries;
+mod usages;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use marmot_core::id::UserId;
 use marmot_core::scaling::Policy;
 use marmot_core::{AppName, Clock, Demand};
 use marmot_engine::Observed;
@@ -41,15 +47,19 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use accounts::NewUser;
+pub use app_secrets::SecretsOf;
 pub use app_view::{AppState, AppView, BuildView, Can, Failure, LauncherView, ReplicaView};
 pub use call::Call;
 pub use changes::Changes;
+pub use credentials::{Login, NewCredential};
 pub use error::{Error, Result};
 pub use groups::{GroupPatch, NewGroup};
+pub use hooks::{Message, Proof};
 pub use launchers::{LauncherPatch, NewLauncher};
 pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
 pub use links::{LinkFor, PasswordLink};
 pub use meters::Meters;
+pub use opening::{NewGrant, OpeningView};
 pub use people::UserPatch;
 pub use permission::{Action, Errand, Identity, Scope};
 pub use projects::{MemberChange, NewProject, ProjectPatch, Whom};
@@ -62,6 +72,7 @@ use crate::db::Db;
 pub use crate::db::projects::Filter as ProjectFilter;
 use crate::model::ResourceClass;
 use crate::oidc::{Provider, ProviderConfig};
+use crate::vault::Vault;
 
 /// The engine's side, as far as the service needs it.
 #[derive(Debug, Clone)]
@@ -122,6 +133,10 @@ pub struct Options {
     pub policy: Policy,
     /// The most replicas that an app may have.
     pub max_replicas: u32,
+    /// Requests a second to all apps of a project together; as many as come when absent.
+    pub project_rate: Option<u32>,
+    /// Requests to all apps of a project at the same time; as many as come when absent.
+    pub project_requests: Option<u32>,
     /// How people come in.
     pub people: People,
 }
@@ -172,12 +187,18 @@ struct Inner {
     /// Nothing keeps apps from the machine here, so only operators may say what runs.
     operators_alone: AtomicBool,
     meters: Meters,
+    vault: Vault,
+    /// What webhooks have told.
+    heard: hooks::Heard,
     providers: Vec<Provider>,
+    usages: usages::Usages,
+    /// Everybody with an account, as the lifecycle last read it.
+    accounts: Mutex<Arc<BTreeSet<UserId>>>,
 }
 
 impl Service {
-    /// The service over this database and engine.
-    pub fn new(db: Db, live: Live, options: Options) -> Self {
+    /// The service over this database and engine. `vault` opens what is sealed in the database.
+    pub fn new(db: Db, live: Live, options: Options, vault: Vault) -> Self {
         let providers = options.people.providers.iter().cloned();
         let providers = providers.map(|provider| Provider::new(provider, &options.public_url)).collect();
         let inner = Inner {
@@ -192,6 +213,10 @@ impl Service {
             stopping: CancellationToken::new(),
             operators_alone: AtomicBool::new(false),
             meters: Meters::default(),
+            vault,
+            heard: hooks::Heard::default(),
+            usages: usages::Usages::default(),
+            accounts: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -254,6 +279,10 @@ impl Service {
     /// To be cancelled when the server begins to stop: ends the streams that pages and clients have open.
     pub fn stopping(&self) -> CancellationToken {
         self.inner.stopping.clone()
+    }
+
+    fn vault(&self) -> &Vault {
+        &self.inner.vault
     }
 
     fn db(&self) -> &Db {

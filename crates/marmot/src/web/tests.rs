@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, StatusCode, header};
 use futures_util::StreamExt;
-use marmot_gateway::Tickets;
+use marmot_gateway::{Identities, IdentityKey, Tickets};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -21,6 +21,7 @@ mod flow;
 mod hostile;
 mod live;
 mod oidc;
+mod opening;
 mod people;
 
 const HOME: &str = "http://localhost:8080";
@@ -79,8 +80,11 @@ impl Platform {
             service.create_user(new).await.unwrap();
         }
         let (stop, tickets) = (CancellationToken::new(), Arc::new(Tickets::new([7; 32])));
+        let key = IdentityKey::read(&IdentityKey::generate().unwrap()).unwrap();
+        let identities = Arc::new(Identities::new(public_url, key.clone(), [&key]));
         let demo = web::Demo { code: Secret::new("letmein"), username: "ada".parse().unwrap() };
-        let options = web::Options { demo: Some(demo), tickets: Arc::clone(&tickets), stop: stop.clone() };
+        let options =
+            web::Options { demo: Some(demo), tickets: Arc::clone(&tickets), identities, stop: stop.clone() };
         let router = web::router(service.clone(), options);
         Self { router, service, tickets, stop, _bench: bench }
     }

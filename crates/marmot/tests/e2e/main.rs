@@ -4,5 +4,7 @@ mod chaos;
 mod contract;
 mod faults;
 mod harness;
+mod opening;
 mod refusals;
+mod rollout;
 mod story;

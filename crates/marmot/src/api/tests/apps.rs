@@ -33,7 +33,7 @@ impl Platform {
         self.service.picture().await.unwrap().builds[0].id
     }
 
-    async fn build_succeeds(&self) {
+    pub(super) async fn build_succeeds(&self) {
         let result = BuildResult { commit: Some("c0ffee".repeat(6)), ..BuildResult::default() };
         let build = self.pending_build().await;
         assert!(self.service.build_ended(build, BuildEnd::Succeeded(result)).await.unwrap());
@@ -45,7 +45,7 @@ impl Platform {
     }
 
     /// An owner's token and the launcher `iris`.
-    async fn with_iris() -> (Self, String, Value) {
+    pub(super) async fn with_iris() -> (Self, String, Value) {
         let platform = Self::new().await;
         let ada = platform.user("ada").await;
         let project = platform.project(&ada, "Iris", "public").await;
@@ -376,7 +376,10 @@ async fn the_picture_says_who_may_open_what() {
     let people = |name: &str| {
         let address = picture.addresses.iter().find(|address| address.app.as_str() == name).unwrap();
         assert!(!address.on);
-        address.people.as_ref().map(|people| people.len())
+        match &address.access.audience {
+            marmot_gateway::routes::Audience::Everyone => None,
+            marmot_gateway::routes::Audience::People(people) => Some(people.len()),
+        }
     };
     assert_eq!((people("iris"), people("hidden")), (None, Some(1)));
 }
