@@ -12,6 +12,7 @@ mod extract;
 mod groups;
 mod health;
 mod hooks;
+mod json;
 mod launchers;
 mod metrics;
 mod opening;

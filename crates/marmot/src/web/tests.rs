@@ -79,6 +79,12 @@ impl Platform {
             };
             service.create_user(new).await.unwrap();
         }
+        Self::over(bench, public_url)
+    }
+
+    /// The pages over this service, with nobody but who is there.
+    fn over(bench: Bench, public_url: &str) -> Self {
+        let service = bench.service.clone();
         let (stop, tickets) = (CancellationToken::new(), Arc::new(Tickets::new([7; 32])));
         let key = IdentityKey::read(&IdentityKey::generate().unwrap()).unwrap();
         let identities = Arc::new(Identities::new(public_url, key.clone(), [&key]));
