@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use marmot_core::id::{AppKeyId, ShareLinkId, UserId};
+use marmot_core::id::{AppKeyId, GroupId, ShareLinkId, UserId};
 use marmot_core::name::Namespace;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -80,6 +80,8 @@ pub struct UnknownAudience {
 pub struct Guests {
     /// People.
     pub users: BTreeSet<UserId>,
+    /// Groups: whoever is a member of one.
+    pub groups: BTreeSet<GroupId>,
 }
 
 /// Who may open an app, as it is said.
@@ -99,7 +101,7 @@ pub enum Admitted {
     /// Everybody with an account.
     Accounts,
     /// Members of its project, and these.
-    MembersAnd(BTreeSet<UserId>),
+    MembersAnd(Guests),
 }
 
 impl Opening {
@@ -108,8 +110,8 @@ impl Opening {
         match self.to.in_project(visibility) {
             OpenTo::Everyone => Admitted::Everybody,
             OpenTo::SignedIn => Admitted::Accounts,
-            OpenTo::Named => Admitted::MembersAnd(self.guests.users.clone()),
-            OpenTo::Project | OpenTo::Link | OpenTo::Members => Admitted::MembersAnd(BTreeSet::new()),
+            OpenTo::Named => Admitted::MembersAnd(self.guests.clone()),
+            OpenTo::Project | OpenTo::Link | OpenTo::Members => Admitted::MembersAnd(Guests::default()),
         }
     }
 
@@ -169,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_project_that_becomes_private_closes_what_was_open_because_it_was_public() {
-        let members = Admitted::MembersAnd(BTreeSet::new());
+        let ada = Guests { users: [UserId::from(1)].into(), groups: BTreeSet::new() };
+        let members = Admitted::MembersAnd(Guests::default());
         for (to, public, private) in [
             (OpenTo::Project, Admitted::Everybody, members.clone()),
             (OpenTo::Everyone, Admitted::Everybody, members.clone()),
@@ -177,12 +180,12 @@ mod tests {
             (OpenTo::SignedIn, Admitted::Accounts, Admitted::Accounts),
             (OpenTo::Members, members.clone(), members.clone()),
         ] {
-            let opening = Opening { to, guests: Guests { users: [UserId::from(1)].into() } };
+            let opening = Opening { to, guests: ada.clone() };
             let admits = (opening.admits(Visibility::Public), opening.admits(Visibility::Private));
             assert_eq!(admits, (public, private), "{to:?}");
         }
-        let named = Opening { to: OpenTo::Named, guests: Guests { users: [UserId::from(1)].into() } };
-        assert_eq!(named.admits(Visibility::Private), Admitted::MembersAnd([UserId::from(1)].into()));
+        let named = Opening { to: OpenTo::Named, guests: ada.clone() };
+        assert_eq!(named.admits(Visibility::Private), Admitted::MembersAnd(ada));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use marmot_core::id::{AppKeyId, ShareLinkId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::error::{Problem, Result};
+use super::error::Result;
 use super::extract::{Body, Path, Who, parse};
 use crate::opening::{AppKey, Grant, KeyQuota, OpenTo, ShareLink};
-use crate::service::{NewGrant, OpeningView, Service};
+use crate::service::{Invited, NewGrant, OpeningView, Service};
 
 /// Who may open an app, besides the members of its project.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,7 +22,7 @@ pub(super) struct AccessOut {
     effective: OpenTo,
     /// The names of people who may open it where it is open to `named` ones.
     users: Vec<String>,
-    /// Groups whose members may.
+    /// The paths of groups whose members may.
     groups: Vec<String>,
 }
 
@@ -32,7 +32,7 @@ impl From<OpeningView> for AccessOut {
             open_to: view.to,
             effective: view.effective,
             users: view.users.iter().map(ToString::to_string).collect(),
-            groups: Vec::new(),
+            groups: view.groups.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -47,7 +47,7 @@ pub(super) struct AccessIn {
     /// The names of people.
     #[serde(default)]
     users: Vec<String>,
-    /// The names of groups.
+    /// The paths of groups.
     #[serde(default)]
     groups: Vec<String>,
 }
@@ -178,10 +178,8 @@ pub(super) async fn set(
     Path(name): Path<String>,
     Body(said): Body<AccessIn>,
 ) -> Result<Json<AccessOut>> {
-    if !said.groups.is_empty() {
-        return Err(Problem::unprocessable("`groups` must be empty: there are no groups yet"));
-    }
-    Ok(Json(service.set_opening(&who, &parse(&name)?, said.open_to, &said.users).await?.into()))
+    let invited = Invited { users: &said.users, groups: &said.groups };
+    Ok(Json(service.set_opening(&who, &parse(&name)?, said.open_to, invited).await?.into()))
 }
 
 /// The share links of an app, newest first. For those who may make them.

@@ -23,16 +23,22 @@ pub(super) struct Access {
     /// A person who may open it, where it is open to named ones; may be given more than once.
     #[arg(long = "user", value_name = "NAME", requires = "open_to")]
     users: Vec<String>,
+    /// A group whose members may, by its path; may be given more than once.
+    #[arg(long = "group", value_name = "PATH", requires = "open_to")]
+    groups: Vec<String>,
 }
 
-const SHOWN: &[(&str, &str)] = &[("open to", "/open_to"), ("that is", "/effective"), ("people", "/users")];
+const SHOWN: &[(&str, &str)] =
+    &[("open to", "/open_to"), ("that is", "/effective"), ("people", "/users"), ("groups", "/groups")];
 
 impl Access {
     pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
         let path = format!("/apps/{}/access", segment(&self.name));
         let shown = match self.open_to {
             None => client.get(&path).await?,
-            Some(to) => client.put(&path, json!({"open_to": to, "users": self.users})).await?,
+            Some(to) => {
+                client.put(&path, json!({"open_to": to, "users": self.users, "groups": self.groups})).await?
+            }
         };
         output.print(&shown, |shown| fields(shown, SHOWN))
     }

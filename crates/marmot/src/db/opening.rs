@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use marmot_core::id::{AppKeyId, LauncherId, ShareLinkId, UserId};
+use marmot_core::id::{AppKeyId, GroupId, LauncherId, ShareLinkId, UserId};
 use sqlx::any::AnyRow;
 
 use super::row::Columns;
 use super::{Connection, DbError, Result};
-use crate::opening::{AppKey, Grant, KeyQuota, Opening, ShareLink};
+use crate::opening::{AppKey, Grant, Guests, KeyQuota, Opening, ShareLink};
 
 /// To whom a launcher's app is open.
 pub async fn get(db: &mut Connection, launcher: LauncherId) -> Result<Opening> {
@@ -20,14 +20,19 @@ pub async fn get(db: &mut Connection, launcher: LauncherId) -> Result<Opening> {
     if let Some(row) = row {
         opening.to = row.parsed("open_to")?;
     }
-    let guests = sqlx::query("SELECT user_id FROM app_guests WHERE launcher_id = $1 AND user_id IS NOT NULL")
+    let guests = sqlx::query("SELECT user_id, group_id FROM app_guests WHERE launcher_id = $1")
         .bind(launcher.to_string())
         .fetch_all(db)
         .await?;
-    for row in &guests {
-        opening.guests.users.insert(row.parsed("user_id")?);
-    }
+    guests.iter().try_for_each(|row| invite(&mut opening.guests, row))?;
     Ok(opening)
+}
+
+/// Adds the one whom a row names.
+fn invite(guests: &mut Guests, row: &AnyRow) -> Result<()> {
+    guests.users.extend(row.maybe_parsed::<UserId>("user_id")?);
+    guests.groups.extend(row.maybe_parsed::<GroupId>("group_id")?);
+    Ok(())
 }
 
 /// Says it anew.
@@ -40,7 +45,7 @@ pub async fn set(db: &mut Connection, launcher: LauncherId, opening: &Opening) -
     .bind(opening.to.as_str())
     .execute(&mut *db)
     .await?;
-    sqlx::query("DELETE FROM app_guests WHERE launcher_id = $1 AND user_id IS NOT NULL")
+    sqlx::query("DELETE FROM app_guests WHERE launcher_id = $1")
         .bind(launcher.to_string())
         .execute(&mut *db)
         .await?;
@@ -48,6 +53,13 @@ pub async fn set(db: &mut Connection, launcher: LauncherId, opening: &Opening) -
         sqlx::query("INSERT INTO app_guests (launcher_id, user_id) VALUES ($1, $2)")
             .bind(launcher.to_string())
             .bind(user.to_string())
+            .execute(&mut *db)
+            .await?;
+    }
+    for group in &opening.guests.groups {
+        sqlx::query("INSERT INTO app_guests (launcher_id, group_id) VALUES ($1, $2)")
+            .bind(launcher.to_string())
+            .bind(group.to_string())
             .execute(&mut *db)
             .await?;
     }
@@ -60,10 +72,9 @@ pub async fn all(db: &mut Connection) -> Result<BTreeMap<LauncherId, Opening>> {
     for row in sqlx::query("SELECT launcher_id, open_to FROM app_access").fetch_all(&mut *db).await? {
         all.entry(row.parsed("launcher_id")?).or_default().to = row.parsed("open_to")?;
     }
-    let guests = sqlx::query("SELECT launcher_id, user_id FROM app_guests WHERE user_id IS NOT NULL");
+    let guests = sqlx::query("SELECT launcher_id, user_id, group_id FROM app_guests");
     for row in guests.fetch_all(db).await? {
-        let user: UserId = row.parsed("user_id")?;
-        all.entry(row.parsed("launcher_id")?).or_default().guests.users.insert(user);
+        invite(&mut all.entry(row.parsed("launcher_id")?).or_default().guests, &row)?;
     }
     Ok(all)
 }

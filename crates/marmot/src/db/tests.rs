@@ -275,7 +275,7 @@ async fn recipes(db: &mut Connection, ada: &User, now: Timestamp, later: Timesta
 
 async fn doors(db: &mut Connection, launcher: &Launcher, now: Timestamp, later: Timestamp) {
     assert_eq!(opening::get(db, launcher.id).await.unwrap(), Opening::default());
-    let guests = Guests { users: [launcher.created_by].into() };
+    let guests = Guests { users: [launcher.created_by].into(), groups: [30.into()].into() };
     for to in [OpenTo::Link, OpenTo::Named] {
         let said = Opening { to, guests: guests.clone() };
         opening::set(db, launcher.id, &said).await.unwrap();

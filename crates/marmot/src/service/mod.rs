@@ -59,7 +59,7 @@ pub use launchers::{LauncherPatch, NewLauncher};
 pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
 pub use links::{LinkFor, PasswordLink};
 pub use meters::Meters;
-pub use opening::{NewGrant, OpeningView};
+pub use opening::{Invited, NewGrant, OpeningView};
 pub use people::UserPatch;
 pub use permission::{Action, Errand, Identity, Scope};
 pub use projects::{MemberChange, NewProject, ProjectPatch, Whom};

@@ -5,12 +5,14 @@ use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 use marmot_core::AppName;
-use marmot_core::id::{AppKeyId, LauncherId, ShareLinkId, UserId};
+use marmot_core::id::{AppKeyId, GroupId, LauncherId, ShareLinkId, UserId};
 use marmot_core::name::Namespace;
 use marmot_gateway::APP_KEY_PREFIX;
 use marmot_gateway::routes::{self, Access, Audience, Fingerprint, Quota, Rate};
+use serde_json::json;
 
 use super::apps::note;
+use super::audit::{self, Thing};
 use super::error::{Error, Result};
 use super::launchers::{allowed_app, allowed_launcher};
 use super::permission::{Action, Decision, Identity, Target, decide};
@@ -18,9 +20,9 @@ use super::projects::{role_of, title};
 use super::secrets::{hash_of, random_text};
 use super::{LauncherView, Service, fresh, now};
 use crate::db::opening::{InForce, Place};
-use crate::db::{Connection, DbError, launchers, opening, projects, users};
+use crate::db::{Connection, DbError, groups, launchers, opening, projects, users};
 use crate::model::{Launcher, Project, Secret, Visibility};
-use crate::opening::{Admitted, AppKey, Grant, KeyQuota, OpenTo, Opening, ShareLink};
+use crate::opening::{Admitted, AppKey, Grant, Guests, KeyQuota, OpenTo, Opening, ShareLink};
 
 /// The most links, and the most keys, of one app.
 const MOST: usize = 100;
@@ -38,8 +40,19 @@ pub struct OpeningView {
     pub to: OpenTo,
     /// What that comes to, as its project is now.
     pub effective: OpenTo,
-    /// Those who are named.
+    /// The people who are named.
     pub users: Vec<Namespace>,
+    /// The groups that are named.
+    pub groups: Vec<Namespace>,
+}
+
+/// Who shall be named for an app.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Invited<'a> {
+    /// People, by their usernames.
+    pub users: &'a [String],
+    /// Groups, by their paths.
+    pub groups: &'a [String],
 }
 
 /// A link or key to be made.
@@ -73,7 +86,7 @@ impl Service {
         who: &Identity,
         name: &AppName,
         to: OpenTo,
-        guests: &[String],
+        guests: Invited<'_>,
     ) -> Result<OpeningView> {
         let mut db = self.db().write().await?;
         let (launcher, project) = allowed_app(&mut db, who, name, Action::Govern).await?;
@@ -83,18 +96,13 @@ impl Service {
                  link, signed_in, members, named",
             ));
         }
-        if guests.len() > MOST_GUESTS {
-            return Err(Error::invalid(format!("at most {MOST_GUESTS} people can be named for one app")));
-        }
-        let mut said = Opening { to, ..Opening::default() };
-        for guest in guests {
-            let unknown = || Error::invalid(format!("there is no user `{}`", guest.escape_debug()));
-            let username: Namespace = guest.parse().map_err(|_| unknown())?;
-            let (user, _) = users::by_name(&mut db, &username).await?.ok_or_else(unknown)?;
-            said.guests.users.insert(user.id);
-        }
+        let said = Opening { to, guests: find_guests(&mut db, guests).await? };
         opening::set(&mut db, launcher.id, &said).await?;
         let view = opening_view(&mut db, &said, &project).await?;
+        let names = |names: &[Namespace]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let details =
+            json!({"open_to": to.as_str(), "users": names(&view.users), "groups": names(&view.groups)});
+        audit::record(&mut db, who, "app.access", Thing::app(&launcher), details).await?;
         note(&mut db, who, launcher.id, "access_changed", in_words(view.effective)).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
@@ -122,11 +130,10 @@ impl Service {
         name: &AppName,
         new: NewGrant,
     ) -> Result<(ShareLink, Secret)> {
-        let grant = grant(who, "link's name", new)?;
-        let link = ShareLink { grant };
         let secret = random_text("");
         let mut db = self.db().write().await?;
         let (launcher, _) = allowed_app(&mut db, who, name, Action::Change).await?;
+        let link = ShareLink { grant: grant(who, "link's name", new)? };
         if !opening::get(&mut db, launcher.id).await?.is_by_link() {
             return Err(Error::conflict(
                 "links do not open this app: let it be open to everyone with the link first (`link`)",
@@ -137,6 +144,8 @@ impl Service {
         }
         let place = Place { launcher: launcher.id, by: who.id(), hash: &hash_of(&secret) };
         opening::insert_link(&mut db, &link, place).await?;
+        let details = json!({"id": link.grant.id.to_string(), "name": link.grant.name});
+        audit::record(&mut db, who, "app.link_made", Thing::app(&launcher), details).await?;
         note(
             &mut db,
             who,
@@ -161,6 +170,8 @@ impl Service {
         if !opening::delete_link(&mut db, launcher.id, id).await? {
             return Err(Error::not_found("link", id));
         }
+        let details = json!({"id": id.to_string()});
+        audit::record(&mut db, who, "app.link_revoked", Thing::app(&launcher), details).await?;
         note(&mut db, who, launcher.id, "link_revoked", "is opened by one link less").await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
@@ -195,15 +206,17 @@ impl Service {
                 return Err(Error::invalid(format!("`{what}` must be from 1 to {LARGEST_QUOTA}")));
             }
         }
-        let key = AppKey { grant: grant(who, "key's name", new)?, quota };
         let secret = random_text(APP_KEY_PREFIX);
         let mut db = self.db().write().await?;
         let (launcher, _) = allowed_app(&mut db, who, name, Action::Change).await?;
+        let key = AppKey { grant: grant(who, "key's name", new)?, quota };
         if opening::keys(&mut db, launcher.id).await?.len() >= MOST {
             return Err(Error::conflict(format!("the app has {MOST} keys: revoke one first")));
         }
         let place = Place { launcher: launcher.id, by: who.id(), hash: &hash_of(&secret) };
         opening::insert_key(&mut db, &key, place).await?;
+        let details = json!({"id": key.grant.id.to_string(), "name": key.grant.name});
+        audit::record(&mut db, who, "app.key_made", Thing::app(&launcher), details).await?;
         note(
             &mut db,
             who,
@@ -227,6 +240,8 @@ impl Service {
         if !opening::delete_key(&mut db, launcher.id, id).await? {
             return Err(Error::not_found("key", id));
         }
+        let details = json!({"id": id.to_string()});
+        audit::record(&mut db, who, "app.key_revoked", Thing::app(&launcher), details).await?;
         note(&mut db, who, launcher.id, "key_revoked", "lets programs in with one key less").await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
@@ -335,6 +350,7 @@ pub(super) struct Doors {
     said: BTreeMap<LauncherId, Opening>,
     links: BTreeMap<LauncherId, Vec<routes::ShareLink>>,
     keys: BTreeMap<LauncherId, Vec<Arc<routes::AppKey>>>,
+    groups: BTreeMap<GroupId, BTreeSet<UserId>>,
     /// Everybody with an account.
     accounts: Arc<BTreeSet<UserId>>,
 }
@@ -343,7 +359,9 @@ impl Service {
     /// Reads what all apps are opened by. `accounts`: everybody who may sign in.
     pub(super) async fn doors(&self, db: &mut Connection, accounts: BTreeSet<UserId>) -> Result<Doors> {
         let said = opening::all(db).await?;
-        let mut doors = Doors { said, accounts: self.same_accounts(accounts), ..Doors::default() };
+        let groups = groups::all_members(db).await?;
+        let accounts = self.same_accounts(accounts);
+        let mut doors = Doors { said, groups, accounts, ..Doors::default() };
         for InForce { launcher, hash, what } in opening::all_links(db).await? {
             let grant = what.grant;
             let link = routes::ShareLink {
@@ -390,8 +408,17 @@ impl Service {
         let audience = match said.admits(project.visibility) {
             Admitted::Everybody => Audience::Everyone,
             Admitted::Accounts => Audience::People(Arc::clone(&doors.accounts)),
-            Admitted::MembersAnd(others) if others.is_empty() => Audience::People(Arc::clone(members)),
-            Admitted::MembersAnd(others) => Audience::People(Arc::new(&**members | &others)),
+            Admitted::MembersAnd(others) if others == Guests::default() => {
+                Audience::People(Arc::clone(members))
+            }
+            Admitted::MembersAnd(others) => {
+                // Who is disabled may be named still.
+                let mut people = &**members | &(&others.users & &doors.accounts);
+                for group in &others.groups {
+                    people.extend(doors.groups.get(group).into_iter().flatten());
+                }
+                Audience::People(Arc::new(people))
+            }
         };
         let links = doors.links.remove(&launcher.id).filter(|_| said.is_by_link());
         let keys = doors.keys.remove(&launcher.id);
@@ -419,16 +446,46 @@ impl Service {
 async fn admits(db: &mut Connection, who: &Identity, launcher: &Launcher) -> Result<bool> {
     let Some(project) = projects::get(db, launcher.project_id).await? else { return Ok(false) };
     let role = role_of(db, who, project.id).await?;
-    // As if nobody but members could see it: that others may, is for the opening to say.
+    // Like anything of a private project: for its members alone.
     let target = Target { visibility: Visibility::Private, ..Target::launcher(&project, launcher.id) };
     let is_member = decide(who, role, target, Action::See) == Decision::Allow;
     let said = opening::get(db, launcher.id).await?;
-    Ok(is_member
-        || match said.admits(project.visibility) {
-            Admitted::Everybody => true,
-            Admitted::Accounts => who.user().is_some(),
-            Admitted::MembersAnd(others) => who.id().is_some_and(|id| others.contains(&id)),
-        })
+    if is_member {
+        return Ok(true);
+    }
+    let others = match said.admits(project.visibility) {
+        Admitted::Everybody => return Ok(true),
+        Admitted::Accounts => return Ok(who.user().is_some()),
+        Admitted::MembersAnd(others) => others,
+    };
+    let Some(user) = who.id() else { return Ok(false) };
+    let mut admitted = others.users.contains(&user);
+    for group in others.groups {
+        admitted |= groups::role(db, group, user).await?.is_some();
+    }
+    Ok(admitted)
+}
+
+/// Those who are named, or who of them does not exist.
+async fn find_guests(db: &mut Connection, invited: Invited<'_>) -> Result<Guests> {
+    if invited.users.len() + invited.groups.len() > MOST_GUESTS {
+        return Err(Error::invalid(format!(
+            "at most {MOST_GUESTS} people and groups can be named for one app"
+        )));
+    }
+    let mut guests = Guests::default();
+    for name in invited.users {
+        let unknown = || Error::invalid(format!("there is no user `{}`", name.escape_debug()));
+        let username: Namespace = name.parse().map_err(|_| unknown())?;
+        let (user, _) = users::by_name(db, &username).await?.ok_or_else(unknown)?;
+        guests.users.insert(user.id);
+    }
+    for path in invited.groups {
+        let unknown = || Error::invalid(format!("there is no group `{}`", path.escape_debug()));
+        let path: Namespace = path.parse().map_err(|_| unknown())?;
+        guests.groups.insert(groups::by_path(db, &path).await?.ok_or_else(unknown)?.id);
+    }
+    Ok(guests)
 }
 
 async fn opening_view(db: &mut Connection, said: &Opening, project: &Project) -> Result<OpeningView> {
@@ -437,7 +494,13 @@ async fn opening_view(db: &mut Connection, said: &Opening, project: &Project) ->
         named.extend(users::get(db, *id).await?.map(|user| user.username));
     }
     named.sort();
-    Ok(OpeningView { to: said.to, effective: said.to.in_project(project.visibility), users: named })
+    let mut paths = Vec::new();
+    for id in &said.guests.groups {
+        paths.extend(groups::get(db, *id).await?.map(|group| group.path));
+    }
+    paths.sort();
+    let effective = said.to.in_project(project.visibility);
+    Ok(OpeningView { to: said.to, effective, users: named, groups: paths })
 }
 
 fn in_words(to: OpenTo) -> &'static str {
@@ -446,7 +509,7 @@ fn in_words(to: OpenTo) -> &'static str {
         OpenTo::Link => "is open to everyone with a link",
         OpenTo::SignedIn => "is open to everybody who has signed in",
         OpenTo::Members | OpenTo::Project => "is open to the members of its project",
-        OpenTo::Named => "is open to people who are named",
+        OpenTo::Named => "is open to those who are named",
     }
 }
 

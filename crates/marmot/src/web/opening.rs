@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use marmot_core::id::{AppKeyId, ShareLinkId};
+use marmot_core::name::Namespace;
 
 use super::Web;
 use super::account_pages::Lifetime;
@@ -18,7 +19,7 @@ use super::session::Visitor;
 use super::words;
 use crate::model::{Secret, Visibility};
 use crate::opening::{Grant, KeyQuota, OpenTo};
-use crate::service::{Error, Identity, LauncherView, NewGrant};
+use crate::service::{Error, Identity, Invited, LauncherView, NewGrant};
 
 /// Days, and how they are told. None of them: until it is revoked.
 const LIFETIMES: &[(i64, &str)] =
@@ -37,6 +38,8 @@ pub(super) struct AccessSection {
     choices: Vec<Choice>,
     /// The names of people, as they are typed.
     users: String,
+    /// The paths of groups.
+    groups: String,
     links: Option<Grants>,
     keys: Option<Grants>,
     /// What was made just now.
@@ -123,7 +126,8 @@ impl AccessSection {
             path: detail::own_path(view),
             told: told(opening.effective),
             choices,
-            users: opening.users.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            users: names(&opening.users),
+            groups: names(&opening.groups),
             links,
             keys,
             fresh: outcome.fresh,
@@ -133,12 +137,22 @@ impl AccessSection {
     }
 }
 
+fn names(names: &[Namespace]) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Names as somebody types them.
+fn typed_names(typed: &Typed, field: &str) -> Vec<String> {
+    let names = typed.get(field).split([',', ' ', '\n', '\r', '\t']);
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
 fn told(to: OpenTo) -> &'static str {
     match to {
         OpenTo::Everyone => "Everyone may open it, signed in or not.",
         OpenTo::Link => "Everyone with a link may open it, and the members of the project.",
         OpenTo::SignedIn => "Everybody who has an account here may open it.",
-        OpenTo::Named => "The people named below may open it, and the members of the project.",
+        OpenTo::Named => "Those named below may open it, and the members of the project.",
         OpenTo::Project | OpenTo::Members => "The members of the project may open it, and nobody else.",
     }
 }
@@ -165,7 +179,12 @@ fn choices(to: OpenTo, visibility: Visibility) -> Vec<Choice> {
         choice(OpenTo::Link, "Everyone with a link", "link", "Whoever has one of the links that you make."),
         choice(OpenTo::SignedIn, "Signed-in people", "key", "Everybody with an account here."),
         choice(OpenTo::Members, "Members", "lock", "The members of the project alone."),
-        choice(OpenTo::Named, "Named people", "people", "Those you name, and the members of the project."),
+        choice(
+            OpenTo::Named,
+            "Named people and groups",
+            "people",
+            "Those you name, and the members of the project.",
+        ),
     ]);
     choices
 }
@@ -219,14 +238,10 @@ pub(super) async fn save(
     typed: Typed,
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &path).await?;
-    let guests: Vec<String> = typed
-        .get("users")
-        .split([',', ' ', '\n', '\r', '\t'])
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let (users, groups) = (typed_names(&typed, "users"), typed_names(&typed, "groups"));
+    let invited = Invited { users: &users, groups: &groups };
     let done = match typed.get("open_to").parse::<OpenTo>() {
-        Ok(to) => web.service.set_opening(&visitor.who, &view.launcher.app_name, to, &guests).await,
+        Ok(to) => web.service.set_opening(&visitor.who, &view.launcher.app_name, to, invited).await,
         Err(unknown) => Err(Error::Invalid { message: unknown.to_string() }),
     };
     match done {

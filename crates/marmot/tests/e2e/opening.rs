@@ -224,5 +224,8 @@ async fn an_app_verifies_who_called_it_as_the_documentation_shows() {
     let other = if token[middle..].starts_with('A') { "B" } else { "A" };
     let forged = format!("{}{other}{}", &token[..middle], &token[middle + 1..]);
     assert!(verify(&forged, &url).await.is_err());
+    // Not signed at all, and says so: `{"alg":"none","typ":"JWT"}`.
+    let claims = token.split('.').nth(1).expect("claims");
+    assert!(verify(&format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}."), &url).await.is_err());
     app.shut_down().await;
 }

@@ -65,7 +65,7 @@ async fn an_app_is_open_to_whom_its_owner_says() {
     for (said, names) in [
         (json!({"open_to": "nobody"}), "signed_in"),
         (json!({"open_to": "named", "users": ["dora"]}), "dora"),
-        (json!({"open_to": "named", "groups": ["institute"]}), "groups"),
+        (json!({"open_to": "named", "groups": ["institute"]}), "institute"),
         (json!({"open_to": "members", "owner": "bob"}), "owner"),
     ] {
         let refused = platform.say(access, &ada, said).await.is(StatusCode::UNPROCESSABLE_ENTITY);
@@ -191,4 +191,23 @@ async fn a_key_is_shown_once_limited_and_revoked() {
     assert_eq!((&listed[0]["requests_per_minute"], &listed[0]["uses"]), (&json!(60), &json!(0)));
     platform.delete(&format!("{keys}/{id}"), &ada).await.is(StatusCode::NO_CONTENT);
     assert!(platform.access_of("iris").await.keys.is_empty());
+}
+
+#[tokio::test]
+async fn members_of_a_named_group_are_let_in_as_long_as_they_are() {
+    let (platform, ada, bob, _) = with_iris("private").await;
+    platform.post("/groups", &bob, json!({"name": "Lab", "slug": "lab"})).await.is(StatusCode::CREATED);
+    let said = json!({"open_to": "named", "users": ["cleo"], "groups": ["lab"]});
+    let answer = platform.say("/apps/iris/access", &ada, said).await.is(StatusCode::OK);
+    assert_eq!((&answer.body["users"], &answer.body["groups"]), (&json!(["cleo"]), &json!(["lab"])));
+    assert_eq!(platform.audience_of("iris").await, Some(3));
+    let leave = json!([{"username": "cleo", "role": "owner"}, {"username": "bob", "role": null}]);
+    platform.patch("/groups/lab/members", &bob, leave).await.is(StatusCode::OK);
+    assert_eq!(platform.audience_of("iris").await, Some(2));
+    let cleo = platform.bench.service.user_by_name(&"cleo".parse().unwrap()).await.unwrap();
+    let (_, cleo) =
+        platform.service.create_token(&crate::service::Identity::User(cleo), "t", None).await.unwrap();
+    platform.delete("/groups/lab", cleo.reveal()).await.is(StatusCode::NO_CONTENT);
+    let after = platform.get("/apps/iris/access", &ada).await.is(StatusCode::OK).body;
+    assert_eq!((&after["users"], &after["groups"]), (&json!(["cleo"]), &json!([])));
 }
