@@ -205,8 +205,11 @@ async fn members_of_a_named_group_are_let_in_as_long_as_they_are() {
     platform.patch("/groups/lab/members", &bob, leave).await.is(StatusCode::OK);
     assert_eq!(platform.audience_of("iris").await, Some(2));
     let cleo = platform.bench.service.user_by_name(&"cleo".parse().unwrap()).await.unwrap();
-    let (_, cleo) =
-        platform.service.create_token(&crate::service::Identity::User(cleo), "t", None).await.unwrap();
+    let (_, cleo) = platform
+        .service
+        .create_token(&crate::service::Identity::User(cleo), NewToken::unlimited("t"))
+        .await
+        .unwrap();
     platform.delete("/groups/lab", cleo.reveal()).await.is(StatusCode::NO_CONTENT);
     let after = platform.get("/apps/iris/access", &ada).await.is(StatusCode::OK).body;
     assert_eq!((&after["users"], &after["groups"]), (&json!(["cleo"]), &json!([])));

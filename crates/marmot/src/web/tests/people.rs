@@ -17,8 +17,13 @@ impl Platform {
 #[tokio::test]
 async fn the_first_administrator_is_made_by_the_link_and_by_nothing_else() {
     let bench = Bench::new().await;
-    let link = bench.service.set_up_link().await.unwrap().unwrap();
-    let platform = Platform::over(bench, HOME);
+    let service = bench.service.clone();
+    let link = service.set_up_link().await.unwrap().unwrap();
+    let (stop, tickets) = (CancellationToken::new(), Arc::new(Tickets::new([7; 32])));
+    let (tickets_of_pages, identities) = (Arc::clone(&tickets), identities(HOME));
+    let options = web::Options { demo: None, tickets: tickets_of_pages, identities, stop: stop.clone() };
+    let router = web::router(service.clone(), options);
+    let platform = Platform { router, service, tickets, stop, _bench: bench };
     let path = link.reveal().strip_prefix(HOME).unwrap().to_owned();
 
     let mut browser = Browser::default();
