@@ -5,6 +5,7 @@ mod contract;
 mod faults;
 mod harness;
 mod opening;
+mod people;
 mod refusals;
 mod rollout;
 mod story;
