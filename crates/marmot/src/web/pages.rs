@@ -72,6 +72,8 @@ pub(super) struct ProjectFormPage {
     pub(super) editing: Option<String>,
     /// Who did what in it is shown.
     pub(super) may_inspect: bool,
+    /// Where a new one may be made, and whether that is chosen.
+    pub(super) namespaces: Vec<(String, bool)>,
     pub(super) form: ProjectForm,
 }
 

@@ -6,6 +6,7 @@ mod faults;
 mod harness;
 mod languages;
 mod opening;
+mod people;
 mod refusals;
 mod rollout;
 mod story;
