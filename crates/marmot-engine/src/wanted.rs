@@ -188,6 +188,8 @@ pub struct WantedBuild {
     pub command_given: bool,
     /// What is shown to hosts of repositories.
     pub logins: Vec<Login>,
+    /// The launcher's variables and secrets, for what the code itself runs while it is built.
+    pub variables: Vec<Variable>,
 }
 
 /// Where code is.
@@ -218,6 +220,12 @@ pub enum Builder {
     Auto,
     /// Python packages by uv.
     Python,
+    /// R packages from package repositories.
+    R,
+    /// Packages of Node by npm, pnpm or Yarn.
+    Node,
     /// Files served as they are.
     Static,
+    /// A container image, by its Dockerfile.
+    Dockerfile,
 }

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod identity_keys;
 pub mod lifecycle;
 pub mod model;
+pub mod oidc;
 pub mod opening;
 pub mod scaling;
 pub mod server;

@@ -339,6 +339,10 @@ fn build_end(state: &BuildState) -> Option<BuildEnd> {
     }
 }
 
+fn variable(variable: &EnvVariable) -> Variable {
+    Variable { name: variable.name.clone(), value: variable.value.clone() }
+}
+
 /// What the engine should bring about.
 fn wanted(service: &Service, picture: &Picture) -> Wanted {
     let app = |active: &ActiveApp| {
@@ -380,8 +384,6 @@ fn engine_revision(service: &Service, active: &ActiveApp, revision: &model::Revi
     let class = service.resource_classes().iter().find(|class| class.id == revision.resource_class_id);
     // A class that the operator took away: its apps go on with the standard one.
     let class = class.cloned().unwrap_or_else(|| model::ResourceClass::standard().swap_remove(0));
-    let variable =
-        |variable: &EnvVariable| Variable { name: variable.name.clone(), value: variable.value.clone() };
     Revision {
         id: revision.id,
         app: launcher.app_name.clone(),
@@ -444,6 +446,7 @@ fn program(program: &model::Program) -> Program {
 }
 
 fn engine_build(picture: &Picture, build: &model::Build) -> WantedBuild {
+    let variables = picture.variables.get(&build.environment_id).into_iter().flatten();
     WantedBuild {
         source: Source {
             repository: build.code.repository.clone(),
@@ -453,11 +456,14 @@ fn engine_build(picture: &Picture, build: &model::Build) -> WantedBuild {
         builder: match build.code.builder {
             BuilderVariant::Auto => Builder::Auto,
             BuilderVariant::Python => Builder::Python,
+            BuilderVariant::R => Builder::R,
+            BuilderVariant::Node => Builder::Node,
             BuilderVariant::Static => Builder::Static,
         },
         owner: build.environment_id,
         command_given: build.command_given,
         logins: picture.git_hosts.get(&build.environment_id).into_iter().flatten().map(login).collect(),
+        variables: variables.map(variable).collect(),
     }
 }
 

@@ -45,6 +45,7 @@ impl Bench {
             resource_classes: ResourceClass::standard(),
             policy: marmot_core::scaling::Policy::default(),
             max_replicas: 10,
+            people: Default::default(),
             project_rate: None,
             project_requests: None,
         };

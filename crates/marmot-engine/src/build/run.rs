@@ -9,20 +9,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::checkout::{self, CheckedOut, CheckoutError};
 use super::contract::{BuildContext, BuildEnd};
+use super::environment::{Environment, remove};
 use super::fetch::{self, FetchError, Git};
-use super::install::{self, Environment, InstallError, Order};
+use super::install::{self, InstallError, Order};
 use super::log::BuildLog;
 use super::plan::{self, CannotPlan, Code, Install, Plan};
 use super::process::{Interrupted, Job, Mark};
+use super::release::{self, ReleaseError};
 use super::source::{Allowed, CheckedSource, InvalidSource};
 use super::start::{self, StartError};
-use super::{login, network, tree};
+use super::{login, network, node, r, tree};
 use crate::observed::{BuildFailure, BuildOutcome};
 use crate::wanted::{Login, WantedBuild};
 
 const FETCHING: &str = "Fetching the code";
 const READING: &str = "Reading the code";
 const INSTALLING: &str = "Installing Python packages";
+const INSTALLING_NODE: &str = "Installing Node packages";
+const INSTALLING_R: &str = "Installing R packages";
+const RELEASING: &str = "Running the release";
 const CHECKING: &str = "Checking";
 
 /// Why a step failed.
@@ -40,6 +45,13 @@ enum StepError {
     Plan(#[from] CannotPlan),
     #[error(transparent)]
     Install(InstallError),
+    #[error(
+        "a container image is made from {0}, but this server has no container engine to make it: its operator can set one \
+         up, or add what Marmot builds by itself, such as requirements.txt, package.json or renv.lock"
+    )]
+    NeedsContainers(String),
+    #[error(transparent)]
+    Release(ReleaseError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("the build's own directory could not be written: {0}")]
@@ -79,6 +91,15 @@ impl From<InstallError> for StepError {
                 Self::Interrupted(interrupted)
             }
             other => Self::Install(other),
+        }
+    }
+}
+
+impl From<ReleaseError> for StepError {
+    fn from(error: ReleaseError) -> Self {
+        match error {
+            ReleaseError::Interrupted(interrupted) => Self::Interrupted(interrupted),
+            other => Self::Release(other),
         }
     }
 }
@@ -134,6 +155,8 @@ fn prepare(
     }
     let mut secrets = network::secrets(&context.environment);
     secrets.extend(login::secrets(&wanted.logins));
+    let variables = wanted.variables.iter().map(|variable| (variable.name.clone(), variable.value.clone()));
+    secrets.extend(network::secrets(&variables.collect::<Vec<_>>()));
     Ok(Job {
         mark: Mark::new(id),
         log: BuildLog::create(&dir.join("log"), context.limits.log_bytes, secrets)?,
@@ -203,13 +226,6 @@ impl Drop for Cleaner<'_> {
     }
 }
 
-fn remove(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 struct Build<'a, P> {
     context: &'a BuildContext,
     job: &'a Job,
@@ -241,21 +257,13 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
         self.begin(READING);
         let plan = self.plan(wanted, files, &code)?;
 
-        let environment = match &plan.install {
-            Install::Nothing => None,
-            Install::Python { manifest, extra } => {
-                self.begin(INSTALLING);
-                let order = Order {
-                    manifest,
-                    extra,
-                    code: &code,
-                    artefact: &artefact,
-                    owner: wanted.owner,
-                    commit: &commit,
-                };
-                Some(install::install(self.context, self.job, &order).await?)
-            }
-        };
+        let environment = self.install(wanted, &plan, &artefact, &commit).await?;
+        if let Some(line) = &plan.release {
+            self.begin(RELEASING);
+            self.job.log.say(&format!("Running `{line}`"));
+            release::release(self.context, self.job, line, environment.as_ref(), &code, &wanted.variables)
+                .await?;
+        }
 
         self.begin(CHECKING);
         start::prepare(self.context, &plan.start, environment.as_ref(), &artefact)?;
@@ -264,6 +272,36 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
             self.job.log.say(&format!("Started by: {command}"));
         }
         Ok(outcome)
+    }
+
+    async fn install(
+        &mut self,
+        wanted: &WantedBuild,
+        plan: &Plan,
+        artefact: &Path,
+        commit: &str,
+    ) -> Result<Option<Environment>, StepError> {
+        let (context, job, owner) = (self.context, self.job, wanted.owner);
+        let code = &artefact.join("code");
+        match &plan.install {
+            Install::Nothing => Ok(None),
+            Install::Dockerfile(file) => Err(StepError::NeedsContainers(file.clone())),
+            Install::Python { manifest, extra } => {
+                self.begin(INSTALLING);
+                let order = Order { manifest, extra, code, artefact, owner, commit };
+                Ok(Some(install::install(context, job, &order).await?))
+            }
+            Install::Node(manifest) => {
+                self.begin(INSTALLING_NODE);
+                let (start, variables) = (&plan.start, wanted.variables.as_slice());
+                let order = node::Order { manifest, start, code, artefact, owner, variables };
+                Ok(Some(node::install(context, job, &order).await?))
+            }
+            Install::R(manifest) => {
+                self.begin(INSTALLING_R);
+                Ok(Some(r::install(context, job, &r::Order { manifest, code, owner, commit }).await?))
+            }
+        }
     }
 
     /// Fetches the commit and lays its files out in `code`.
@@ -330,7 +368,7 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
 fn outcome(commit: String, plan: &Plan, environment: Option<&Environment>) -> BuildOutcome {
     let mut summary = plan.reasons.join(" ");
     if let Some(environment) = environment {
-        summary.push_str(&format!(" Python {}.", environment.python_version()));
+        summary.push_str(&format!(" {}", environment.told));
     }
     BuildOutcome { commit, command: start::as_typed(&plan.start), summary: summary.trim().to_owned() }
 }

@@ -4,6 +4,7 @@
 //! (`openapi.json` is compared in a test).
 
 mod apps;
+mod audit;
 mod builds;
 mod credentials;
 mod error;
@@ -14,6 +15,7 @@ mod hooks;
 mod launchers;
 mod metrics;
 mod opening;
+mod people;
 mod projects;
 mod scaling;
 mod secrets;
@@ -87,11 +89,6 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(apps::revisions))
         .routes(routes!(apps::roll_back))
         .routes(routes!(scaling::get, scaling::set))
-        .routes(routes!(opening::get, opening::set))
-        .routes(routes!(opening::links, opening::create_link))
-        .routes(routes!(opening::revoke_link))
-        .routes(routes!(opening::keys, opening::create_key))
-        .routes(routes!(opening::revoke_key))
         .routes(routes!(secrets::of_project))
         .routes(routes!(secrets::set_of_project, secrets::remove_of_project))
         .routes(routes!(secrets::of_launcher))
@@ -103,10 +100,24 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(groups::list, groups::create))
         .routes(routes!(groups::get, groups::update, groups::delete))
         .routes(routes!(groups::members, groups::change_members))
+        .routes(routes!(opening::get, opening::set))
+        .routes(routes!(opening::links, opening::create_link))
+        .routes(routes!(opening::revoke_link))
+        .routes(routes!(opening::keys, opening::create_key))
+        .routes(routes!(opening::revoke_key))
         .routes(routes!(user::get))
         .routes(routes!(user::tokens, user::create_token))
         .routes(routes!(user::revoke_token))
         .routes(routes!(user::resource_classes))
+        .routes(routes!(user::sessions))
+        .routes(routes!(user::revoke_session))
+        .routes(routes!(people::list, people::create))
+        .routes(routes!(people::get, people::update, people::delete))
+        .routes(routes!(people::password_link))
+        .routes(routes!(audit::of_project))
+        .routes(routes!(audit::export_of_project))
+        .routes(routes!(audit::all))
+        .routes(routes!(audit::export))
         .split_for_parts();
     let refusal = ResponseBuilder::new()
         .description("A refusal.")

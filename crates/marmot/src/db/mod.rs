@@ -19,6 +19,7 @@ pub mod projects;
 mod row;
 pub mod scaling;
 pub mod secrets;
+pub mod sessions;
 pub mod tokens;
 pub mod users;
 

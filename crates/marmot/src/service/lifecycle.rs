@@ -15,8 +15,8 @@ use super::{Service, now};
 use crate::db::projects::Viewer;
 use crate::db::{DbError, apps, builds, events, groups, launchers, projects, scaling};
 use crate::model::{
-    App, AppEvent, Build, BuildResult, BuildStatus, CredentialKind, EnvironmentSource, FailedStart,
-    GivenSecret, Launcher, Page, Program, Revision,
+    App, AppEvent, Build, BuildResult, BuildStatus, CredentialKind, EnvVariable, EnvironmentSource,
+    FailedStart, GivenSecret, Launcher, Page, Program, Revision,
 };
 use crate::scaling::Scaling;
 
@@ -32,6 +32,8 @@ pub struct Picture {
     pub builds: Vec<Build>,
     /// What is shown to hosts of repositories, by the environment that is built.
     pub git_hosts: BTreeMap<EnvironmentId, Vec<Login>>,
+    /// The variables of the launchers whose environments these builds make.
+    pub variables: BTreeMap<EnvironmentId, Vec<EnvVariable>>,
     /// The finished builds whose results must stay.
     pub kept_builds: BTreeSet<BuildId>,
     /// Every app's address that means something, on or off.
@@ -122,15 +124,10 @@ impl Service {
         let all_projects: BTreeMap<_, _> =
             all_projects.into_iter().map(|project| (project.id, project)).collect();
         let mut members = projects::all_members(&mut db).await?;
-        let people = crate::db::users::all(&mut db).await?;
-        let enabled: BTreeSet<_> =
-            people.iter().filter(|user| user.disabled_at.is_none()).map(|user| user.id).collect();
-        let admins: BTreeSet<_> = people
-            .iter()
-            .filter(|user| user.is_admin && user.disabled_at.is_none())
-            .map(|user| user.id)
-            .collect();
-        let mut doors = self.doors(&mut db, enabled).await?;
+        let mut people = crate::db::users::all(&mut db).await?;
+        people.retain(|user| user.disabled_at.is_none());
+        let admins: BTreeSet<_> = people.iter().filter(|user| user.is_admin).map(|user| user.id).collect();
+        let mut doors = self.doors(&mut db, people.iter().map(|user| user.id).collect()).await?;
         let members: BTreeMap<_, Arc<BTreeSet<UserId>>> = all_projects
             .keys()
             .map(|project| (*project, Arc::new(&members.remove(project).unwrap_or_default() | &admins)))
@@ -169,7 +166,11 @@ impl Service {
             .collect();
         let groups = groups::all_members(&mut db).await?;
         let groups = groups.into_iter().map(|(group, members)| (group, Arc::new(members))).collect();
-        Ok(Picture { apps: active, builds: pending, git_hosts, kept_builds, addresses, groups })
+        let built: BTreeSet<_> = pending.iter().map(|build| build.environment_id).collect();
+        let variables = launchers.values().filter(|launcher| built.contains(&launcher.environment.id));
+        let variables =
+            variables.map(|launcher| (launcher.environment.id, launcher.variables.clone())).collect();
+        Ok(Picture { apps: active, builds: pending, git_hosts, variables, kept_builds, addresses, groups })
     }
 
     /// Notes how a build ended, and gives the app that waits for it its next revision. `false` when the end was known

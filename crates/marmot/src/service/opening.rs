@@ -11,13 +11,13 @@ use marmot_gateway::APP_KEY_PREFIX;
 use marmot_gateway::routes::{self, Access, Audience, Fingerprint, Quota, Rate};
 use serde_json::json;
 
-use super::accounts::{hash_of, random_text};
 use super::apps::note;
 use super::audit::{self, Thing};
 use super::error::{Error, Result};
 use super::launchers::{allowed_app, allowed_launcher};
 use super::permission::{Action, Decision, Identity, Target, decide};
 use super::projects::{role_of, title};
+use super::secrets::{hash_of, random_text};
 use super::{LauncherView, Service, fresh, now};
 use crate::db::opening::{InForce, Place};
 use crate::db::{Connection, DbError, groups, launchers, opening, projects, users};
@@ -130,11 +130,10 @@ impl Service {
         name: &AppName,
         new: NewGrant,
     ) -> Result<(ShareLink, Secret)> {
-        let grant = grant(who, "link's name", new)?;
-        let link = ShareLink { grant };
         let secret = random_text("");
         let mut db = self.db().write().await?;
         let (launcher, _) = allowed_app(&mut db, who, name, Action::Change).await?;
+        let link = ShareLink { grant: grant(who, "link's name", new)? };
         if !opening::get(&mut db, launcher.id).await?.is_by_link() {
             return Err(Error::conflict(
                 "links do not open this app: let it be open to everyone with the link first (`link`)",
@@ -207,10 +206,10 @@ impl Service {
                 return Err(Error::invalid(format!("`{what}` must be from 1 to {LARGEST_QUOTA}")));
             }
         }
-        let key = AppKey { grant: grant(who, "key's name", new)?, quota };
         let secret = random_text(APP_KEY_PREFIX);
         let mut db = self.db().write().await?;
         let (launcher, _) = allowed_app(&mut db, who, name, Action::Change).await?;
+        let key = AppKey { grant: grant(who, "key's name", new)?, quota };
         if opening::keys(&mut db, launcher.id).await?.len() >= MOST {
             return Err(Error::conflict(format!("the app has {MOST} keys: revoke one first")));
         }

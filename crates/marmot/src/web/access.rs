@@ -62,7 +62,7 @@ pub(super) async fn share_link(
                 .to_owned(),
         ),
     };
-    let links = vec![Link { path: view.project.path(), label: "See its project" }];
+    let links = vec![Link { path: view.project.path(), label: "See its project".into() }];
     let page = MessagePage { frame: visitor.frame(), phase: Some(phase), title, text, links };
     let status = if view.phase == Phase::Failed { StatusCode::BAD_GATEWAY } else { StatusCode::NOT_FOUND };
     Ok((status, Html(page)).into_response())
@@ -76,7 +76,7 @@ async fn not_shared(web: &Web, visitor: &Visitor, app: &AppName) -> Result<Respo
          you in.",
         project.namespace, project.slug
     );
-    let links = vec![Link { path: project.path(), label: "See its project" }];
+    let links = vec![Link { path: project.path(), label: "See its project".into() }];
     let title = "This app is not shared with you".to_owned();
     let page = MessagePage { frame: visitor.frame(), phase: None, title, text, links };
     Ok((StatusCode::FORBIDDEN, Html(page)).into_response())

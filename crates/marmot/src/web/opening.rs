@@ -9,10 +9,10 @@ use marmot_core::id::{AppKeyId, ShareLinkId};
 use marmot_core::name::Namespace;
 
 use super::Web;
+use super::account_pages::Lifetime;
 use super::detail;
 use super::forms::Typed;
 use super::launchers::{LauncherPath, find_launcher};
-use super::pages::Lifetime;
 use super::present::Presenter;
 use super::respond::{Failed, see_other};
 use super::session::Visitor;
