@@ -214,6 +214,12 @@ impl App<'_> {
         if let Some(own) = request.uri().path().strip_prefix(RESERVED) {
             return match own {
                 "events" if request.method() == Method::GET => {
+                    // Whoever looks at an app that sleeps wakes it.
+                    if is_asleep(self.route.backends())
+                        && let Err(wait) = quota::may_wake(self.shared, &self.route, self.peer.ip())
+                    {
+                        return quota::awake_enough(wait, reader);
+                    }
                     let viewer = self.viewer(&stay.caller, &request);
                     lobby::events(self.shared, &self.route, stay.caller, viewer)
                 }

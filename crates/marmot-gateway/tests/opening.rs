@@ -273,12 +273,16 @@ async fn a_key_has_as_many_requests_under_way_as_it_may_have() {
 
 /// As one of many clients behind a proxy that is trusted.
 async fn from(world: &World, client: &str, host: &str) -> reqwest::Response {
+    from_at(world, client, host, "/").await
+}
+
+async fn from_at(world: &World, client: &str, host: &str, path: &str) -> reqwest::Response {
     let http = reqwest::Client::builder()
         .resolve(&format!("{host}.localhost"), world.address)
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .unwrap();
-    let url = format!("http://{host}.localhost:{}/", world.address.port());
+    let url = format!("http://{host}.localhost:{}{path}", world.address.port());
     http.get(url).header("x-forwarded-for", client).send().await.unwrap()
 }
 
@@ -332,6 +336,9 @@ async fn one_client_wakes_so_many_apps_and_no_more() {
     }
     assert_eq!(statuses, [(504, false), (504, false), (504, false), (504, false), (429, true), (429, true)]);
     assert_eq!(from(&world, "192.0.2.2", "app-2").await.status(), 504);
+    // Whoever only looks at the lobby wakes the app, too.
+    assert_eq!(from_at(&world, "192.0.2.1", "app-4", "/.marmot/events").await.status(), 429);
+    assert_eq!(from_at(&world, "192.0.2.1", "app-1", "/.marmot/events").await.status(), 200);
     // What is awake is nobody's wake.
     let app = TestApp::start().await;
     all(on(vec![replica(app.address)]));
