@@ -125,16 +125,22 @@ async fn a_link_that_is_none_or_has_ended_says_so_and_only_so_many_are_tried() {
 #[tokio::test]
 async fn everything_that_is_open_by_a_link_ends_with_it() {
     let (feed, body) = fed();
-    let body = std::sync::Mutex::new(Some(body));
-    let body = Arc::new(body);
+    let (tell, events) = fed();
+    let bodies = Arc::new(std::sync::Mutex::new((Some(body), Some(events))));
     let world = World::start().await;
     let app = TestApp::start_with(move |mut request| {
-        let body = Arc::clone(&body);
+        let bodies = Arc::clone(&bodies);
         async move {
-            if request.uri().path() == "/ws" {
-                return support::accept_websocket(&mut request);
+            let take = || bodies.lock().unwrap();
+            match request.uri().path() {
+                "/ws" => support::accept_websocket(&mut request),
+                "/events" => {
+                    let events = take().1.take().unwrap();
+                    Response::builder().header("content-type", "text/event-stream").body(events).unwrap()
+                }
+                "/never" => std::future::pending().await,
+                _ => Response::new(take().0.take().unwrap()),
             }
-            Response::new(body.lock().unwrap().take().unwrap())
         }
     })
     .await;
@@ -146,17 +152,42 @@ async fn everything_that_is_open_by_a_link_ends_with_it() {
     let mut long = long.bytes_stream();
     feed.send("first".into()).unwrap();
     assert_eq!(long.next().await.unwrap().unwrap(), "first");
-    until("both are open", || world.demand.sample().sessions == 1).await;
+    let ask = |path: &str| world.client().get(world.url(path)).header("cookie", &cookie).send();
+    let mut events = ask("/events").await.unwrap().bytes_stream();
+    tell.send("data: 1\n\n".into()).unwrap();
+    assert_eq!(events.next().await.unwrap().unwrap(), "data: 1\n\n");
+    // And one whose answer has not begun.
+    let waits = tokio::spawn(ask("/never"));
+    until("all are open", || {
+        let demand = world.demand.sample();
+        (demand.sessions, demand.in_flight) == (2, 2)
+    })
+    .await;
     // Revoked.
     world.set_access(Access::people([]), on(vec![backend]));
     assert_eq!(closed_with(&mut socket).await, 1008);
     let end = tokio::time::timeout(LIMIT, long.next()).await.expect("in time");
     assert!(end.unwrap().is_err(), "an answer that is cut does not look complete");
+    let end = tokio::time::timeout(LIMIT, events.next()).await.expect("in time");
+    assert!(end.unwrap().is_err());
+    assert_eq!(waits.await.unwrap().unwrap().status(), 403);
     let again = world.client().get(world.url("/")).header("cookie", &cookie).header("accept", PAGE);
     let again = again.send().await.unwrap();
     assert_eq!(again.status(), 403);
     assert!(again.text().await.unwrap().contains("revoked"));
     until("nothing is left", || world.demand.sample().sessions == 0).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_an_app_to_wake_does_not_wait_on_when_the_key_is_revoked() {
+    let world = World::start().await;
+    world.set_access(by_key(&key(Quota::default(), None)), on(vec![]));
+    let waits = tokio::spawn(world.client().get(world.url("/")).header("x-marmot-key", KEY).send());
+    until("it waits", || world.demand.sample().held == 1).await;
+    world.set_access(Access::people([]), on(vec![]));
+    assert_eq!(waits.await.unwrap().unwrap().status(), 403);
+    until("nothing is left", || world.demand.sample().held == 0).await;
     world.stop().await;
 }
 
