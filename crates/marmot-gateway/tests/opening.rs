@@ -256,7 +256,15 @@ async fn a_program_gets_in_with_its_key_which_the_app_never_sees() {
     world.set(on(vec![replica(app.address)]));
     let wrong = world.client().get(world.url("/")).header("x-marmot-key", KEY).send().await.unwrap();
     assert_eq!(wrong.status(), 401);
+    // A page elsewhere cannot use one: its browser asks first, and is not told that it may.
+    world.set_access(by_key(&known), on(vec![replica(app.address)]));
+    let asks = world.client().request(reqwest::Method::OPTIONS, world.url("/"));
+    let asks =
+        asks.header("origin", "https://elsewhere.test").header("access-control-request-method", "POST");
+    let asks = asks.header("access-control-request-headers", "x-marmot-key").send().await.unwrap();
+    assert!(asks.status() == 401 && !asks.headers().contains_key("access-control-allow-origin"));
     // An app's own tokens are its own business.
+    world.set(on(vec![replica(app.address)]));
     let own = world.client().get(world.url("/echo")).bearer_auth("the-apps-own").send().await.unwrap();
     assert!(own.text().await.unwrap().contains("authorization: Bearer the-apps-own"));
     world.stop().await;

@@ -80,8 +80,7 @@ impl Platform {
             service.create_user(new).await.unwrap();
         }
         let (stop, tickets) = (CancellationToken::new(), Arc::new(Tickets::new([7; 32])));
-        let key = IdentityKey::read(&IdentityKey::generate().unwrap()).unwrap();
-        let identities = Arc::new(Identities::new(public_url, key.clone(), [&key]));
+        let identities = identities(public_url);
         let demo = web::Demo { code: Secret::new("letmein"), username: "ada".parse().unwrap() };
         let options =
             web::Options { demo: Some(demo), tickets: Arc::clone(&tickets), identities, stop: stop.clone() };
@@ -190,4 +189,10 @@ impl Answer {
         assert_eq!(self.status, status, "{}", self.text);
         self
     }
+}
+
+/// What tells apps who visits, with a key of its own.
+fn identities(public_url: &str) -> Arc<Identities> {
+    let key = IdentityKey::read(&IdentityKey::generate().unwrap()).unwrap();
+    Arc::new(Identities::new(public_url, key.clone(), [&key]))
 }

@@ -1,6 +1,7 @@
 //! End to end, black box: the real program, real repositories, real processes, over HTTP.
 
 mod chaos;
+mod contract;
 mod faults;
 mod harness;
 mod opening;

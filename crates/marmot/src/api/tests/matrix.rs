@@ -257,10 +257,10 @@ impl People {
         let environment = |launcher: &Value| launcher["environment"]["id"].as_str().unwrap().to_owned();
         let on = json!({"launcher_id": id(&launchers[0])});
         let name = platform.post("/apps", owner, on).await.is(StatusCode::CREATED).text("name");
-        for build in platform.service.picture().await.unwrap().builds {
-            let end = BuildEnd::Succeeded(BuildResult::default());
-            platform.service.build_ended(build.id, end).await.unwrap();
-        }
+        let builds =
+            platform.get(&format!("/environments/{}/builds", environment(&launchers[0])), owner).await;
+        let build = builds.body[0]["id"].as_str().unwrap().parse().unwrap();
+        platform.service.build_ended(build, BuildEnd::Succeeded(BuildResult::default())).await.unwrap();
         let revisions = platform.get(&format!("/apps/{name}/revisions"), owner).await;
         let revision = revisions.body[0]["id"].as_str().unwrap().to_owned();
         let builds = format!("/environments/{}/builds", environment(&launchers[1]));
@@ -428,4 +428,40 @@ async fn everybody_may_do_what_the_table_says_and_nothing_else() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// G3: a signed-in browser that another site's page makes send something changes nothing, whatever the route.
+#[tokio::test]
+async fn no_other_sites_page_changes_anything_over_the_api() {
+    let platform = Platform::new().await;
+    let owner = platform.plain_user("owner").await;
+    let session = platform.service.start_session(owner.clone()).await.unwrap().session;
+    let who = Identity::User(owner);
+    let foreign: [&[(&str, &str)]; 7] = [
+        &[],
+        &[("origin", "https://evil.example")],
+        &[("origin", "null")],
+        &[("origin", "http://iris.localhost:8080"), ("sec-fetch-site", "same-site")],
+        &[("origin", "https://evil.example"), ("content-type", "text/plain")],
+        &[("origin", "http://localhost:8080"), ("sec-fetch-site", "cross-site")],
+        &[("origin", "https://evil.example"), ("x-http-method-override", "GET")],
+    ];
+    let before = platform.service.sessions(&who, None).await.unwrap().len();
+    for (method, path, _, body) in routes().into_iter().filter(|(method, ..)| *method != "GET") {
+        let path = path.replace("{name}", "iris").replace("{slug}", "lab");
+        let path = path.split('{').map(|part| part.split_once('}').map_or(part, |(_, rest)| rest));
+        let path = path.collect::<Vec<_>>().join(NOWHERE);
+        for headers in foreign {
+            let mut request = platform.request(method.parse().unwrap(), &path, "", Some(body.clone()));
+            let cookie = format!("marmot={}", session.reveal());
+            for (name, value) in headers.iter().chain(&[("cookie", cookie.as_str())]) {
+                request
+                    .headers_mut()
+                    .insert(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
+            }
+            let answer = platform.send(request).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{method} {path} {headers:?}: {}", answer.body);
+        }
+    }
+    assert_eq!(platform.service.sessions(&who, None).await.unwrap().len(), before);
 }
