@@ -19,6 +19,7 @@ use crate::capabilities::Capabilities;
 use crate::cgroup::Groups;
 use crate::config::{Confinement, EngineConfig, OnStop};
 use crate::confine::Confiner;
+use crate::container::ContainerEngine;
 use crate::files;
 use crate::hibernate::Pager;
 use crate::hibernate::means::Means;
@@ -29,7 +30,7 @@ use crate::network::{Shortcoming, Uplink};
 use crate::nudge::Nudge;
 use crate::observed::{Event, Observed};
 use crate::reconcile::{Boots, Reconciler};
-use crate::runtime::process::{ProcessRuntime, Settings};
+use crate::runtime::local::{LocalRuntime, Settings};
 use crate::sweep;
 use crate::wanted::Wanted;
 
@@ -105,6 +106,12 @@ impl Engine {
         if let Some(confiner) = &confiner {
             config.build.confine_by(confiner.clone());
         }
+        let containers = config
+            .container_engine
+            .map(|socket| ContainerEngine::new(socket, layout.tag(), config.data_dir.join("images")));
+        if let Some(containers) = &containers {
+            config.build.run_containers_by(Arc::clone(containers));
+        }
         // Only a replica that is confined can be another user: everything it needs is shown to it.
         let uids = if separate { config.uids } else { 0..0 };
         let (stop, tasks, nudge) = (CancellationToken::new(), TaskTracker::new(), Nudge::default());
@@ -112,6 +119,7 @@ impl Engine {
             layout: layout.clone(),
             shim: config.shim,
             groups: groups.clone(),
+            containers,
             disk_bytes: config.disk_bytes,
             ports: config.ports,
             uids,
@@ -125,7 +133,7 @@ impl Engine {
         };
         // Replicas' tasks end after the loop, which may still ask for them to be ended.
         let release = CancellationToken::new();
-        let runtime = ProcessRuntime::new(settings, release.clone(), tasks.clone());
+        let runtime = LocalRuntime::new(settings, release.clone(), tasks.clone());
         runtime.adopt().await;
         let at_once = config.builds_at_once.unwrap_or_else(cores);
         let (publish, builds) = watch::channel(BTreeMap::new());

@@ -8,6 +8,7 @@ use marmot_core::id::{BuildId, EnvironmentId, ProjectId, RevisionId};
 use marmot_core::plan::Policy;
 use marmot_core::{AppName, Demand};
 
+use crate::container::Credentials;
 use crate::network::Destination;
 
 /// Everything that should run, be built or be kept. What is not in here is stopped, cancelled, removed.
@@ -17,11 +18,18 @@ pub struct Wanted {
     pub apps: BTreeMap<AppName, WantedApp>,
     /// The builds that should be done. One that is taken out before it ends is cancelled.
     pub builds: BTreeMap<BuildId, Arc<WantedBuild>>,
+    /// The images that should be pulled, each as the build with this id. As with builds.
+    pub pulls: BTreeMap<BuildId, Arc<WantedPull>>,
     /// The finished builds whose results must stay; those of other builds are removed.
     pub kept_builds: BTreeSet<BuildId>,
 }
 
 impl Wanted {
+    /// Whether a build or a pull of this id should be done.
+    pub(crate) fn asks_for(&self, id: BuildId) -> bool {
+        self.builds.contains_key(&id) || self.pulls.contains_key(&id)
+    }
+
     /// The apps of each project, of those that may have more than one replica.
     pub(crate) fn by_project(&self) -> impl Iterator<Item = Vec<&AppName>> {
         let mut projects: BTreeMap<ProjectId, Vec<&AppName>> = BTreeMap::new();
@@ -82,10 +90,10 @@ pub enum Program {
     },
     /// A container image.
     Image {
-        /// The image's reference.
-        image: String,
-        /// The port it listens on.
-        port: u16,
+        /// Which build pulled or made it.
+        build: BuildId,
+        /// The port it listens on; what the image says when absent.
+        port: Option<u16>,
         /// In the place of the image's entry point.
         command: Option<Vec<String>>,
         /// In the place of the image's arguments.
@@ -147,6 +155,21 @@ pub struct WantedBuild {
     pub owner: EnvironmentId,
     /// The launcher has a command of its own, so the code need not say how to start it.
     pub command_given: bool,
+    /// What registries are shown, where a `Dockerfile` names their images.
+    pub registries: Vec<Credentials>,
+}
+
+/// An image that should be pulled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedPull {
+    /// The image's reference, as somebody wrote it.
+    pub image: String,
+    /// The port it will be asked on, where somebody has said so.
+    pub port: Option<u16>,
+    /// The launcher has a command of its own, so the image need not say what to start.
+    pub command_given: bool,
+    /// What its registry is shown.
+    pub credentials: Option<Credentials>,
 }
 
 /// Where code is.
@@ -179,4 +202,6 @@ pub enum Builder {
     Python,
     /// Files served as they are.
     Static,
+    /// An image, by the `Dockerfile` in the code.
+    Dockerfile,
 }

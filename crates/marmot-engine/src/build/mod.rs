@@ -6,8 +6,11 @@
 mod bytecode;
 mod checkout;
 mod collect;
+mod context;
 mod contract;
+mod dockerfile;
 mod fetch;
+mod image;
 mod install;
 mod locks;
 mod log;
@@ -25,5 +28,7 @@ mod view;
 
 pub use collect::collect;
 pub use contract::{BuildContext, BuildEnd, BuildLimits, RunFile};
+pub use image::pull;
+pub(crate) use image::{NoPort, port_of};
 pub use network::operators_environment;
 pub use run::run;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::checkout::{self, CheckedOut, CheckoutError};
 use super::contract::{BuildContext, BuildEnd};
 use super::fetch::{self, FetchError, Git};
+use super::image::{self, NoImage};
 use super::install::{self, Environment, InstallError, Order};
 use super::log::BuildLog;
 use super::plan::{self, CannotPlan, Code, Install, Plan};
@@ -18,7 +19,7 @@ use super::source::{Allowed, CheckedSource, InvalidSource};
 use super::start::{self, StartError};
 use super::{network, tree};
 use crate::observed::{BuildFailure, BuildOutcome};
-use crate::wanted::WantedBuild;
+use crate::wanted::{Builder, WantedBuild};
 
 const FETCHING: &str = "Fetching the code";
 const READING: &str = "Reading the code";
@@ -27,7 +28,7 @@ const CHECKING: &str = "Checking";
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
-enum StepError {
+pub(super) enum StepError {
     #[error(transparent)]
     Interrupted(Interrupted),
     #[error(transparent)]
@@ -42,6 +43,8 @@ enum StepError {
     Install(InstallError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error(transparent)]
+    Image(#[from] NoImage),
     #[error("the build's own directory could not be written: {0}")]
     Directory(#[from] io::Error),
 }
@@ -109,15 +112,20 @@ pub async fn run(
             last_lines: Vec::new(),
         })
     })?;
-    let cleaner = Cleaner { dir, succeeded: false };
-    let mut build = Build { context, job: &job, dir, progress: &progress, step: FETCHING };
+    let cleaner = Cleaner::of(dir);
+    let mut build = Build { context, id, job: &job, dir, progress: &progress, step: FETCHING };
     let done = build.all(wanted).await;
     let step = build.step;
     job.end_strays().await;
     finish(&job, cleaner, step, done)
 }
 
-fn prepare(context: &BuildContext, id: BuildId, dir: &Path, cancel: CancellationToken) -> io::Result<Job> {
+pub(super) fn prepare(
+    context: &BuildContext,
+    id: BuildId,
+    dir: &Path,
+    cancel: CancellationToken,
+) -> io::Result<Job> {
     let home = dir.join("home");
     for leftover in ["home", "artefact"] {
         remove(&dir.join(leftover))?;
@@ -138,7 +146,7 @@ fn prepare(context: &BuildContext, id: BuildId, dir: &Path, cancel: Cancellation
     })
 }
 
-fn finish(
+pub(super) fn finish(
     job: &Job,
     mut cleaner: Cleaner<'_>,
     step: &str,
@@ -180,9 +188,15 @@ fn sentence(text: &str) -> String {
 }
 
 /// Removes what a build only needed while it ran, and the result of one that failed. By whatever path it ends.
-struct Cleaner<'a> {
+pub(super) struct Cleaner<'a> {
     dir: &'a Path,
     succeeded: bool,
+}
+
+impl<'a> Cleaner<'a> {
+    pub(super) fn of(dir: &'a Path) -> Self {
+        Self { dir, succeeded: false }
+    }
 }
 
 impl Drop for Cleaner<'_> {
@@ -204,6 +218,7 @@ fn remove(dir: &Path) -> io::Result<()> {
 }
 
 struct Build<'a, P> {
+    id: BuildId,
     context: &'a BuildContext,
     job: &'a Job,
     dir: &'a Path,
@@ -232,6 +247,11 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
         let (commit, files) = self.fetch(&source, &repository, &code).await?;
 
         self.begin(READING);
+        if wanted.builder == Builder::Dockerfile {
+            let recipe = image::Recipe::read(self.context, self.job, wanted, &files, &code)?;
+            self.begin(image::BUILDING);
+            return Ok(image::build(self.context, self.job, &recipe, &commit, &artefact, self.id).await?);
+        }
         let plan = self.plan(wanted, files, &code)?;
 
         let environment = match &plan.install {

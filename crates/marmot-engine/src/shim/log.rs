@@ -14,7 +14,7 @@ const LONGEST_LINE: usize = 8 << 10;
 const BYTES_PER_SECOND: usize = 8 << 20;
 
 /// The log of a replica.
-pub(super) struct Log {
+pub(crate) struct Log {
     path: PathBuf,
     file: Option<File>,
     size: u64,
@@ -28,7 +28,7 @@ pub(super) struct Log {
 
 impl Log {
     /// The log in `dir`, at most `max_bytes` long with its rotated part.
-    pub(super) fn new(dir: &Path, max_bytes: u64) -> Self {
+    pub(crate) fn new(dir: &Path, max_bytes: u64) -> Self {
         let path = dir.join(LOG);
         Self {
             size: fs::metadata(&path).map_or(0, |meta| meta.len()),
@@ -42,7 +42,7 @@ impl Log {
     }
 
     /// Copies everything from `pipe` until its end. Never stops reading because of what the disk does.
-    pub(super) fn copy(&mut self, mut pipe: impl Read) {
+    pub(crate) fn copy(&mut self, mut pipe: impl Read) {
         let mut buffer = vec![0; 64 << 10];
         let (mut second, mut in_second) = (Instant::now(), 0);
         loop {

@@ -141,6 +141,7 @@ with tarfile.open(path, "w:gz") as sdist:
             builder: Builder::Auto,
             owner: 1.into(),
             command_given: false,
+            registries: Vec::new(),
         };
         change(&mut wanted);
         self.run(&wanted, CancellationToken::new()).await
