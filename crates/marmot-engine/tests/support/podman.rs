@@ -67,6 +67,7 @@ impl Podman {
         fs::write(path("storage.conf"), storage).unwrap();
         fs::write(path("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
         fs::write(path("registries.conf"), "unqualified-search-registries = []\n").unwrap();
+        fs::write(path("auth.json"), "{}").unwrap();
         let mut podman = Self { dir, service: None, registry: None };
         podman.begin();
         Some(podman)

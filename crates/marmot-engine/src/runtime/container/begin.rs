@@ -21,7 +21,7 @@ use crate::container::words::{self, ImageError};
 use crate::container::{About, ContainerEngine, PinnedImage};
 use crate::files;
 use crate::network::Uplink;
-use crate::procfs::RawPid;
+use crate::observed::FailureReason;
 use crate::runtime::local::Shared;
 use crate::runtime::local::life::Process;
 use crate::runtime::local::prepare::{
@@ -55,6 +55,8 @@ pub(in crate::runtime) enum BeginError {
     Words(String),
     #[error("{0}; ask the operator of this installation to look after it")]
     Engine(#[from] EngineError),
+    #[error("it ended at once: {0}")]
+    Ended(FailureReason),
     #[error("its containers do not run on this machine: the gateway cannot reach them")]
     Elsewhere,
     #[error("its network could not be made: {0}")]
@@ -165,18 +167,14 @@ pub(in crate::runtime) async fn begin(
     let written = io_error("its files could not be written");
     spec::write(&dir, spec::SPEC, &spec).map_err(written)?;
     let container = Container { engine, contained };
-    let pid = match get_going(shared, &container, &dir, &mut spec).await {
-        Ok(pid) => pid,
-        Err(error) => {
-            container.remove().await;
-            return Err(match error {
-                BeginError::Engine(error) => in_words(error),
-                other => other,
-            });
-        }
-    };
-    let process = Process::open(dir, Arc::new(spec), pid, Some(container));
-    process.map_err(io_error("its first process could not be watched"))
+    let begun = get_going(shared, container.clone(), &dir, spec).await;
+    if begun.is_err() {
+        container.remove().await;
+    }
+    begun.map_err(|error| match error {
+        BeginError::Engine(error) => in_words(error),
+        other => other,
+    })
 }
 
 /// The image, which is pulled again where somebody has removed it.
@@ -202,23 +200,17 @@ async fn found_again(
 /// Starts the container with its doorman before its program, where the engine can hold that back.
 async fn get_going(
     shared: &Shared,
-    container: &Container,
+    container: Container,
     dir: &Path,
-    spec: &mut Spec,
-) -> Result<RawPid, BeginError> {
+    mut spec: Spec,
+) -> Result<Process, BeginError> {
     let (engine, id) = (&container.engine, container.id());
     let held_back = engine.prepare(id).await?;
     if !held_back {
         engine.begin(id).await?;
     }
     let state = engine.state(id).await?.ok_or(BeginError::Elsewhere)?;
-    let Some(pid) = state.pid else {
-        let program = container.contained.program.as_deref();
-        let why = words::not_started(&state.error, program);
-        return Err(BeginError::Words(
-            why.unwrap_or_else(|| format!("the program ended at once with exit code {}", state.exit_code)),
-        ));
-    };
+    let Some(pid) = state.pid else { return Err(ended_at_once(shared, &container, dir, &spec).await) };
     let places = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     if !places.contains(id) {
         return Err(BeginError::Elsewhere);
@@ -228,14 +220,29 @@ async fn get_going(
         contained.written = state.written;
     }
     let written = || io_error("its files could not be written");
-    spec::write(dir, spec::SPEC, spec).map_err(written())?;
-    let process = ShimProcess::of(pid).map_err(written())?;
-    spec::write(dir, spec::SHIM, &process).map_err(written())?;
-    post_doorman(shared, dir).await?;
+    spec::write(dir, spec::SPEC, &spec).map_err(written())?;
+    let spec = Arc::new(spec);
+    // Held from before its program begins, its end cannot be missed.
+    let opened = Process::open(dir.to_owned(), Arc::clone(&spec), pid, Some(container.clone()));
+    let (Ok(process), Ok(named)) = (opened, ShimProcess::of(pid)) else {
+        return Err(ended_at_once(shared, &container, dir, &spec).await);
+    };
+    spec::write(dir, spec::SHIM, &named).map_err(written())?;
+    match post_doorman(shared, dir).await {
+        Err(_) if !held_back && !named.is_alive() => {
+            return Err(ended_at_once(shared, &container, dir, &spec).await);
+        }
+        posted => posted?,
+    }
     if held_back {
         engine.begin(id).await?;
     }
-    Ok(pid)
+    Ok(process)
+}
+
+/// The end of a program that nobody could hold back, with what it said.
+async fn ended_at_once(shared: &Shared, container: &Container, dir: &Path, spec: &Spec) -> BeginError {
+    BeginError::Ended(container.ended_unseen(shared, dir, spec).await)
 }
 
 /// Starts the doorman of a container that is there, and waits until it is at its post.

@@ -5,13 +5,18 @@
 //! *doorman*: a process that goes into the container's network, gives it its way out, and hands the gateway sockets that
 //! were made inside. So no port of any container shows on the machine.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::container::ContainerEngine;
 use crate::container::words;
+use crate::logs;
 use crate::observed::FailureReason;
-use crate::shim::spec::Contained;
+use crate::runtime::local::Shared;
+use crate::shim::spec::{Contained, Spec};
 
 pub(super) mod begin;
 mod body;
@@ -20,6 +25,13 @@ pub(super) mod log;
 /// How long it is waited for an engine to say how a container ended.
 const SAYS_WITHIN: Duration = Duration::from_secs(15);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What a program printed last.
+pub(super) async fn last_line(dir: &Path) -> Option<String> {
+    let dir = dir.to_owned();
+    let lines = tokio::task::spawn_blocking(move || logs::last_lines(&dir, 1)).await;
+    lines.ok()?.ok()?.pop()
+}
 
 /// A replica's container, and the engine it is in.
 #[derive(Debug, Clone)]
@@ -91,6 +103,16 @@ impl Container {
             (None, code @ 129..=192) => FailureReason::Killed(code - 128),
             (None, code) => FailureReason::Exited(code),
         }
+    }
+
+    /// Why it ended while nobody looked; what it printed meanwhile is taken from the engine first.
+    pub(super) async fn ended_unseen(&self, shared: &Shared, dir: &Path, spec: &Spec) -> FailureReason {
+        let ended = CancellationToken::new();
+        ended.cancel();
+        let (log_bytes, stop) = (shared.settings.log_bytes, shared.stop.clone());
+        log::follow(self.clone(), dir.to_owned(), log_bytes, ended, stop).await;
+        let last = last_line(dir).await;
+        self.reason(spec.memory_limit, last.as_deref()).await
     }
 
     /// Removes it. An engine that does not answer removes it when it is looked through the next time.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use marmot_core::id::{ReplicaId, RevisionId};
 use marmot_core::{AppName, Gate};
-use tokio_util::sync::CancellationToken;
 
 use super::end::clear;
 use super::life::{Life, Process, thaw};
@@ -17,7 +16,7 @@ use crate::files;
 use crate::logs;
 use crate::observed::{Memory, SleepDepth, StartStep};
 use crate::procfs;
-use crate::runtime::container::{Container, begin, log};
+use crate::runtime::container::{Container, begin};
 use crate::shim::{self, spec};
 use crate::sockets::Sockets;
 
@@ -211,12 +210,7 @@ impl Life {
     /// The end of a replica that ended while no engine looked.
     async fn ended_unseen(self, dir: PathBuf, spec: Arc<spec::Spec>) {
         if let Some(container) = self.shared.container_of(&spec) {
-            // What it printed meanwhile is still with the engine.
-            let ended = CancellationToken::new();
-            ended.cancel();
-            let (log_bytes, stop) = (self.shared.settings.log_bytes, self.shared.stop.clone());
-            log::follow(container.clone(), dir.clone(), log_bytes, ended, stop).await;
-            let reason = container.reason(spec.memory_limit, None).await;
+            let reason = container.ended_unseen(&self.shared, &dir, &spec).await;
             return self.failed_unseen(dir, spec, reason).await;
         }
         let read = dir.clone();

@@ -16,7 +16,7 @@ use crate::files;
 use crate::logs;
 use crate::observed::{Failure, FailureReason};
 use crate::procfs;
-use crate::runtime::container::Container;
+use crate::runtime::container::{Container, last_line};
 use crate::shim::{self, spec};
 use crate::sockets::SOCKETS;
 
@@ -196,9 +196,7 @@ async fn all_is_told(process: &mut Process) {
 /// Why a program ended whose supervisor has ended.
 async fn reason(process: &Process) -> FailureReason {
     if let Some(container) = &process.container {
-        let dir = process.dir.clone();
-        let lines = blocking(move || logs::last_lines(&dir, 1)).await.and_then(Result::ok);
-        let last = lines.unwrap_or_default().pop();
+        let last = last_line(&process.dir).await;
         return container.reason(process.spec.memory_limit, last.as_deref()).await;
     }
     let (dir, spec) = (process.dir.clone(), Arc::clone(&process.spec));

@@ -23,7 +23,8 @@ use crate::fd::waitable;
 use crate::hibernate::{NOTE_AFTER, Sleeper};
 use crate::observed::{FailureReason, SleepDepth, StartStep};
 use crate::procfs::{self, RawPid};
-use crate::runtime::container::{Container, begin, log};
+use crate::runtime::container::begin::{self, BeginError};
+use crate::runtime::container::{Container, log};
 use crate::shim::spec::{self, ShimProcess, Spec};
 use crate::sockets::Sockets;
 use crate::wanted::{Program, Revision};
@@ -137,7 +138,10 @@ impl Life {
             self.sockets = Some(Arc::clone(&sockets));
             self.shared.update(self.id, |seen| seen.sockets = Some(sockets));
             let begun = begin::begin(&self.shared, self.id, &revision, limit, image).await;
-            begun.map_err(|error| FailureReason::CouldNotStart(error.to_string()))
+            begun.map_err(|error| match error {
+                BeginError::Ended(reason) => reason,
+                other => FailureReason::CouldNotStart(other.to_string()),
+            })
         } else {
             self.begin_process(revision, limit).await
         };

@@ -79,7 +79,7 @@ pub(crate) struct Shared {
     pub(super) settings: Settings,
     replicas: Mutex<BTreeMap<ReplicaId, Entry>>,
     /// Cancelled: all tasks end, all replicas go on.
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     tasks: TaskTracker,
 }
 
