@@ -83,6 +83,10 @@ ids! {
     UserId
     /// An API token.
     TokenId
+    /// A person's session in a browser.
+    SessionId
+    /// A group of people.
+    GroupId
     /// A project.
     ProjectId
     /// A launcher: a recipe in a project.
@@ -95,6 +99,14 @@ ids! {
     RevisionId
     /// One running copy of a revision.
     ReplicaId
+    /// A secret of a project or launcher.
+    SecretId
+    /// What a project shows to the host of a repository or image.
+    CredentialId
+    /// A link that opens an app for whoever has it.
+    ShareLinkId
+    /// What a program shows to an app.
+    AppKeyId
 }
 
 #[cfg(test)]

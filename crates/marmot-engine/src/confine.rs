@@ -15,6 +15,8 @@ pub(crate) mod seccomp;
 
 /// The program's own directory inside: its copy of the code.
 pub(crate) const WORK: &str = "/app";
+/// Where a replica finds the secrets that are files.
+pub(crate) const SECRETS: &str = "/run/secrets";
 /// The program's home inside.
 pub(crate) const HOME: &str = "/home/app";
 

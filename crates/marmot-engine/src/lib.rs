@@ -33,7 +33,6 @@ pub mod wanted;
 pub use capabilities::{Capabilities, Check, CheckState};
 pub use config::{Confinement, EngineConfig, OnStop, ShimCommand};
 pub use confine::can_confine;
-pub use container::Credentials;
 pub use container::endpoint::{Endpoint, NotHere};
 pub use container::reference::{Reference, WrongReference};
 pub use engine::{Engine, StartError};

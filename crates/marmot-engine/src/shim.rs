@@ -26,7 +26,7 @@ pub(crate) mod spec;
 
 use log::Log;
 use network::Held;
-use spec::{End, Exit, Launch, Spec};
+use spec::{End, Exit, Launch, Private, Spec};
 
 /// Files and sockets that one process of a replica may have open.
 const DESCRIPTORS: u64 = 16_384;
@@ -55,10 +55,13 @@ fn supervise(dir: &Path) -> io::Result<()> {
     if let Some(contained) = &spec.container {
         return doorman::serve(dir, contained);
     }
+    let private = Private::read(io::stdin().lock())?;
     // From here on, whoever finds the directory finds this process. Fails when the directory was removed.
     spec::write(dir, spec::SHIM, &spec::ShimProcess::own()?)?;
-    let mut log = Log::new(dir, spec.launch.log_bytes);
-    let end = match start(dir, &spec) {
+    let mut log = Log::new(dir, spec.launch.log_bytes, &private.masked);
+    let started = start(dir, &spec, &private);
+    drop(private);
+    let end = match started {
         Ok((program, output)) => {
             let copying = thread::spawn(move || log.copy(output));
             let end = wait_for(program);
@@ -91,12 +94,12 @@ fn limit_descriptors() -> io::Result<()> {
 }
 
 /// Starts the program inside its control group: this process goes in, starts it, and comes out again.
-fn start(dir: &Path, spec: &Spec) -> io::Result<(RawPid, PipeReader)> {
+fn start(dir: &Path, spec: &Spec, private: &Private) -> io::Result<(RawPid, PipeReader)> {
     let (output, writer) = io::pipe()?;
     let plug = network::leave_the_machines_users(spec)?;
     let home = spec.group.enter()?;
     let said = writer.try_clone();
-    let started = spawn(spec, writer);
+    let started = spawn(spec, private, writer);
     home.restore();
     let (program, held) = started?;
     if let Some(held) = held {
@@ -105,7 +108,7 @@ fn start(dir: &Path, spec: &Spec) -> io::Result<(RawPid, PipeReader)> {
     Ok((program, output))
 }
 
-fn spawn(spec: &Spec, output: PipeWriter) -> io::Result<(RawPid, Option<Held>)> {
+fn spawn(spec: &Spec, private: &Private, output: PipeWriter) -> io::Result<(RawPid, Option<Held>)> {
     let launch = &spec.launch;
     let mut command;
     let (mut arguments, mut inherited, mut held) = (None, Vec::new(), None);
@@ -130,11 +133,14 @@ fn spawn(spec: &Spec, output: PipeWriter) -> io::Result<(RawPid, Option<Held>)> 
         command.arg("--").args(&sandbox.before).args(&launch.argv);
         // Where bubblewrap is started from does not matter; what it was started with can be read by the program.
         command.env_clear().current_dir("/");
-        arguments = Some((reader, writer, sandbox_arguments(launch, &sandbox.args)));
+        let (files, mut bytes) = secret_files(private)?;
+        inherited.extend(files);
+        bytes.extend(sandbox_arguments(private, &sandbox.args));
+        arguments = Some((reader, writer, bytes));
     } else {
         let [program, rest @ ..] = &launch.argv[..] else { return Err(io::ErrorKind::InvalidInput.into()) };
         command = Command::new(program);
-        command.args(rest).env_clear().envs(&launch.env).current_dir(&launch.directory);
+        command.args(rest).env_clear().envs(&private.env).current_dir(&launch.directory);
     }
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
     let child = command.spawn()?;
@@ -160,17 +166,27 @@ fn inherit(fd: impl AsFd) -> io::Result<()> {
 }
 
 /// The sandbox's arguments as bubblewrap reads them from a descriptor: other users could read its command line.
-fn sandbox_arguments(launch: &Launch, args: &[String]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut add = |text: &str| {
-        bytes.extend_from_slice(text.as_bytes());
-        bytes.push(0);
-    };
-    args.iter().for_each(|arg| add(arg));
-    for (name, value) in &launch.env {
-        ["--setenv", name, value].into_iter().for_each(&mut add);
+fn sandbox_arguments(private: &Private, args: &[String]) -> Vec<u8> {
+    let variables = private.env.iter().flat_map(|(name, value)| ["--setenv", name, value]);
+    nul_ended(args.iter().map(String::as_str).chain(variables))
+}
+
+/// Files that exist in the sandbox alone: from where bubblewrap reads them, and its arguments for them.
+fn secret_files(private: &Private) -> io::Result<(Vec<OwnedFd>, Vec<u8>)> {
+    let (mut files, mut arguments) = (Vec::new(), Vec::new());
+    for (name, value) in &private.files {
+        let file = spec::in_memory(value.as_bytes())?;
+        inherit(&file)?;
+        let (fd, path) = (file.as_raw_fd().to_string(), format!("{}/{name}", crate::confine::SECRETS));
+        // Nobody but the replica's own user is in there to read it.
+        arguments.extend(nul_ended(["--perms", "0444", "--file", &fd, &path]));
+        files.push(OwnedFd::from(file));
     }
-    bytes
+    Ok((files, arguments))
+}
+
+fn nul_ended<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+    words.into_iter().flat_map(|word| word.bytes().chain([0])).collect()
 }
 
 /// Why the program could not be started, in words.

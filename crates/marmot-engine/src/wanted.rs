@@ -8,7 +8,6 @@ use marmot_core::id::{BuildId, EnvironmentId, ProjectId, RevisionId};
 use marmot_core::plan::Policy;
 use marmot_core::{AppName, Demand};
 
-use crate::container::Credentials;
 use crate::network::Destination;
 
 /// Everything that should run, be built or be kept. What is not in here is stopped, cancelled, removed.
@@ -53,6 +52,8 @@ pub struct WantedApp {
     pub retry: u64,
     /// The rules its replicas live by.
     pub policy: Policy,
+    /// What is shown to registries of container images.
+    pub registries: Vec<Login>,
     /// Counts what the gateway sees of it. The same for all of the app's life in this process.
     pub demand: Arc<Demand>,
 }
@@ -68,8 +69,11 @@ pub struct Revision {
     pub url: String,
     /// What to run.
     pub program: Program,
-    /// The launcher's variables and secrets.
+    /// The launcher's variables.
     pub variables: Vec<Variable>,
+    /// What replicas are given besides, and what their logs never show. Other values reach those that are started from
+    /// then on.
+    pub secrets: Vec<Secret>,
     /// What a replica may use.
     pub limits: Limits,
     /// What a replica may reach.
@@ -143,6 +147,40 @@ impl fmt::Debug for Variable {
     }
 }
 
+/// A secret of a replica. Its value is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// The name of its variable or file.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// It is a file in the directory that `MARMOT_SECRETS_DIR` names; else it is a variable.
+    pub is_file: bool,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=…", self.name)
+    }
+}
+
+/// What is shown to one host, and to no other.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The host, perhaps with a port.
+    pub host: String,
+    /// The name that goes with the password.
+    pub username: String,
+    /// A password or token, or a private key in PEM.
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.username, self.host)
+    }
+}
+
 /// A build that should be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedBuild {
@@ -155,8 +193,10 @@ pub struct WantedBuild {
     pub owner: EnvironmentId,
     /// The launcher has a command of its own, so the code need not say how to start it.
     pub command_given: bool,
-    /// What registries are shown, where a `Dockerfile` names their images.
-    pub registries: Vec<Credentials>,
+    /// What is shown to hosts of repositories.
+    pub logins: Vec<Login>,
+    /// What is shown to registries, where a `Dockerfile` names their images.
+    pub registries: Vec<Login>,
 }
 
 /// An image that should be pulled.
@@ -168,8 +208,8 @@ pub struct WantedPull {
     pub port: Option<u16>,
     /// The launcher has a command of its own, so the image need not say what to start.
     pub command_given: bool,
-    /// What its registry is shown.
-    pub credentials: Option<Credentials>,
+    /// What is shown to registries.
+    pub registries: Vec<Login>,
 }
 
 /// Where code is.

@@ -367,6 +367,7 @@ async fn cancelling_ends_every_process_and_leaves_nothing_but_the_log() {
         owner: 1.into(),
         command_given: false,
         registries: Vec::new(),
+        logins: Vec::new(),
     };
     let cancel = CancellationToken::new();
     let watch = async {

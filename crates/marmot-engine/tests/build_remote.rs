@@ -8,13 +8,16 @@ mod support;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use marmot_engine::wanted::Login;
 use support::{Built, Place};
 
 /// A git server over HTTP. It answers under `/code` and `/code.git` alike, leads from `/moved` elsewhere and from
-/// `/short` to `/short.git`, wants a password for `/private`, and knows nothing else.
+/// `/short` to `/short.git`, wants a password for `/private` (ada's), and knows nothing else. Whatever it is shown without
+/// having asked for it, it writes to the file `shown`.
 const SERVER: &str = r#"
-import http.server, os, subprocess, sys
+import base64, http.server, os, subprocess, sys
 root = sys.argv[1]
+PROOF = "Basic " + base64.b64encode(b"ada:hunter2-token").decode()
 class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args): pass
     def do_GET(self): self.handle_git(b"")
@@ -22,12 +25,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def handle_git(self, body):
         path, _, query = self.path.partition("?")
         name = path.split("/")[1]
-        if name == "private":
+        proof = self.headers.get("Authorization", "")
+        if name != "private" and proof:
+            open(root + "/shown", "a").write(proof)
+        if name == "private" and proof != PROOF:
             self.answer(401, [("WWW-Authenticate", 'Basic realm="x"')])
         elif name in ("moved", "short", "away.git"):
             where = {"short": path.replace("/short", "/short.git", 1)}.get(name, "http://127.0.0.1:1/elsewhere")
             self.answer(301, [("Location", f"{where}?{query}")])
-        elif name.removesuffix(".git") in ("code", "short"):
+        elif name.removesuffix(".git") in ("code", "short", "private"):
             env = dict(os.environ, GIT_PROJECT_ROOT=root, GIT_HTTP_EXPORT_ALL="1", QUERY_STRING=query,
                 PATH_INFO="/app/.git/" + path.split("/", 2)[2], REQUEST_METHOD=self.command,
                 CONTENT_TYPE=self.headers.get("Content-Type", ""), GIT_PROTOCOL=self.headers.get("Git-Protocol", ""),
@@ -135,6 +141,116 @@ async fn what_is_not_there_not_allowed_or_elsewhere_is_told_apart() {
         "{}",
         built.failure().reason
     );
+}
+
+#[tokio::test]
+async fn a_private_repository_is_fetched_with_the_credential_of_its_host_and_no_other_host_sees_it() {
+    let mut place = Place::new();
+    place.context.allow_private_networks = true;
+    let repository = place.repository("app", &[("index.html", "one")]);
+    let (server, other) = (serve(&place), serve(&place));
+    let login =
+        |host: String, password: &str| Login { host, username: "ada".into(), password: password.into() };
+    let right = [login(format!("127.0.0.1:{}", server.port), "hunter2-token")];
+    let build = async |address: String, logins: &[Login]| {
+        let change = |wanted: &mut marmot_engine::wanted::WantedBuild| {
+            (wanted.source.repository, wanted.logins) = (address, logins.to_vec());
+        };
+        place.build_with(&repository, change).await
+    };
+    let private = format!("http://127.0.0.1:{}/private", server.port);
+    let built = build(private.clone(), &right).await;
+    assert_eq!(built.outcome().commit, repository.head());
+    assert!(!built.log.contains("hunter2"), "{}", built.log);
+
+    // A copy is kept on this server; who may not read the repository gets nothing from it.
+    let wrong = [login(format!("127.0.0.1:{}", server.port), "hunter2-guess")];
+    for logins in [&[][..], &wrong, &[login("127.0.0.1".into(), "hunter2-token")]] {
+        let built = build(private.clone(), logins).await;
+        let reason = &built.failure().reason;
+        assert!(reason.contains("give the project a credential for its host"), "{reason}");
+        assert!(!format!("{}{reason}", built.log).contains("hunter2"));
+    }
+    for name in ["code", "moved"] {
+        build(format!("http://127.0.0.1:{}/{name}", other.port), &right).await;
+    }
+    assert!(!place.path("shown").exists(), "another host was shown {:?}", std::fs::read(place.path("shown")));
+}
+
+/// An `sshd` of this test's own, which lets in who has the right key.
+struct Sshd(Child, u16);
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Makes a key in `name`, and says what it is in public.
+fn key(place: &Place, name: &str) -> String {
+    let path = place.path(name);
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&path).status();
+    assert!(made.unwrap().success());
+    std::fs::read_to_string(path.with_extension("pub")).unwrap()
+}
+
+fn sshd(place: &Place) -> Sshd {
+    let public = key(place, "deploy");
+    key(place, "host");
+    std::fs::write(place.path("authorized"), public).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let path = |name: &str| place.path(name).display().to_string();
+    let config = format!(
+        "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
+         PasswordAuthentication no\nPermitRootLogin yes\nPidFile none\n",
+        path("host"),
+        path("authorized")
+    );
+    std::fs::write(place.path("sshd.conf"), config).unwrap();
+    // Where it puts itself before anybody has signed in.
+    std::fs::create_dir_all("/run/sshd").unwrap();
+    let mut child = Command::new("/usr/sbin/sshd")
+        .args(["-D", "-e", "-f", &path("sshd.conf")])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("openssh-server is installed");
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut lines = lines.skip_while(|line| !line.contains("Server listening"));
+    assert!(lines.next().is_some(), "sshd did not start");
+    // It would wait for somebody to read what it says.
+    std::thread::spawn(move || lines.for_each(drop));
+    Sshd(child, port)
+}
+
+#[tokio::test]
+async fn a_deploy_key_opens_a_private_repository_over_ssh() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: a server that others sign in to needs root");
+        return;
+    }
+    let mut place = Place::new();
+    place.context.allow_private_networks = true;
+    let repository = place.repository("app", &[("index.html", "one")]);
+    let server = sshd(&place);
+    let address = format!("ssh://root@127.0.0.1:{}{}", server.1, place.path("app").display());
+    let build = async |password: String| {
+        let change = |wanted: &mut marmot_engine::wanted::WantedBuild| {
+            let login = Login { host: format!("127.0.0.1:{}", server.1), username: "git".into(), password };
+            (wanted.source.repository, wanted.logins) = (address.clone(), vec![login]);
+        };
+        place.build_with(&repository, change).await
+    };
+    let deploy = std::fs::read_to_string(place.path("deploy")).unwrap();
+    let built = build(deploy.clone()).await;
+    assert_eq!(built.outcome().commit, repository.head());
+    let body = deploy.lines().nth(1).unwrap();
+    assert!(!built.log.contains(body), "{}", built.log);
+    key(&place, "stranger");
+    for wrong in [std::fs::read_to_string(place.path("stranger")).unwrap(), "hunter2-token".to_owned()] {
+        let built = build(wrong).await;
+        assert!(built.failure().reason.contains("may not be read without signing in"), "{:?}", built.end);
+    }
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let route = Route {
         app: "app".parse()?,
         title: "App".into(),
-        access: Access::Everyone,
+        access: Access::everyone(),
         state: RouteState::On { backends, progress },
         log_readers: Arc::default(),
         demand: Arc::default(),

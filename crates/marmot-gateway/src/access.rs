@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use marmot_core::AppName;
-use marmot_core::id::UserId;
+use marmot_core::id::{ShareLinkId, UserId};
 use sha2::Sha256;
 
 /// How long a code may be on its way from the platform's page to the app's host.
@@ -76,6 +76,8 @@ pub enum InvalidTicket {
 enum Purpose {
     Code = 1,
     Ticket = 2,
+    /// A ticket of who came by a link, and is not known by name.
+    Link = 3,
 }
 
 impl Tickets {
@@ -98,12 +100,13 @@ impl Tickets {
     /// A code that lets this person into this app, once, within 30 s. For the platform's page at `/access/APP`, which
     /// sends the browser on to `/.marmot/enter?code=CODE&next=NEXT` on the app's host.
     pub fn issue_code(&self, app: &AppName, person: &Person) -> String {
-        self.issue(Purpose::Code, app, person, CODE_LIFE)
+        self.issue(Purpose::Code, app, person.id.as_u128(), &person.username, CODE_LIFE)
     }
 
     /// Takes a code: who it lets in.
     pub fn redeem_code(&self, app: &AppName, code: &str) -> Result<Person, InvalidTicket> {
-        let (person, nonce, expires) = self.verify(Purpose::Code, app, code)?;
+        let Claim { id, name, nonce, expires } = self.verify(Purpose::Code, app, code)?;
+        let person = Person { id: UserId::from(id), username: name };
         let now = self.now();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         used.retain(|_, expires| *expires > now);
@@ -115,50 +118,65 @@ impl Tickets {
 
     /// What is kept in a cookie of the app's host.
     pub(crate) fn issue_ticket(&self, app: &AppName, person: &Person) -> String {
-        self.issue(Purpose::Ticket, app, person, TICKET_LIFE)
+        self.issue(Purpose::Ticket, app, person.id.as_u128(), &person.username, TICKET_LIFE)
     }
 
     pub(crate) fn check_ticket(&self, app: &AppName, ticket: &str) -> Result<Person, InvalidTicket> {
-        self.verify(Purpose::Ticket, app, ticket).map(|(person, ..)| person)
+        let Claim { id, name, .. } = self.verify(Purpose::Ticket, app, ticket)?;
+        Ok(Person { id: UserId::from(id), username: name })
+    }
+
+    /// The same for who came by a link: the link itself leaves the browser at once. Whether the link is still good is
+    /// asked with each request.
+    pub(crate) fn issue_link_ticket(&self, app: &AppName, link: ShareLinkId, life: Duration) -> String {
+        self.issue(Purpose::Link, app, link.as_u128(), "", life)
+    }
+
+    pub(crate) fn check_link_ticket(
+        &self,
+        app: &AppName,
+        ticket: &str,
+    ) -> Result<ShareLinkId, InvalidTicket> {
+        self.verify(Purpose::Link, app, ticket).map(|claim| ShareLinkId::from(claim.id))
+    }
+
+    /// The time since 1970.
+    pub(crate) fn time(&self) -> Duration {
+        (self.wall_clock)()
     }
 
     fn now(&self) -> u64 {
-        (self.wall_clock)().as_secs()
+        self.time().as_secs()
     }
 
-    /// purpose, expiry, nonce, user, length of the app's name, app, name of the user; then the signature.
-    fn issue(&self, purpose: Purpose, app: &AppName, person: &Person, life: Duration) -> String {
+    /// purpose, expiry, nonce, id of the holder, length of the app's name, app, name of the holder; then the signature.
+    fn issue(&self, purpose: Purpose, app: &AppName, id: u128, holder: &str, life: Duration) -> String {
         let mut claim = vec![purpose as u8];
         claim.extend((self.now() + life.as_secs()).to_be_bytes());
         claim.extend(rand::random::<[u8; NONCE_BYTES]>());
         let name = app.as_str().as_bytes();
-        claim.extend(person.id.as_u128().to_be_bytes());
+        claim.extend(id.to_be_bytes());
         claim.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
         claim.extend(name);
-        claim.extend(person.username.as_bytes());
+        claim.extend(holder.as_bytes());
         let signature = self.mac(&claim).finalize().into_bytes();
         claim.extend(signature);
         URL_SAFE_NO_PAD.encode(claim)
     }
 
-    fn verify(
-        &self,
-        purpose: Purpose,
-        app: &AppName,
-        text: &str,
-    ) -> Result<(Person, [u8; NONCE_BYTES], u64), InvalidTicket> {
+    fn verify(&self, purpose: Purpose, app: &AppName, text: &str) -> Result<Claim, InvalidTicket> {
         let signed = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidTicket::Forged)?;
         let (claim, signature) = signed.split_last_chunk::<32>().ok_or(InvalidTicket::Forged)?;
         self.mac(claim).verify_slice(signature).map_err(|_| InvalidTicket::Forged)?;
-        let (found, expires, nonce, person, issued_for) = read_claim(claim).ok_or(InvalidTicket::Forged)?;
+        let (found, issued_for, claim) = read_claim(claim).ok_or(InvalidTicket::Forged)?;
         if found != purpose as u8 {
             Err(InvalidTicket::Forged)
         } else if issued_for != app.as_str().as_bytes() {
             Err(InvalidTicket::OtherApp)
-        } else if expires <= self.now() {
+        } else if claim.expires <= self.now() {
             Err(InvalidTicket::Expired)
         } else {
-            Ok((person, nonce, expires))
+            Ok(claim)
         }
     }
 
@@ -173,20 +191,30 @@ impl Tickets {
     }
 }
 
-type Claim<'a> = (u8, u64, [u8; NONCE_BYTES], Person, &'a [u8]);
+/// What is signed, but for its purpose and the app that it is for.
+struct Claim {
+    /// Of the holder.
+    id: u128,
+    name: String,
+    nonce: [u8; NONCE_BYTES],
+    expires: u64,
+}
 
-fn read_claim(claim: &[u8]) -> Option<Claim<'_>> {
+/// The purpose, the app, and the rest.
+fn read_claim(claim: &[u8]) -> Option<(u8, &[u8], Claim)> {
     let (&[purpose], rest) = claim.split_first_chunk()?;
     let (expires, rest) = rest.split_first_chunk()?;
     let (nonce, rest) = rest.split_first_chunk()?;
-    let (user, rest) = rest.split_first_chunk()?;
+    let (id, rest) = rest.split_first_chunk()?;
     let (&[length], rest) = rest.split_first_chunk()?;
-    let (app, username) = rest.split_at_checked(usize::from(length))?;
-    let person = Person {
-        id: UserId::from(u128::from_be_bytes(*user)),
-        username: std::str::from_utf8(username).ok()?.to_owned(),
+    let (app, name) = rest.split_at_checked(usize::from(length))?;
+    let claim = Claim {
+        id: u128::from_be_bytes(*id),
+        name: std::str::from_utf8(name).ok()?.to_owned(),
+        nonce: *nonce,
+        expires: u64::from_be_bytes(*expires),
     };
-    Some((purpose, u64::from_be_bytes(*expires), *nonce, person, app))
+    Some((purpose, app, claim))
 }
 
 /// `next` if it is a path on this same host, else `/`.
@@ -249,6 +277,12 @@ mod tests {
         assert_eq!(tickets.redeem_code(&app("iris"), &ticket), Err(InvalidTicket::Forged));
         assert_eq!(tickets.check_ticket(&app("iris"), &ticket), Ok(ada()));
         assert_eq!(Tickets::new([2; 32]).check_ticket(&app("iris"), &ticket), Err(InvalidTicket::Forged));
+        // Nor is the ticket of who came by a link that of a person whose id is the same.
+        let link = tickets.issue_link_ticket(&app("iris"), ShareLinkId::from(7), Duration::from_secs(60));
+        assert_eq!(tickets.check_ticket(&app("iris"), &link), Err(InvalidTicket::Forged));
+        assert_eq!(tickets.check_link_ticket(&app("iris"), &ticket), Err(InvalidTicket::Forged));
+        assert_eq!(tickets.check_link_ticket(&app("rose"), &link), Err(InvalidTicket::OtherApp));
+        assert_eq!(tickets.check_link_ticket(&app("iris"), &link), Ok(ShareLinkId::from(7)));
     }
 
     #[test]

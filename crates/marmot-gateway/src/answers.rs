@@ -57,6 +57,8 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     /// Seconds after which another try makes sense.
     pub(crate) retry_after: Option<u64>,
+    /// Where to go from here, for people: the address, and what it is called.
+    pub(crate) way: Option<(String, &'static str)>,
 }
 
 #[derive(Serialize)]
@@ -73,11 +75,16 @@ struct ProblemPage<'a> {
     title: &'a str,
     detail: &'a str,
     status: u16,
+    way: &'a Option<(String, &'static str)>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, title: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { status, title: title.into(), detail: detail.into(), retry_after: None }
+        Self { status, title: title.into(), detail: detail.into(), retry_after: None, way: None }
+    }
+
+    pub(crate) fn way(self, to: String, label: &'static str) -> Self {
+        Self { way: Some((to, label)), ..self }
     }
 
     pub(crate) fn retry_after(self, seconds: u64) -> Self {
@@ -88,7 +95,8 @@ impl Problem {
         let status = self.status.as_u16();
         let mut response = match reader {
             Reader::Person => {
-                page(self.status, &ProblemPage { title: &self.title, detail: &self.detail, status })
+                let (title, detail, way) = (&self.title, &self.detail, &self.way);
+                page(self.status, &ProblemPage { title, detail, status, way })
             }
             Reader::Program => {
                 let document = ProblemDocument {

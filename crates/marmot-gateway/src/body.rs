@@ -14,8 +14,12 @@ use crate::lobby::Events;
 use crate::meter::Meter;
 use crate::shared::Shared;
 use crate::slot::{Dismissal, Session, Slot};
+use crate::stay::Stay;
 use crate::upstream::Connection;
 use crate::wire::Busy;
+
+/// Why an answer is cut.
+const ACCESS_LOST: &str = "whoever reads the answer may not open the app any more";
 
 /// Why a body ended before its end.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -102,7 +106,7 @@ impl<T: Into<Bytes>> From<T> for AnswerBody {
 /// What is held while an answer is under way.
 pub(crate) enum Held {
     /// A replica's slot, and the connection to be kept when the answer is whole.
-    Request(Slot, Connection),
+    Request(Slot, Connection, Stay),
     /// An event stream, which lets its replica sleep.
     Session(OpenStream),
     /// Nothing any more: the answer is out.
@@ -135,7 +139,7 @@ pub(crate) struct AppBody {
 impl AppBody {
     pub(crate) fn new(incoming: Incoming, held: Held, shared: Arc<Shared>) -> Self {
         let meter = match &held {
-            Held::Request(slot, _) => Arc::clone(&slot.route.meter),
+            Held::Request(slot, ..) => Arc::clone(&slot.route.meter),
             Held::Session(stream) => Arc::clone(&stream.session.route.meter),
             Held::Done => Arc::default(),
         };
@@ -148,7 +152,7 @@ impl AppBody {
 
     /// The answer is whole: its connection may carry the next request.
     fn finish(&mut self) {
-        if let Held::Request(slot, connection) = std::mem::replace(&mut self.held, Held::Done) {
+        if let Held::Request(slot, connection, _) = std::mem::replace(&mut self.held, Held::Done) {
             self.shared.pool.put(connection, self.shared.clock.now());
             drop(slot);
         }
@@ -235,10 +239,25 @@ impl Body for AppBody {
                 }
                 stream.connection.drive(cx);
             }
-            Held::Request(_, connection) => connection.drive(cx),
+            Held::Request(slot, connection, stay) => {
+                if stay.is_over(&this.shared, &slot.route.app) {
+                    this.held = Held::Done;
+                    return Poll::Ready(Some(Err(ACCESS_LOST.into())));
+                }
+                connection.drive(cx);
+            }
             Held::Done => {}
         }
-        let frame = ready!(Pin::new(&mut this.incoming).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
+            // Only an answer that is waited for has somebody look after its end: nearly all of them come at once.
+            if let Held::Request(slot, _, stay) = &mut this.held
+                && stay.poll_over(&this.shared, &slot.route.app, cx).is_ready()
+            {
+                this.held = Held::Done;
+                return Poll::Ready(Some(Err(ACCESS_LOST.into())));
+            }
+            return Poll::Pending;
+        };
         match &frame {
             Some(Ok(frame)) => {
                 this.meter.sent(frame.data_ref().map_or(0, Bytes::len));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use marmot_core::AppName;
 
+use crate::limits::Rate;
 use crate::tls::Certificates;
 use crate::trust::Networks;
 
@@ -118,6 +119,15 @@ pub struct Limits {
     /// Connections that one client may have at the same time, by its address; one of this machine's own, or a trusted
     /// proxy, may have more. More: 429.
     pub connections_per_client: usize,
+    /// Requests that one visitor may send. More: 429. A visitor is a person who has signed in, or else an address; one
+    /// of this machine's own, or a trusted proxy, may send as many as it likes.
+    pub visitor_rate: Option<Rate>,
+    /// Requests of one visitor at the same time, open WebSockets and event streams among them. More: 429.
+    pub visitor_requests: u32,
+    /// Apps that one client may wake, by its address. More: 429.
+    pub wake_rate: Option<Rate>,
+    /// Links and keys that are none which one client may try, by its address. More: 429. What is right is always taken.
+    pub guess_rate: Option<Rate>,
     /// Bytes of a request's head. More: 431.
     pub header_bytes: usize,
     /// Bytes of a request's target. More: 414.
@@ -150,6 +160,12 @@ impl Default for Limits {
             body_rate: 240,
             // A classroom behind one address; each browser has up to six for each app.
             connections_per_client: 1000,
+            // Fast enough for pages of hundreds of small files in many tabs.
+            visitor_rate: Rate::of(2000, Duration::from_secs(10)),
+            visitor_requests: 1000,
+            wake_rate: Rate::at_most(20, Duration::from_secs(60)),
+            // 160 bits cannot be guessed at any rate; whoever tries is told to stop.
+            guess_rate: Rate::at_most(10, Duration::from_secs(60)),
             header_bytes: 64 * 1024,
             uri_bytes: 16 * 1024,
             stop_grace: Duration::from_secs(30),

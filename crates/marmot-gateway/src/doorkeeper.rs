@@ -1,7 +1,9 @@
 //! Lets visitors of an app in, or shows them the way to sign in.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -10,8 +12,12 @@ use crate::access::{Person, new_state, safe_next};
 use crate::answers::{Problem, Reader, redirect};
 use crate::body::AnswerBody;
 use crate::config::Scheme;
-use crate::headers::cookie;
-use crate::routes::{Access, Route};
+use crate::headers::{app_key, cookie};
+use crate::opening::{Admission, Audience, Caller};
+use crate::quota::{guessed, may_guess};
+use crate::routes::Route;
+use crate::service::RESERVED;
+use crate::share::{LINK, link_cookie, take_link};
 use crate::shared::Shared;
 
 /// Where the platform sends a browser with its code.
@@ -28,8 +34,8 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 
 /// Whether a request may go on.
 pub(crate) enum Entry {
-    /// It may; who sent it, where the app is not for everyone.
-    Welcome(Option<Person>),
+    /// It may, until then at most (since 1970); who sent it.
+    Welcome(Caller, Option<Duration>),
     /// It may not: this is its answer.
     Answer(Box<Response<AnswerBody>>),
 }
@@ -40,32 +46,84 @@ impl From<Response<AnswerBody>> for Entry {
     }
 }
 
+/// Where a request comes from and leads to.
+pub(crate) struct Doorstep<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) route: &'a Route,
+    /// As the client wrote it.
+    pub(crate) host: &'a str,
+    pub(crate) client: IpAddr,
+    pub(crate) reader: Reader,
+}
+
 /// Decides whether a request may go on to its app.
-pub(crate) fn enter<B>(
-    shared: &Arc<Shared>,
-    route: &Route,
-    host: &str,
-    request: &Request<B>,
-    reader: Reader,
-) -> Entry {
-    // Also for an app that has become everyone's meanwhile: who comes back goes on to the page they wanted.
-    if request.uri().path() == ENTER {
-        return take_code(shared, route, request, reader).into();
+pub(crate) fn enter<B>(at: &Doorstep<'_>, request: &Request<B>) -> Entry {
+    let &Doorstep { shared, route, reader, .. } = at;
+    match request.uri().path() {
+        // Also for an app that has become everyone's meanwhile: who comes back goes on to the page they wanted.
+        ENTER => return take_code(shared, route, request, reader).into(),
+        LINK => return take_link(shared, route, at.client, request, reader).into(),
+        _ => {}
     }
-    let Access::People(people) = &route.access else { return Entry::Welcome(None) };
-    match recognise(shared, route, request.headers()) {
-        Some(person) if people.contains(&person.id) && is_own_request(shared, host, request) => {
-            Entry::Welcome(Some(person))
-        }
-        Some(_) => forbidden(reader).into(),
-        None => match reader {
-            Reader::Person if request.method() == Method::GET => {
-                let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-                send_to_sign_in(shared, route, request.headers(), path).into()
+    let headers = request.headers();
+    if let Some(key) = app_key(headers) {
+        return with_key(at, key);
+    }
+    let person = recognise(shared, route, headers).map(Caller::Person);
+    if matches!(route.access.audience, Audience::Everyone) {
+        // The app is told who it is only where one of its own pages asks.
+        let person = person.filter(|_| is_own_request(shared, at.host, request));
+        return Entry::Welcome(person.unwrap_or(Caller::Anybody), None);
+    }
+    let (now, by_link) = (shared.tickets.time(), recognise_link(shared, route, headers));
+    let brought = [person.as_ref(), by_link.as_ref()].into_iter().flatten();
+    for caller in brought {
+        if let Admission::Until(end) = route.access.admits(caller, now) {
+            if !is_own_request(shared, at.host, request) {
+                return not_from_there(reader).into();
             }
-            _ => unauthorized().into(),
-        },
+            if let Caller::Link(id) = caller
+                && let Some(link) = route.access.links.iter().find(|link| link.id == *id)
+            {
+                link.usage.seen(now);
+            }
+            return Entry::Welcome(caller.clone(), end);
+        }
     }
+    match (person, by_link) {
+        (Some(_), _) => forbidden(shared, route, reader).into(),
+        (None, Some(_)) if reader == Reader::Person => link_is_over().into(),
+        _ if reader == Reader::Person && request.method() == Method::GET => {
+            let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+            send_to_sign_in(shared, route, headers, path).into()
+        }
+        _ => unauthorized("Bearer realm=\"marmot\"", WHO_ARE_YOU).into(),
+    }
+}
+
+/// For a program without anything to show.
+const WHO_ARE_YOU: &str = "This app is private. A program needs a key for it, sent as `Authorization: Bearer KEY` or \
+    `X-Marmot-Key: KEY`; a person opens its address in a browser and signs in.";
+
+fn with_key(at: &Doorstep<'_>, key: &str) -> Entry {
+    let &Doorstep { shared, route, reader, client, .. } = at;
+    let known = route.access.key_of(key).map(|key| Caller::Key(Arc::clone(key)));
+    if let Some(caller) = known
+        && let Admission::Until(end) = route.access.admits(&caller, shared.tickets.time())
+    {
+        return Entry::Welcome(caller, end);
+    }
+    if let Err(wait) = may_guess(shared, client) {
+        return guessed(wait, reader).into();
+    }
+    let detail = "The key is none of this app's, has expired, or was revoked.";
+    unauthorized("Bearer realm=\"marmot\", error=\"invalid_token\"", detail).into()
+}
+
+/// The link by which a visitor has come, if they still have its ticket. Says nothing about what they may do.
+fn recognise_link(shared: &Shared, route: &Route, headers: &HeaderMap) -> Option<Caller> {
+    let ticket = cookie(headers, link_cookie(shared.config.scheme))?;
+    shared.tickets.check_link_ticket(&route.app, ticket).ok().map(Caller::Link)
 }
 
 /// Whose ticket a request brings, if it has a good one. Says nothing about what they may do.
@@ -92,18 +150,42 @@ fn is_own_request<B>(shared: &Shared, host: &str, request: &Request<B>) -> bool 
     }
 }
 
-fn forbidden(reader: Reader) -> Response<AnswerBody> {
-    let detail = "You are signed in, but this app is not shared with you. Ask its owner for access.";
-    Problem::new(StatusCode::FORBIDDEN, "This app is private", detail).answer(reader)
+/// For who has signed in and may not open the app: says whom to ask, as far as that is for them to know.
+pub(crate) fn forbidden(shared: &Shared, route: &Route, reader: Reader) -> Response<AnswerBody> {
+    let title = "This app is not shared with you";
+    let denied = "You are signed in, but this app is open to others only.";
+    match &route.access.project {
+        Some(project) => {
+            let detail =
+                format!("{denied} It belongs to the project {project}, whose owners can let you in.");
+            let way = format!("{}/p/{project}", shared.config.platform_url);
+            Problem::new(StatusCode::FORBIDDEN, title, detail).way(way, "See its project")
+        }
+        None => {
+            let detail = format!("{denied} Ask whoever gave you its address to share it with you.");
+            Problem::new(StatusCode::FORBIDDEN, title, detail)
+        }
+    }
+    .answer(reader)
 }
 
-fn unauthorized() -> Response<AnswerBody> {
-    let detail = "This app is private. Open its address in a browser and sign in.";
+fn not_from_there(reader: Reader) -> Response<AnswerBody> {
+    let detail = "Another site's page asked for this with your sign-in. Only the app's own pages may.";
+    Problem::new(StatusCode::FORBIDDEN, "Not from there", detail).answer(reader)
+}
+
+fn link_is_over() -> Response<AnswerBody> {
+    let detail =
+        "The link that you came by has expired or was revoked. Ask whoever gave it to you for another.";
+    Problem::new(StatusCode::FORBIDDEN, "Your link has ended", detail)
+        .way(format!("{RESERVED}sign-in"), "Sign in instead")
+        .answer(Reader::Person)
+}
+
+fn unauthorized(challenge: &'static str, detail: &str) -> Response<AnswerBody> {
     let mut response =
-        Problem::new(StatusCode::UNAUTHORIZED, "Sign in first", detail).answer(Reader::Program);
-    response
-        .headers_mut()
-        .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"marmot\""));
+        Problem::new(StatusCode::UNAUTHORIZED, "Show who you are", detail).answer(Reader::Program);
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     response
 }
 
@@ -180,7 +262,7 @@ fn is_equal(one: &str, other: &str) -> bool {
     one.as_bytes().ct_eq(other.as_bytes()).into()
 }
 
-fn query_value<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
+pub(crate) fn query_value<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
     query
         .split('&')
         .filter_map(|pair| pair.split_once('='))
@@ -204,7 +286,13 @@ fn state_cookie(scheme: Scheme) -> &'static str {
 }
 
 /// Sets a cookie of this host alone, for `seconds`; zero removes it.
-fn set_cookie(response: &mut Response<AnswerBody>, name: &str, value: &str, seconds: u64, scheme: Scheme) {
+pub(crate) fn set_cookie(
+    response: &mut Response<AnswerBody>,
+    name: &str,
+    value: &str,
+    seconds: u64,
+    scheme: Scheme,
+) {
     let secure = if scheme == Scheme::Https { "; Secure" } else { "" };
     let cookie = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
     if let Ok(cookie) = HeaderValue::try_from(cookie) {

@@ -14,7 +14,6 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
-use marmot_core::id::UserId;
 use marmot_core::{AppName, Moment};
 use tokio::time::Instant;
 
@@ -25,6 +24,7 @@ use crate::hold::{Refusal, hold, weight};
 use crate::routes::Backend;
 use crate::shared::Shared;
 use crate::slot::{Session, Slot, Waited};
+use crate::stay::Stay;
 use crate::upstream::{Connection, connect, connect_http2};
 use crate::websocket;
 use crate::wire::Phase;
@@ -50,6 +50,8 @@ pub(crate) enum Failure {
     Client,
     #[error("the app's answer cannot be understood")]
     Nonsense,
+    #[error("who asked may not open the app any more")]
+    AccessLost,
 }
 
 /// A request whose head has been rewritten for the replica.
@@ -58,8 +60,8 @@ pub(crate) struct Outgoing {
     pub(crate) body: Incoming,
     /// The client's side of a connection that it asks to turn into a WebSocket.
     pub(crate) upgrade: Option<Upgrade>,
-    /// Who asks, where the app is not for everyone.
-    pub(crate) visitor: Option<UserId>,
+    /// The right of who asks to do so.
+    pub(crate) stay: Stay,
 }
 
 /// A WebSocket that is to be.
@@ -75,7 +77,7 @@ pub(crate) async fn forward(
     outgoing: Outgoing,
     mut slot: Slot,
 ) -> Result<Response<AnswerBody>, Failure> {
-    let Outgoing { parts, body, upgrade, visitor } = outgoing;
+    let Outgoing { parts, body, upgrade, mut stay } = outgoing;
     let bytes = weight(&parts);
     let empty = body.is_end_stream();
     let is_grpc = is_grpc(&parts.headers);
@@ -129,7 +131,10 @@ pub(crate) async fn forward(
     };
     slot.route.meter.upstream(upstream);
     let add = Added { app: slot.route.app.clone(), bond: slot.new_bond(), waited: slot.waited };
-    let mut response = answer(shared, response, slot, connection, upgrade, visitor)?;
+    if stay.is_over(shared, &add.app) {
+        return Err(Failure::AccessLost);
+    }
+    let mut response = answer(shared, response, slot, connection, upgrade, stay)?;
     add.to(shared, upstream, response.headers_mut());
     Ok(response)
 }
@@ -278,12 +283,12 @@ fn answer(
     slot: Slot,
     connection: Connection,
     upgrade: Option<Upgrade>,
-    visitor: Option<UserId>,
+    stay: Stay,
 ) -> Result<Response<AnswerBody>, Failure> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(upgrade) = upgrade else { return Err(Failure::Nonsense) };
         shared.tracker.spawn(connection.drive_to_the_end());
-        return switch(shared, response, slot.into_session(visitor), upgrade);
+        return switch(shared, response, slot.into_session(stay), upgrade);
     }
     // Over HTTP/2, any success says that the WebSocket is open; the app has just said that it is not.
     if response.status().is_success() && upgrade.is_some_and(|upgrade| upgrade.over_http2) {
@@ -294,7 +299,7 @@ fn answer(
         // The encoding counts, whatever length is claimed beside it.
         parts.headers.remove(header::CONTENT_LENGTH);
     }
-    rewrite_response(&mut parts.headers, parts.version);
+    rewrite_response(&mut parts.headers, parts.version, &shared.config.apps_domain);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let is_events = parts
@@ -303,9 +308,9 @@ fn answer(
         .and_then(|value| value.as_bytes().get(..17))
         .is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"));
     let held = if is_events && !incoming.is_end_stream() {
-        Held::Session(OpenStream::new(slot.into_session(visitor), connection))
+        Held::Session(OpenStream::new(slot.into_session(stay), connection))
     } else {
-        Held::Request(slot, connection)
+        Held::Request(slot, connection, stay)
     };
     let body = AppBody::new(incoming, held, Arc::clone(shared));
     Ok(Response::from_parts(parts, AnswerBody::App(body)))
@@ -325,9 +330,9 @@ fn switch(
         return Err(Failure::Nonsense);
     }
     let app = hyper::upgrade::on(&mut response);
-    shared.tracker.spawn(websocket::relay(upgrade.client, app, session));
     let (mut parts, _) = response.into_parts();
-    rewrite_response(&mut parts.headers, parts.version);
+    rewrite_response(&mut parts.headers, parts.version, &shared.config.apps_domain);
+    shared.tracker.spawn(websocket::relay(upgrade.client, app, session));
     if upgrade.over_http2 {
         parts.status = StatusCode::OK;
         parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);

@@ -9,38 +9,45 @@ use http::{Method, Request, Uri, Version, request};
 
 use crate::check::tokens;
 use crate::config::Scheme;
+use crate::opening::Caller;
 
 /// Cookies that are called so, or so and on with an underscore (both also behind `__Host-` and `__Secure-`), are the
 /// platform's and the gateway's own. No app ever sees one, nor can it set one.
 pub const PRIVATE_COOKIE: &str = "marmot";
 /// API tokens that start so are the platform's own. No app ever sees one.
 pub const PRIVATE_TOKEN_PREFIX: &str = "mmt_";
+/// What the keys that programs show to apps begin with. They are for the gateway: no app ever sees one.
+pub const APP_KEY_PREFIX: &str = "mmk_";
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-pub(crate) const X_MARMOT_USER: HeaderName = HeaderName::from_static("x-marmot-user");
+const X_MARMOT_USER: HeaderName = HeaderName::from_static("x-marmot-user");
+const X_MARMOT_VISITOR: HeaderName = HeaderName::from_static("x-marmot-visitor");
+const X_MARMOT_IDENTITY: HeaderName = HeaderName::from_static("x-marmot-identity");
+const X_MARMOT_KEY: HeaderName = HeaderName::from_static("x-marmot-key");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// What the gateway tells an app about the visitor.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Visitor<'a> {
     pub(crate) peer: SocketAddr,
     pub(crate) scheme: Scheme,
     /// `host[:port]` as the client wrote it.
     pub(crate) host: &'a str,
     pub(crate) request_id: &'a HeaderValue,
-    /// The name of the signed-in visitor, where the app is not for everyone.
-    pub(crate) user: Option<&'a str>,
+    pub(crate) caller: &'a Caller,
+    /// Who that is, signed.
+    pub(crate) identity: Option<HeaderValue>,
 }
 
 /// Makes the head of a client's request into that of the gateway's own request.
 pub(crate) fn rewrite_request(
     parts: &mut request::Parts,
-    visitor: &Visitor<'_>,
+    visitor: Visitor<'_>,
     upgrade: Option<HeaderValue>,
 ) {
     let headers = &mut parts.headers;
@@ -59,14 +66,12 @@ pub(crate) fn rewrite_request(
         headers.insert(X_FORWARDED_HOST, host.clone());
         headers.insert(header::HOST, host);
     }
-    if let Ok(value) = HeaderValue::try_from(forwarded(ip, visitor)) {
+    if let Ok(value) = HeaderValue::try_from(forwarded(ip, &visitor)) {
         headers.insert(header::FORWARDED, value);
     }
     headers.insert(X_REQUEST_ID, visitor.request_id.clone());
     headers.append(header::VIA, via(parts.version));
-    if let Some(user) = visitor.user.and_then(|user| HeaderValue::from_str(user).ok()) {
-        headers.insert(X_MARMOT_USER, user);
-    }
+    introduce(headers, visitor.caller, visitor.identity);
     if let Some(protocol) = upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);
@@ -81,6 +86,25 @@ pub(crate) fn rewrite_request(
     }
     parts.version = Version::HTTP_11;
     origin_form(&mut parts.uri);
+}
+
+/// Tells the app who its visitor is.
+fn introduce(headers: &mut HeaderMap, caller: &Caller, identity: Option<HeaderValue>) {
+    let kind = match caller {
+        Caller::Anybody => "anonymous",
+        Caller::Person(_) => "person",
+        Caller::Link(_) => "link",
+        Caller::Key(_) => "key",
+    };
+    headers.insert(X_MARMOT_VISITOR, HeaderValue::from_static(kind));
+    if let Caller::Person(person) = caller
+        && let Ok(name) = HeaderValue::from_str(&person.username)
+    {
+        headers.insert(X_MARMOT_USER, name);
+    }
+    if let Some(identity) = identity {
+        headers.insert(X_MARMOT_IDENTITY, identity);
+    }
 }
 
 /// What a proxy adds of itself to a message that came over this version.
@@ -203,14 +227,33 @@ fn hide_credentials(headers: &mut HeaderMap) {
             None => headers.remove(header::COOKIE),
         };
     }
-    let is_platform_token = |value: &HeaderValue| {
-        let mut words = value.as_bytes().split(|&byte| byte == b' ').filter(|word| !word.is_empty());
-        words.next().is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
-            && words.next().is_some_and(|token| token.starts_with(PRIVATE_TOKEN_PREFIX.as_bytes()))
+    let is_ours = |value: &HeaderValue| {
+        let ours = |token: &[u8]| {
+            [PRIVATE_TOKEN_PREFIX, APP_KEY_PREFIX].iter().any(|prefix| token.starts_with(prefix.as_bytes()))
+        };
+        bearer(value).is_some_and(ours)
     };
-    if headers.get_all(header::AUTHORIZATION).iter().any(is_platform_token) {
+    if headers.get_all(header::AUTHORIZATION).iter().any(is_ours) {
         headers.remove(header::AUTHORIZATION);
     }
+}
+
+/// The token of an `Authorization` that is of the kind `Bearer`.
+fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let mut words = value.as_bytes().split(|&byte| byte == b' ').filter(|word| !word.is_empty());
+    let is_bearer = words.next().is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"));
+    words.next().filter(|_| is_bearer)
+}
+
+/// The key that a program shows to an app.
+pub(crate) fn app_key(headers: &HeaderMap) -> Option<&str> {
+    let as_token = || {
+        let key = headers.get(header::AUTHORIZATION).and_then(bearer)?;
+        key.starts_with(APP_KEY_PREFIX.as_bytes()).then_some(key)
+    };
+    let key = headers.get(X_MARMOT_KEY).map(HeaderValue::as_bytes).or_else(as_token)?;
+    // One that is no text is none that was given out.
+    Some(std::str::from_utf8(key).unwrap_or_default())
 }
 
 /// The value of the first cookie of this name.
@@ -226,21 +269,59 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
 
 /// What of an app's answer goes on to the client: not what is about the connection, and no cookie that is, or
 /// pretends to be, the platform's.
-pub(crate) fn rewrite_response(headers: &mut HeaderMap, version: Version) {
+pub(crate) fn rewrite_response(headers: &mut HeaderMap, version: Version, apps_domain: &str) {
     remove_hop_by_hop(headers);
     headers.append(header::VIA, via(version));
-    let is_private = |value: &HeaderValue| {
-        let name = value.as_bytes().split(|&byte| byte == b'=').next().unwrap_or_default();
-        std::str::from_utf8(name).is_ok_and(is_private_cookie)
-    };
-    if headers.get_all(header::SET_COOKIE).iter().any(is_private)
-        && let Entry::Occupied(cookies) = headers.entry(header::SET_COOKIE)
-    {
-        let kept: Vec<_> = cookies.remove_entry_mult().1.filter(|value| !is_private(value)).collect();
+    let is_fine = |value: &HeaderValue| !is_private_set_cookie(value) && !reaches_beyond(value, apps_domain);
+    if headers.get_all(header::SET_COOKIE).iter().all(is_fine) {
+        return;
+    }
+    if let Entry::Occupied(cookies) = headers.entry(header::SET_COOKIE) {
+        let given = cookies.remove_entry_mult().1;
+        let kept: Vec<_> = given.filter(|value| !is_private_set_cookie(value)).collect();
         for value in kept {
-            headers.append(header::SET_COOKIE, value);
+            let value = if reaches_beyond(&value, apps_domain) { at_home(&value) } else { Some(value) };
+            if let Some(value) = value {
+                headers.append(header::SET_COOKIE, value);
+            }
         }
     }
+}
+
+/// Whether each app's host is below this domain: that of all apps, or one above it.
+fn is_above_apps(domain: &[u8], apps_domain: &str) -> bool {
+    let apps = apps_domain.as_bytes();
+    let Some(start) = apps.len().checked_sub(domain.len()) else { return false };
+    apps[start..].eq_ignore_ascii_case(domain) && (start == 0 || domain.is_empty() || apps[start - 1] == b'.')
+}
+
+fn is_private_set_cookie(value: &HeaderValue) -> bool {
+    let name = value.as_bytes().split(|&byte| byte == b'=').next().unwrap_or_default();
+    std::str::from_utf8(name).is_ok_and(is_private_cookie)
+}
+
+/// The domain that a part of a `Set-Cookie` names.
+fn domain_of(attribute: &[u8]) -> Option<&[u8]> {
+    let at = attribute.iter().position(|&byte| byte == b'=')?;
+    let (name, value) = (attribute[..at].trim_ascii(), attribute[at + 1..].trim_ascii());
+    name.eq_ignore_ascii_case(b"domain").then(|| {
+        let value = value.strip_prefix(b".").unwrap_or(value);
+        value.strip_suffix(b".").unwrap_or(value)
+    })
+}
+
+/// Whether other apps, or the platform, would be sent this cookie.
+fn reaches_beyond(value: &HeaderValue, apps_domain: &str) -> bool {
+    let mut attributes = value.as_bytes().split(|&byte| byte == b';').skip(1);
+    attributes.any(|attribute| domain_of(attribute).is_some_and(|domain| is_above_apps(domain, apps_domain)))
+}
+
+/// The same cookie for the app's own host alone.
+fn at_home(value: &HeaderValue) -> Option<HeaderValue> {
+    let mut parts = value.as_bytes().split(|&byte| byte == b';');
+    let mut kept = vec![parts.next()?];
+    kept.extend(parts.filter(|attribute| domain_of(attribute).is_none()));
+    HeaderValue::from_bytes(&kept.join(&b';')).ok()
 }
 
 /// The protocol that a client asks to switch to, if it is one that is passed through.
@@ -350,8 +431,49 @@ mod tests {
         for cookie in ["a=1; Path=/", "marmot=evil; Domain=localhost", "b=2", "marmot_ticket=evil"] {
             headers.append(header::SET_COOKIE, HeaderValue::from_static(cookie));
         }
-        rewrite_response(&mut headers, Version::HTTP_11);
+        rewrite_response(&mut headers, Version::HTTP_11, "localhost");
         let kept: Vec<_> = headers.get_all(header::SET_COOKIE).iter().collect();
         assert_eq!(kept, ["a=1; Path=/", "b=2"]);
+    }
+
+    #[test]
+    fn a_cookie_of_an_app_is_for_its_own_host_alone() {
+        for (given, kept) in [
+            ("a=1; Domain=apps.example.org; Path=/", "a=1; Path=/"),
+            ("a=1;domain=.example.org", "a=1"),
+            ("a=1; DOMAIN = .Org; Secure", "a=1; Secure"),
+            ("a=1; Domain=example.org.", "a=1"),
+            ("a=1; Domain=; HttpOnly", "a=1; HttpOnly"),
+            ("a=Domain=example.org", "a=Domain=example.org"),
+            ("a=1; Domain=iris.apps.example.org", "a=1; Domain=iris.apps.example.org"),
+            // Browsers refuse these by themselves.
+            ("a=1; Domain=ample.org", "a=1; Domain=ample.org"),
+            ("a=1; Domain=elsewhere.test", "a=1; Domain=elsewhere.test"),
+            ("a=1; Domain=example.org; Domain=iris.apps.example.org", "a=1"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::SET_COOKIE, HeaderValue::from_static(given));
+            rewrite_response(&mut headers, Version::HTTP_11, "apps.example.org");
+            assert_eq!(headers[header::SET_COOKIE], kept, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_from_either_header_and_no_app_sees_it() {
+        for (name, value, key) in [
+            ("authorization", "Bearer mmk_s3cret", Some("mmk_s3cret")),
+            ("authorization", "bearer  mmk_s3cret", Some("mmk_s3cret")),
+            ("x-marmot-key", "mmk_s3cret", Some("mmk_s3cret")),
+            ("x-marmot-key", "nonsense", Some("nonsense")),
+            ("authorization", "Bearer the-apps-own", None),
+            ("authorization", "Basic mmk_s3cret", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            assert_eq!(app_key(&headers), key, "{name}: {value}");
+            remove_claims(&mut headers);
+            hide_credentials(&mut headers);
+            assert_eq!(headers.is_empty(), key.is_some(), "{name}: {value}");
+        }
     }
 }

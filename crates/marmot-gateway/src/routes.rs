@@ -15,6 +15,9 @@ use marmot_core::{AppName, Demand, Gate, Moment};
 
 use crate::meter::Meter;
 
+pub use crate::limits::{Ceiling, Quota, Rate, Usage};
+pub use crate::opening::{Access, AppKey, Audience, Fingerprint, ShareLink, fingerprint};
+
 /// In how many parts a table is kept. A changed copy copies the list of parts and one part: with 100,000 apps, a few
 /// hundred pointers of each.
 const PARTS: usize = 512;
@@ -180,15 +183,6 @@ impl Route {
     }
 }
 
-/// Who may open an app.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Access {
-    /// Everybody.
-    Everyone,
-    /// These people, once they have signed in.
-    People(BTreeSet<UserId>),
-}
-
 impl Route {
     /// Whether requests would be treated the same by both.
     pub fn is_same(&self, other: &Self) -> bool {
@@ -206,16 +200,6 @@ impl Route {
         match &self.state {
             RouteState::On { backends, .. } => backends,
             RouteState::Off | RouteState::Failed { .. } => &[],
-        }
-    }
-}
-
-impl Access {
-    /// Whether this visitor may open the app; `None` is somebody who has not signed in.
-    pub fn lets_in(&self, visitor: Option<UserId>) -> bool {
-        match self {
-            Self::Everyone => true,
-            Self::People(people) => visitor.is_some_and(|visitor| people.contains(&visitor)),
         }
     }
 }
@@ -326,7 +310,7 @@ mod tests {
         Arc::new(Route {
             app: format!("app-{number}").parse().unwrap(),
             title: title.to_owned(),
-            access: Access::Everyone,
+            access: Access::everyone(),
             state: RouteState::Off,
             demand: Arc::default(),
             meter: Arc::default(),

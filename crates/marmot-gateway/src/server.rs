@@ -7,6 +7,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::access::Tickets;
 use crate::body::BoxError;
 use crate::config::{GatewayConfig, Tls};
 use crate::connection::serve_connection;
+use crate::identity::Identities;
 use crate::listen::Listeners;
 use crate::lobby::LogSource;
 use crate::pool::IDLE_FOR;
@@ -62,6 +64,13 @@ impl Gateway {
     #[must_use]
     pub fn with_logs(mut self, logs: LogSource) -> Self {
         self.shared.logs = Some(logs);
+        self
+    }
+
+    /// Tells apps, signed, who their visitors are.
+    #[must_use]
+    pub fn with_identities(mut self, identities: Arc<Identities>) -> Self {
+        self.shared.identities = Some(identities);
         self
     }
 
@@ -165,6 +174,8 @@ async fn keep_rooms(shared: Arc<Shared>) {
             change.before.is_some_and(|before| change.now.is_none_or(|now| before.sessions_may_end_with(now)))
         });
         if sessions_may_end {
+            // Before anybody is told: who looks at the number finds it changed.
+            shared.epoch.fetch_add(1, Ordering::AcqRel);
             shared.sessions_may_end.send_replace(());
         }
         shared.rooms.keep_only(&now);

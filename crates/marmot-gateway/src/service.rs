@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -12,22 +13,24 @@ use marmot_core::gate::GateState;
 use marmot_core::id::UserId;
 use tower::{Service, ServiceExt as _};
 
-use crate::access::Person;
 use crate::access_log::Line;
 use crate::affinity::Guest;
 use crate::answers::{Problem, Reader, reader, redirect};
 use crate::body::{AnswerBody, BoxError};
 use crate::check::{Malformed, check};
 use crate::config::Scheme;
-use crate::doorkeeper::{self, Entry};
+use crate::doorkeeper::{self, Doorstep, Entry};
 use crate::forward::{Failure, Outgoing, Upgrade, forward};
 use crate::headers::{self, Visitor};
 use crate::hold::{Refusal, admit, hold, rung, unshare, wake, weight};
 use crate::host::{Host, Target};
 use crate::lobby;
+use crate::opening::Caller;
+use crate::quota;
 use crate::routes::{Backend, Progress, Route, RouteState};
 use crate::shared::Shared;
 use crate::slot::Slot;
+use crate::stay::{self, Stay};
 use crate::trust::origin;
 
 /// Paths below this one on an app's host are the gateway's own.
@@ -173,7 +176,7 @@ struct App<'a> {
 }
 
 impl App<'_> {
-    async fn answer(&self, mut request: Box<Request<Incoming>>) -> Response<AnswerBody> {
+    async fn answer(&self, request: Box<Request<Incoming>>) -> Response<AnswerBody> {
         let reader = reader(request.method(), request.headers());
         let path = request.uri().path();
         if let Some(file) = path.strip_prefix(RESERVED)
@@ -181,14 +184,38 @@ impl App<'_> {
         {
             return asset;
         }
-        let person = match doorkeeper::enter(self.shared, &self.route, self.host, &request, reader) {
-            Entry::Welcome(person) => person,
+        // Before access is looked at: a change in between is seen later.
+        let epoch = self.shared.epoch.load(Ordering::Acquire);
+        let (shared, route, client) = (self.shared, &*self.route, self.peer.ip());
+        let doorstep = Doorstep { shared, route, host: self.host, client, reader };
+        let (caller, until) = match doorkeeper::enter(&doorstep, &request) {
+            Entry::Welcome(caller, until) => (caller, until),
             Entry::Answer(response) => return *response,
         };
-        if let Some(own) = path.strip_prefix(RESERVED) {
+        let (places, told) = match quota::take(shared, route, client, &caller) {
+            Ok(taken) => taken,
+            Err(too_much) => return too_much.answer(reader),
+        };
+        let stay = Stay::new(caller, until, epoch, places);
+        let mut response = self.let_in(request, reader, stay).await;
+        if let Some(told) = told {
+            told.to(response.headers_mut());
+        }
+        response
+    }
+
+    /// Answers a request of one who may open the app.
+    async fn let_in(
+        &self,
+        mut request: Box<Request<Incoming>>,
+        reader: Reader,
+        mut stay: Stay,
+    ) -> Response<AnswerBody> {
+        if let Some(own) = request.uri().path().strip_prefix(RESERVED) {
             return match own {
                 "events" if request.method() == Method::GET => {
-                    lobby::events(self.shared, &self.route, self.viewer(&person, &request))
+                    let viewer = self.viewer(&stay.caller, &request);
+                    lobby::events(self.shared, &self.route, stay.caller, viewer)
                 }
                 // Where an app is for everyone, its members sign in to see more.
                 "sign-in" if request.method() == Method::GET => {
@@ -197,11 +224,14 @@ impl App<'_> {
                 _ => nobody(reader, self.host, StatusCode::NOT_FOUND),
             };
         }
-        let viewer = (reader == Reader::Person).then(|| self.viewer(&person, &request)).flatten();
+        let viewer = (reader == Reader::Person).then(|| self.viewer(&stay.caller, &request)).flatten();
         let progress = match &self.route.state {
             RouteState::On { progress, .. } => progress,
             RouteState::Off => return self.off(reader, viewer),
             RouteState::Failed { reason, .. } => {
+                if let Err(wait) = quota::may_wake(self.shared, &self.route, self.peer.ip()) {
+                    return quota::awake_enough(wait, reader);
+                }
                 // Asked for: the engine may try once more.
                 self.route.demand.touch(self.shared.clock.now());
                 (self.shared.nudge)(&self.route.app);
@@ -223,22 +253,44 @@ impl App<'_> {
                 Err(response) => return *response,
             },
         };
+        if stay.is_over(self.shared, &self.route.app) {
+            return self.explain(Failure::AccessLost, reader, viewer);
+        }
         let visitor = Visitor {
             peer: self.peer,
             scheme: self.scheme,
             host: self.host,
             request_id: self.request_id,
-            user: person.as_ref().map(|person| person.username.as_str()),
+            caller: &stay.caller,
+            identity: self.identity(&stay.caller),
         };
-        headers::rewrite_request(&mut parts, &visitor, upgrade);
-        let person = person.map(|person| person.id);
+        headers::rewrite_request(&mut parts, visitor, upgrade);
+        // Whoever showed something to be let in is sent away as soon as it is worth nothing any more.
+        let lost = match &stay.caller {
+            Caller::Anybody => None,
+            known => Some(stay::lost(self.shared, &self.route.app, known)),
+        };
         // Apart from the rest, so that a request that waits takes no memory for what comes after.
-        let answer =
-            Box::pin(forward(self.shared, Outgoing { parts, body, upgrade: client, visitor: person }, slot));
-        match answer.await {
+        let answer = Box::pin(forward(self.shared, Outgoing { parts, body, upgrade: client, stay }, slot));
+        let answer = match lost {
+            None => answer.await,
+            Some(lost) => tokio::select! {
+                biased;
+                answer = answer => answer,
+                () = lost => Err(Failure::AccessLost),
+            },
+        };
+        match answer {
             Ok(response) => response,
             Err(failure) => self.explain(failure, reader, viewer),
         }
+    }
+
+    /// Who this is, signed, for the app.
+    fn identity(&self, caller: &Caller) -> Option<HeaderValue> {
+        let (shared, app) = (self.shared, &self.route.app);
+        let identities = shared.identities.as_ref()?;
+        shared.tokens.of(identities, app, || shared.app_address(app), caller, shared.tickets.time())
     }
 
     /// Waits for a replica; a person who would wait longer than a moment is shown the lobby.
@@ -250,8 +302,13 @@ impl App<'_> {
         progress: &Progress,
         visitor: Option<UserId>,
     ) -> Result<Slot, Box<Response<AnswerBody>>> {
-        if wakes_nobody(parts) {
+        if wakes_nobody(&parts.method, &parts.headers) {
             return Err(Box::new(lobby::preview(&self.route)));
+        }
+        if is_asleep(self.route.backends())
+            && let Err(wait) = quota::may_wake(self.shared, &self.route, self.peer.ip())
+        {
+            return Err(Box::new(quota::awake_enough(wait, reader)));
         }
         unshare(parts);
         let hold = || hold(self.shared, &self.route, guest, weight(parts), None);
@@ -280,8 +337,6 @@ impl App<'_> {
     /// nobody a blank one.
     fn patience(&self, progress: &Progress) -> Duration {
         let limit = self.shared.config.limits.lobby_after;
-        let is_asleep =
-            |backends: &[Backend]| !backends.iter().any(|backend| backend.gate.state() == GateState::Open);
         match &self.route.state {
             RouteState::On { backends, .. } if is_asleep(backends) => {
                 match lobby::expected(&self.route, rung(backends), progress) {
@@ -296,9 +351,8 @@ impl App<'_> {
     }
 
     /// Who asks, also where the app is for everyone: some may see more of the lobby.
-    fn viewer<B>(&self, person: &Option<Person>, request: &Request<B>) -> Option<UserId> {
-        let known = person.as_ref().map(|person| person.id);
-        known.or_else(|| {
+    fn viewer<B>(&self, caller: &Caller, request: &Request<B>) -> Option<UserId> {
+        caller.person().or_else(|| {
             doorkeeper::recognise(self.shared, &self.route, request.headers()).map(|person| person.id)
         })
     }
@@ -370,6 +424,13 @@ impl App<'_> {
                 "The app's answer makes no sense",
                 format!("The app `{app}` sent an answer that is not HTTP, or not to this request."),
             ),
+            Failure::AccessLost => problem(
+                StatusCode::FORBIDDEN,
+                "You may not open this app any more",
+                format!(
+                    "Who may open the app `{app}` was changed meanwhile, or what let you in has expired."
+                ),
+            ),
             Failure::Client => problem(
                 StatusCode::BAD_REQUEST,
                 "The request is incomplete",
@@ -394,8 +455,13 @@ impl App<'_> {
     }
 }
 
+/// No replica is awake.
+fn is_asleep(backends: &[Backend]) -> bool {
+    !backends.iter().any(|backend| backend.gate.state() == GateState::Open)
+}
+
 /// Prefetches and those who make previews of links: nobody looks at what they load.
-fn wakes_nobody(request: &request::Parts) -> bool {
+pub(crate) fn wakes_nobody(method: &Method, headers: &HeaderMap) -> bool {
     const PREVIEWERS: [&str; 22] = [
         "slackbot",
         "twitterbot",
@@ -421,14 +487,10 @@ fn wakes_nobody(request: &request::Parts) -> bool {
         "iframely",
     ];
     let text = |name: &str| {
-        request
-            .headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-            .to_ascii_lowercase()
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_ascii_lowercase()
     };
-    if !matches!(request.method, Method::GET | Method::HEAD) {
+    if !matches!(*method, Method::GET | Method::HEAD) {
         return false;
     }
     if text("sec-purpose").contains("prefetch")

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
@@ -15,6 +15,8 @@ use crate::access::Tickets;
 use crate::affinity::Seats;
 use crate::config::GatewayConfig;
 use crate::hold::Rooms;
+use crate::identity::{Identities, Tokens};
+use crate::limits::{Buckets, Census};
 use crate::lobby::LogSource;
 use crate::pool::Pool;
 use crate::routes::{Route, Routes};
@@ -38,6 +40,15 @@ pub(crate) struct Shared {
     /// Some app has another audience, is off, or has lost a replica: whoever is connected looks whether it is them who
     /// must leave.
     pub(crate) sessions_may_end: watch::Sender<()>,
+    /// Counts how often that was: whoever has seen this number need not look again.
+    pub(crate) epoch: Arc<AtomicU64>,
+    /// Signs who visitors are, where apps are told so.
+    pub(crate) identities: Option<Arc<Identities>>,
+    /// This core's own.
+    pub(crate) tokens: Tokens,
+    /// What comes after the name of an app in its address: its domain, and the port.
+    apps_authority: Arc<str>,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) seats: Arc<Seats>,
     /// Whose connections there are.
@@ -51,6 +62,19 @@ pub(crate) struct Shared {
     /// Whatever still runs is cut.
     pub(crate) hard_stop: CancellationToken,
     stopping: Arc<AtomicBool>,
+}
+
+/// What is counted of visitors.
+#[derive(Default)]
+pub(crate) struct Counters {
+    /// Requests.
+    pub(crate) requests: Buckets,
+    /// Requests under way.
+    pub(crate) under_way: Arc<Census>,
+    /// Apps that a visitor has woken; and of each app, that it was that visitor.
+    pub(crate) wakes: Buckets,
+    /// Links and keys that were none.
+    pub(crate) guesses: Buckets,
 }
 
 impl fmt::Debug for Shared {
@@ -68,6 +92,7 @@ impl Shared {
         tickets: Arc<Tickets>,
     ) -> Self {
         Self {
+            apps_authority: apps_authority(&config).into(),
             config: Arc::new(config),
             table: Table::new(routes.clone()),
             routes,
@@ -76,6 +101,10 @@ impl Shared {
             tickets,
             logs: None,
             sessions_may_end: watch::Sender::new(()),
+            epoch: Arc::default(),
+            identities: None,
+            tokens: Tokens::default(),
+            counters: Arc::default(),
             rooms: Arc::default(),
             crowd: Arc::default(),
             seats: Arc::default(),
@@ -98,6 +127,11 @@ impl Shared {
             tickets: Arc::clone(&self.tickets),
             logs: self.logs.clone(),
             sessions_may_end: self.sessions_may_end.clone(),
+            epoch: Arc::clone(&self.epoch),
+            identities: self.identities.clone(),
+            tokens: Tokens::default(),
+            apps_authority: Arc::clone(&self.apps_authority),
+            counters: Arc::clone(&self.counters),
             rooms: Arc::clone(&self.rooms),
             crowd: Arc::clone(&self.crowd),
             seats: Arc::clone(&self.seats),
@@ -130,9 +164,23 @@ impl Shared {
         })
     }
 
+    /// The address of an app, without a path.
+    pub(crate) fn app_address(&self, app: &AppName) -> String {
+        format!("{}://{app}.{}", self.config.scheme.as_str(), self.apps_authority)
+    }
+
     /// How requests to an app are treated as of now.
     pub(crate) fn find(&self, app: &str) -> Option<Arc<Route>> {
         self.table.find(app)
+    }
+}
+
+/// Apps are at the port of the platform.
+fn apps_authority(config: &GatewayConfig) -> String {
+    let platform = config.platform_url.parse::<http::Uri>().ok();
+    match platform.as_ref().and_then(http::Uri::port_u16) {
+        Some(port) => format!("{}:{port}", config.apps_domain),
+        None => config.apps_domain.clone(),
     }
 }
 

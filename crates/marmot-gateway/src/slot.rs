@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use marmot_core::demand::Counted;
 use marmot_core::gate::{GateState, Pass, Refused, Seat};
-use marmot_core::id::UserId;
 
 use crate::affinity::{Bond, Guest, Presence};
 use crate::meter::{Rung, Waking};
-use crate::routes::{Backend, Route, RouteState};
+use crate::opening::{Admission, Caller};
+use crate::routes::{Access, Backend, Route, RouteState};
 use crate::shared::Shared;
+use crate::stay::{Places, Stay, expires};
 
 /// The right to send one request to a replica.
 pub(crate) struct Slot {
@@ -86,8 +87,8 @@ impl Slot {
         self.route.demand.touch(now);
     }
 
-    /// Counts as an open session of this person from now on, and no longer as a request: the replica may fall asleep.
-    pub(crate) fn into_session(mut self, person: Option<UserId>) -> Session {
+    /// Counts as an open session from now on, and no longer as a request: the replica may fall asleep.
+    pub(crate) fn into_session(mut self, stay: Stay) -> Session {
         let counted = self.route.demand.session();
         let mut presence = self.presence.take();
         let mut seat = None;
@@ -102,11 +103,13 @@ impl Slot {
             }
         }
         self.leave();
+        let (caller, places) = stay.into_parts();
         Session {
             backend: self.backend.clone(),
             route: Arc::clone(&self.route),
             shared: Arc::clone(&self.shared),
-            person,
+            caller,
+            _places: places,
             held: Some((counted, presence, seat)),
         }
     }
@@ -141,7 +144,9 @@ pub(crate) struct Session {
     pub(crate) backend: Backend,
     pub(crate) route: Arc<Route>,
     pub(crate) shared: Arc<Shared>,
-    person: Option<UserId>,
+    /// Who has it open.
+    caller: Caller,
+    _places: Places,
     /// `None` once given back.
     held: Option<(Counted, Option<Presence>, Option<Seat>)>,
 }
@@ -169,16 +174,24 @@ impl Session {
 
     /// Waits until the connection must end although neither side ends it.
     pub(crate) fn dismissed(&self) -> impl Future<Output = Dismissal> + Send + 'static {
-        let (shared, app, person) = (Arc::clone(&self.shared), self.route.app.clone(), self.person);
+        let (shared, app, caller) = (Arc::clone(&self.shared), self.route.app.clone(), self.caller.clone());
         let replica = self.backend.replica;
         async move {
             let mut may_end = shared.sessions_may_end.subscribe();
             loop {
+                let mut ends = None;
                 let why = {
+                    let mut admits = |access: &Access| match access.admits(&caller, shared.tickets.time()) {
+                        Admission::Until(end) => {
+                            ends = end;
+                            true
+                        }
+                        Admission::No => false,
+                    };
                     let routes = shared.routes.borrow();
                     match routes.get(app.as_str()).map(|route| (&route.state, &route.access)) {
                         None | Some((RouteState::Off, _)) => Some(Dismissal::Off),
-                        Some((_, access)) if !access.lets_in(person) => Some(Dismissal::AccessLost),
+                        Some((_, access)) if !admits(access) => Some(Dismissal::AccessLost),
                         Some((RouteState::On { backends, .. }, _)) => {
                             let stays = backends.iter().any(|backend| backend.replica == replica);
                             let elsewhere =
@@ -199,6 +212,7 @@ impl Session {
                 tokio::select! {
                     () = shared.soft_stop.cancelled() => return Dismissal::Stopping,
                     changed = may_end.changed() => if changed.is_err() { return Dismissal::Stopping },
+                    () = expires(&shared, ends) => {}
                 }
             }
         }

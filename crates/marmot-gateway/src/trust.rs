@@ -109,6 +109,14 @@ fn address(text: &str) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
+/// Who is one client: an address, and of IPv6 a network of 64 bits, which is what one is given.
+pub(crate) fn client_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}
+
 /// How many connections there are from each client.
 #[derive(Debug, Default)]
 pub(crate) struct Crowd(Mutex<HashMap<IpAddr, usize>>);
@@ -121,13 +129,9 @@ pub(crate) struct Member {
 }
 
 impl Crowd {
-    /// Counts a connection; `None`: its client has `most` already. A client of IPv6 is a network of 64 bits, which is
-    /// what one is given.
+    /// Counts a connection; `None`: its client has `most` already.
     pub(crate) fn enter(self: &Arc<Self>, client: IpAddr, most: usize) -> Option<Member> {
-        let client = match client.to_canonical() {
-            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-            address => address,
-        };
+        let client = client_of(client);
         let mut crowd = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let connections = crowd.entry(client).or_default();
         if *connections >= most {

@@ -49,7 +49,12 @@ async fn main() -> anyhow::Result<()> {
         policy: marmot_core::scaling::Policy::default(),
         max_replicas: 10,
     };
-    let service = Service::new(Db::open(None, data.path()).await?, live, options);
+    let service = Service::new(
+        Db::open(None, data.path()).await?,
+        live,
+        options,
+        marmot::vault::Vault::of_the_moment(),
+    );
     let sample = Sample { service: service.clone(), observed: Observed::default() };
     let (observed, sessions) = sample.make().await?;
     tell.send_replace(Arc::new(observed));

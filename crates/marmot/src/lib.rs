@@ -11,6 +11,7 @@ pub mod model;
 pub mod scaling;
 pub mod server;
 pub mod service;
+pub mod vault;
 pub mod web;
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use marmot_core::{AppName, Clock, Moment};
 use marmot_engine::logs::Logs;
 use marmot_engine::observed::{BuildState, Event, Happening, Observed, ObservedApp, ReplicaStage, StartStep};
 use marmot_engine::wanted::{
-    Builder, Limits, Outbound, Program, Revision, Source, Variable, Wanted, WantedApp, WantedBuild,
+    Builder, Limits, Login, Outbound, Program, Revision, Secret, Source, Variable, Wanted, WantedApp,
+    WantedBuild,
 };
 use marmot_gateway::LogSource;
 use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes, Step};
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lobby_log::Building;
 use crate::model::{self, AppEvent, BuildResult, BuildStatus, BuilderVariant, EnvVariable};
-use crate::service::{ActiveApp, Address, AppState, BuildEnd, Error, Picture, Service};
+use crate::service::{self, ActiveApp, Address, AppState, BuildEnd, Error, Picture, Service};
 
 /// How often the database is read although nothing is known to have changed.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -234,7 +235,7 @@ fn route(
     Route {
         app: address.app.clone(),
         title: address.title.clone(),
-        access: address.people.clone().map_or(Access::Everyone, Access::People),
+        access: address.people.clone().map_or_else(Access::everyone, Access::people),
         log_readers: Arc::clone(&address.log_readers),
         state,
         demand,
@@ -331,17 +332,18 @@ fn wanted(service: &Service, picture: &Picture) -> Wanted {
         Some((
             active.app.name.clone(),
             WantedApp {
-                revision: Arc::new(engine_revision(service, &active.launcher, revision)),
+                revision: Arc::new(engine_revision(service, active, revision)),
                 project: active.launcher.project_id,
                 proven: revision.ready_at.is_some(),
                 retry: u64::try_from(active.app.retry).unwrap_or_default(),
                 policy: policy(service, active),
+                registries: active.registries.iter().map(login).collect(),
                 demand: service.demands().of(&active.app.name),
             },
         ))
     };
     let builds: BTreeMap<BuildId, Arc<WantedBuild>> =
-        picture.builds.iter().map(|build| (build.id, Arc::new(engine_build(build)))).collect();
+        picture.builds.iter().map(|build| (build.id, Arc::new(engine_build(picture, build)))).collect();
     Wanted {
         apps: picture.apps.iter().filter_map(app).collect(),
         builds,
@@ -359,7 +361,8 @@ fn policy(service: &Service, active: &ActiveApp) -> Policy {
     })
 }
 
-fn engine_revision(service: &Service, launcher: &model::Launcher, revision: &model::Revision) -> Revision {
+fn engine_revision(service: &Service, active: &ActiveApp, revision: &model::Revision) -> Revision {
+    let launcher = &active.launcher;
     let class = service.resource_classes().iter().find(|class| class.id == revision.resource_class_id);
     // A class that the operator took away: its apps go on with the standard one.
     let class = class.cloned().unwrap_or_else(|| model::ResourceClass::standard().swap_remove(0));
@@ -371,8 +374,25 @@ fn engine_revision(service: &Service, launcher: &model::Launcher, revision: &mod
         url: service.options().app_url(&launcher.app_name),
         program: program(&revision.program),
         variables: revision.variables.iter().map(variable).collect(),
+        secrets: active.secrets.iter().map(secret).collect(),
         limits: Limits { memory_bytes: u64::from(class.memory_mib) << 20, cpu_millis: class.cpu_millis },
         outbound: outbound(&launcher.network),
+    }
+}
+
+fn secret(secret: &model::GivenSecret) -> Secret {
+    Secret {
+        name: secret.name.clone(),
+        value: secret.value.reveal().to_owned(),
+        is_file: secret.form == model::SecretForm::File,
+    }
+}
+
+fn login(login: &service::Login) -> Login {
+    Login {
+        host: login.host.clone(),
+        username: login.username.clone(),
+        password: login.secret.reveal().to_owned(),
     }
 }
 
@@ -409,7 +429,7 @@ fn program(program: &model::Program) -> Program {
     }
 }
 
-fn engine_build(build: &model::Build) -> WantedBuild {
+fn engine_build(picture: &Picture, build: &model::Build) -> WantedBuild {
     WantedBuild {
         source: Source {
             repository: build.code.repository.clone(),
@@ -423,6 +443,7 @@ fn engine_build(build: &model::Build) -> WantedBuild {
         },
         owner: build.environment_id,
         command_given: build.command_given,
+        logins: picture.git_hosts.get(&build.environment_id).into_iter().flatten().map(login).collect(),
     }
 }
 
@@ -434,6 +455,7 @@ fn same(left: &Wanted, right: &Wanted) -> bool {
             && left.proven == right.proven
             && left.retry == right.retry
             && left.policy == right.policy
+            && left.registries == right.registries
             && Arc::ptr_eq(&left.demand, &right.demand)
     };
     left.kept_builds == right.kept_builds

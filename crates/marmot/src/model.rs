@@ -7,7 +7,10 @@ use std::fmt;
 
 use jiff::Timestamp;
 use marmot_core::AppName;
-use marmot_core::id::{BuildId, EnvironmentId, LauncherId, ProjectId, RevisionId, TokenId, UserId};
+use marmot_core::id::{
+    BuildId, CredentialId, EnvironmentId, GroupId, LauncherId, ProjectId, RevisionId, SecretId, TokenId,
+    UserId,
+};
 use marmot_core::name::{Namespace, Slug};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +31,25 @@ pub struct User {
     pub last_name: Option<String>,
     /// When the account was made.
     pub created_at: Timestamp,
+    /// Since when an administrator keeps this person out.
+    pub disabled_at: Option<Timestamp>,
+}
+
+/// People who own a namespace together. Whoever has a role in it has that role in all projects of its namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The id.
+    pub id: GroupId,
+    /// The namespace that it owns.
+    pub path: Namespace,
+    /// What people call it.
+    pub name: String,
+    /// What it is about.
+    pub description: Option<String>,
+    /// Who made it.
+    pub created_by: UserId,
+    /// When it was made.
+    pub created_at: Timestamp,
 }
 
 /// What is known of an API token. Its text is shown once and stored only as a hash.
@@ -43,6 +65,24 @@ pub struct Token {
     pub expires_at: Option<Timestamp>,
     /// When it was last used, to within a minute.
     pub last_used_at: Option<Timestamp>,
+    /// What it may do.
+    pub access: Access,
+    /// Where it may do it; everywhere when absent.
+    pub limit: Option<Limit>,
+}
+
+/// What a token is good for alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// A project and all that is in it.
+    Project(ProjectId),
+    /// A launcher, its builds and its app.
+    Launcher {
+        /// Which.
+        launcher: LauncherId,
+        /// The project it is in.
+        project: ProjectId,
+    },
 }
 
 /// Text that must not be seen: a password, a token, a session. Not printable; compared in constant time.
@@ -138,6 +178,26 @@ words! {
         /// Choose its members and delete it.
         Owner = "owner",
     }
+    /// By which way somebody did something.
+    Via {
+        /// A page, in a browser.
+        Page = "page",
+        /// The API, by a program.
+        Api = "api",
+        /// `marmot admin` on the data directory.
+        Cli = "cli",
+        /// A webhook of a git host.
+        Webhook = "webhook",
+        /// The server by itself.
+        Server = "server",
+    }
+    /// What a token may do.
+    Access {
+        /// See what its owner may see.
+        Read = "read",
+        /// Change what its owner may change, too.
+        Write = "write",
+    }
     /// What a launcher launches. Only apps are offered so far.
     LauncherKind {
         /// An app, shared by all its visitors.
@@ -151,6 +211,20 @@ words! {
         Python = "python",
         /// Files served as they are.
         Static = "static",
+    }
+    /// How a replica is given a secret.
+    SecretForm {
+        /// As a variable of its environment.
+        Variable = "variable",
+        /// As a file, in the directory that `MARMOT_SECRETS_DIR` names.
+        File = "file",
+    }
+    /// What a credential is for.
+    CredentialKind {
+        /// A host of code repositories.
+        Git = "git",
+        /// A registry of container images.
+        Registry = "registry",
     }
     /// Where a build is.
     BuildStatus {
@@ -375,6 +449,66 @@ impl fmt::Debug for EnvVariable {
     }
 }
 
+/// What is known of a secret. Its value is sealed, and given to replicas alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSecret {
+    /// The id.
+    pub id: SecretId,
+    /// The project it belongs to.
+    pub project_id: ProjectId,
+    /// The launcher it belongs to; absent where it is for all launchers of the project.
+    pub launcher_id: Option<LauncherId>,
+    /// The name of its variable or file.
+    pub name: String,
+    /// How replicas are given it.
+    pub form: SecretForm,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its value was last set.
+    pub updated_at: Timestamp,
+}
+
+/// A secret as a replica is given it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GivenSecret {
+    /// The name of its variable or file.
+    pub name: String,
+    /// Its value.
+    pub value: Secret,
+    /// Variable or file.
+    pub form: SecretForm,
+}
+
+/// What is known of what a project shows to a host of repositories or images. The secret itself is sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// The id.
+    pub id: CredentialId,
+    /// The project it belongs to.
+    pub project_id: ProjectId,
+    /// What it is for.
+    pub kind: CredentialKind,
+    /// The one host that is shown it, perhaps with a port.
+    pub host: String,
+    /// The name that goes with it.
+    pub username: String,
+    /// When it was set.
+    pub created_at: Timestamp,
+}
+
+/// By what a code hosting site tells that somebody has pushed to a launcher's repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// The launcher that is built anew.
+    pub launcher_id: LauncherId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When a message with the right signature last came.
+    pub heard_at: Option<Timestamp>,
+    /// What came of it.
+    pub heard: Option<String>,
+}
+
 /// One attempt to turn code into something runnable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Build {
@@ -501,6 +635,35 @@ pub struct AppEvent {
     pub message: String,
     /// Who did it, if somebody did.
     pub by: Option<Namespace>,
+}
+
+/// Something that somebody did, for those who must be able to tell later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deed {
+    /// A ULID: deeds by id are deeds by time.
+    pub id: String,
+    /// When.
+    pub at: Timestamp,
+    /// Who; absent for an operator on the data directory, and for the server itself.
+    pub actor_id: Option<UserId>,
+    /// Who, by the username of that time.
+    pub actor: String,
+    /// By which way.
+    pub via: Via,
+    /// The address it came from.
+    pub address: String,
+    /// What, such as `project.changed`.
+    pub action: String,
+    /// What kind of thing it was done to.
+    pub kind: String,
+    /// That thing's id.
+    pub target_id: String,
+    /// That thing's name at that time.
+    pub target: String,
+    /// The project it belongs to.
+    pub project: Option<ProjectId>,
+    /// More about it. Never a secret.
+    pub details: serde_json::Value,
 }
 
 /// What a replica may use.

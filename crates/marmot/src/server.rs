@@ -84,7 +84,9 @@ impl Server {
             clock: clock.clone(),
             logs: Logs::new(data_dir.clone()),
         };
-        let service = Service::new(db.clone(), live, settings.options(listen));
+        let vault = settings.vault(&data_dir)?;
+        let service = Service::new(db.clone(), live, settings.options(listen), vault);
+        service.check_vault().await.context("cannot open the secrets in the database")?;
         if !settings.allow_unconfined && !can_confine(settings).await {
             tracing::warn!("apps are not confined here: only operators may build and run them");
             service.trust_operators_alone();

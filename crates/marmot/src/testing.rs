@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::db::Db;
 use crate::model::{ResourceClass, Secret, User};
 use crate::service::{Demands, Live, NewUser, Options, Service};
+use crate::vault::Vault;
 
 /// The service, and what a test holds in the place of the engine.
 pub(crate) struct Bench {
@@ -33,13 +34,8 @@ impl Bench {
     pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Self {
         let dir = TempDir::new().unwrap();
         let db = Db::open(None, dir.path()).await.unwrap();
-        let (observed, receiver) = watch::channel(Arc::new(Observed::default()));
-        let live = Live {
-            observed: receiver,
-            demands: Demands::new(Clock::new(|| Moment::START)),
-            clock: Clock::new(|| Moment::START),
-            logs: Logs::new(dir.path()),
-        };
+        let observed = watch::Sender::new(Arc::new(Observed::default()));
+        let live = live(&observed, dir.path());
         let mut options = Options {
             public_url: "http://localhost:8080".to_owned(),
             apps_scheme: "http".to_owned(),
@@ -51,7 +47,12 @@ impl Bench {
             max_replicas: 10,
         };
         change(&mut options);
-        Self { service: Service::new(db, live, options), observed, dir }
+        Self { service: Service::new(db, live, options, Vault::of_the_moment()), observed, dir }
+    }
+
+    /// What another service over the same engine would look at.
+    pub(crate) fn live(&self) -> Live {
+        live(&self.observed, self.dir.path())
     }
 
     /// A person whose password is `correct horse`; `root` is an administrator.
@@ -65,5 +66,14 @@ impl Bench {
             last_name: None,
         };
         self.service.create_user(user).await.unwrap()
+    }
+}
+
+fn live(observed: &watch::Sender<Arc<Observed>>, data_dir: &std::path::Path) -> Live {
+    Live {
+        observed: observed.subscribe(),
+        demands: Demands::new(Clock::new(|| Moment::START)),
+        clock: Clock::new(|| Moment::START),
+        logs: Logs::new(data_dir),
     }
 }

@@ -16,7 +16,7 @@ struct Package {
     is_there: fn() -> bool,
 }
 
-const PACKAGES: [Package; 14] = [
+const PACKAGES: [Package; 15] = [
     Package { name: "ca-certificates", need: Need::Apps, is_there: || Path::new("/etc/ssl/certs").is_dir() },
     Package { name: "git", need: Need::Apps, is_there: || find("git").is_some() },
     Package { name: "bubblewrap", need: Need::Apps, is_there: || find("bwrap").is_some() },
@@ -28,6 +28,11 @@ const PACKAGES: [Package; 14] = [
         name: "python3-venv",
         need: Need::Apps,
         is_there: || succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])),
+    },
+    Package {
+        name: "openssh-server",
+        need: Need::Browser,
+        is_there: || Path::new("/usr/sbin/sshd").is_file(),
     },
     Package { name: "nginx-light", need: Need::Peers, is_there: || find("nginx").is_some() },
     Package { name: "haproxy", need: Need::Peers, is_there: || find("haproxy").is_some() },

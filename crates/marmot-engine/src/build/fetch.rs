@@ -8,9 +8,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::collect;
 use super::contract::BuildContext;
+use super::login::{Shown, shown};
 use super::process::{Interrupted, Job, Program, Said};
 use super::refs::{Missing, Refs, Wanted};
 use super::source::{Address, CheckedSource, Transport, is_public};
+use crate::wanted::Login;
 
 /// More than this of branches and tags is not read.
 const REFS_BYTES: usize = 32 << 20;
@@ -71,7 +73,7 @@ pub(super) enum FetchError {
     #[error("`{0}` was not found: check the address for a typing mistake")]
     NotFound(String),
     #[error(
-        "`{0}` may not be read without signing in: it is private, or does not exist. Make it public, or use another address"
+        "`{0}` may not be read without signing in: it is private, or does not exist. Make it public, use another address, or give the project a credential for its host"
     )]
     NotAllowed(String),
     #[error("`{0}` has moved or leads elsewhere: open it in a browser and use the address that it ends at")]
@@ -114,6 +116,8 @@ pub(super) struct Git<'a> {
     remote: Vec<(String, String)>,
     options: Vec<String>,
     address: Address,
+    /// The private key that this project shows to the host.
+    key: Option<PathBuf>,
 }
 
 /// What identifies a repository in the caches.
@@ -128,6 +132,7 @@ impl<'a> Git<'a> {
         context: &'a BuildContext,
         job: &'a Job,
         address: &Address,
+        logins: &[Login],
     ) -> Result<Self, FetchError> {
         std::fs::create_dir_all(&context.cache_dir)?;
         std::fs::write(config_path(&context.cache_dir), CONFIG)?;
@@ -137,6 +142,7 @@ impl<'a> Git<'a> {
             remote: context.environment.clone(),
             options: Vec::new(),
             address: address.clone(),
+            key: None,
         };
         let has = |name: &str| context.environment.iter().any(|(given, _)| given == name);
         if !has("GIT_SSL_CAINFO")
@@ -145,6 +151,13 @@ impl<'a> Git<'a> {
             git.remote.push(("GIT_SSL_CAINFO".into(), path.clone()));
         }
         git.remote.push(("GIT_ALLOW_PROTOCOL".into(), address.transport.protocol().into()));
+        if let Some(login) = logins.iter().find(|login| address.transport.is_at(&login.host)) {
+            match shown(login, address, &job.home)? {
+                Shown::Nothing => {}
+                Shown::Header(variables) => git.remote.extend(variables),
+                Shown::Key(path) => git.key = Some(path),
+            }
+        }
         git.pin_host().await?;
         Ok(git)
     }
@@ -199,7 +212,8 @@ impl<'a> Git<'a> {
 
     fn ssh(&self, host: &str, address: IpAddr) -> String {
         let known_hosts = self.context.cache_dir.join("known_hosts");
-        let identity = self.context.ssh_identity.as_deref().unwrap_or(Path::new("/dev/null"));
+        let identity = self.key.as_deref().or(self.context.ssh_identity.as_deref());
+        let identity = identity.unwrap_or(Path::new("/dev/null"));
         // Without `-F /dev/null`, the settings of the server's own user would decide where this goes, and without
         // `IdentityAgent=none` whose keys it shows.
         format!(

@@ -21,12 +21,12 @@ use super::log::Lines;
 use super::process::{Interrupted, Job};
 use super::run::{Cleaner, StepError, finish, prepare};
 use crate::container::api::{Call, EngineError};
-use crate::container::image::{Credentials, ImageFacts, Progress};
+use crate::container::image::{ImageFacts, Progress, header_of_all};
 use crate::container::reference::{Reference, WrongReference};
 use crate::container::words::{self, ImageError};
 use crate::container::{ContainerEngine, LABEL_BUILD, LABEL_DATA, PinnedImage};
 use crate::observed::{BuildFailure, BuildOutcome};
-use crate::wanted::{WantedBuild, WantedPull};
+use crate::wanted::{Login, WantedBuild, WantedPull};
 
 /// The step of a pull.
 const PULLING: &str = "Pulling the image";
@@ -88,7 +88,7 @@ pub async fn pull(
 ) -> Result<BuildOutcome, BuildEnd> {
     let absolute = std::path::absolute(dir);
     let dir = absolute.as_deref().unwrap_or(dir);
-    let job = prepare(context, id, dir, cancel).map_err(|error| {
+    let job = prepare(context, id, &wanted.registries, dir, cancel).map_err(|error| {
         BuildEnd::Failed(BuildFailure {
             step: PULLING.into(),
             reason: StepError::from(error).to_string(),
@@ -125,8 +125,9 @@ async fn pull_image(
             told = (Instant::now(), far);
         }
     };
+    let login = wanted.registries.iter().find(|login| login.host == image.registry());
     let pulling =
-        async { engine.api().pull(&image, wanted.credentials.as_ref(), tell).await.map_err(NoImage::from) };
+        async { engine.api().pull(&image, login, tell).await.map_err(NoImage::from) };
     let found = within(job, pulling).await?;
     let origin = found.digest.as_deref().and_then(|digest| image.at(digest));
     let pinned = PinnedImage { id: found.id.clone(), origin: origin.as_ref().map(ToString::to_string) };
@@ -195,7 +196,7 @@ async fn within<T>(job: &Job, work: impl Future<Output = Result<T, NoImage>>) ->
 pub(super) struct Recipe {
     engine: Arc<ContainerEngine>,
     code: PathBuf,
-    registries: Vec<Credentials>,
+    registries: Vec<Login>,
 }
 
 impl Recipe {
@@ -250,7 +251,7 @@ pub(super) async fn build(
             .with("rm", "true")
             .with("forcerm", "true")
             .header("content-type", Some("application/x-tar".to_owned()))
-            .header("x-registry-config", Credentials::header_of_all(&recipe.registries));
+            .header("x-registry-config", header_of_all(&recipe.registries));
         if about.podman {
             // By itself it has steps share the machine's network and its processes.
             let own = json!([{"Name": "network", "Host": false, "Path": ""}]);

@@ -14,6 +14,7 @@ mod image;
 mod install;
 mod locks;
 mod log;
+mod login;
 mod network;
 pub mod plan;
 mod process;

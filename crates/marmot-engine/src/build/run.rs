@@ -17,9 +17,9 @@ use super::plan::{self, CannotPlan, Code, Install, Plan};
 use super::process::{Interrupted, Job, Mark};
 use super::source::{Allowed, CheckedSource, InvalidSource};
 use super::start::{self, StartError};
-use super::{network, tree};
+use super::{login, network, tree};
 use crate::observed::{BuildFailure, BuildOutcome};
-use crate::wanted::{Builder, WantedBuild};
+use crate::wanted::{Builder, Login, WantedBuild};
 
 const FETCHING: &str = "Fetching the code";
 const READING: &str = "Reading the code";
@@ -105,7 +105,7 @@ pub async fn run(
 ) -> Result<BuildOutcome, BuildEnd> {
     let absolute = std::path::absolute(dir);
     let dir = absolute.as_deref().unwrap_or(dir);
-    let job = prepare(context, id, dir, cancel).map_err(|error| {
+    let job = prepare(context, id, &wanted.logins, dir, cancel).map_err(|error| {
         BuildEnd::Failed(BuildFailure {
             step: FETCHING.into(),
             reason: StepError::from(error).to_string(),
@@ -123,6 +123,7 @@ pub async fn run(
 pub(super) fn prepare(
     context: &BuildContext,
     id: BuildId,
+    logins: &[Login],
     dir: &Path,
     cancel: CancellationToken,
 ) -> io::Result<Job> {
@@ -134,7 +135,8 @@ pub(super) fn prepare(
     if dir.join("log.done").exists() {
         std::fs::remove_file(dir.join("log.done"))?;
     }
-    let secrets = network::secrets(&context.environment);
+    let mut secrets = network::secrets(&context.environment);
+    secrets.extend(login::secrets(logins));
     Ok(Job {
         mark: Mark::new(id),
         log: BuildLog::create(&dir.join("log"), context.limits.log_bytes, secrets)?,
@@ -244,7 +246,7 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
         let source = CheckedSource::new(&wanted.source, allowed)?;
         let repository = fetch::repository_key(&source.address);
         std::fs::create_dir_all(&artefact)?;
-        let (commit, files) = self.fetch(&source, &repository, &code).await?;
+        let (commit, files) = self.fetch(&source, &wanted.logins, &repository, &code).await?;
 
         self.begin(READING);
         if wanted.builder == Builder::Dockerfile {
@@ -283,6 +285,7 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
     async fn fetch(
         &self,
         source: &CheckedSource,
+        logins: &[Login],
         repository: &str,
         code: &Path,
     ) -> Result<(String, CheckedOut), StepError> {
@@ -293,7 +296,7 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
             lock = self.context.locks.hold(&git_dir) => lock,
             () = self.job.cancel.cancelled() => return Err(StepError::Interrupted(Interrupted::Cancelled)),
         };
-        let mut git = Git::new(self.context, self.job, &source.address).await?;
+        let mut git = Git::new(self.context, self.job, &source.address, logins).await?;
         match self.fetch_into(&mut git, source, &git_dir, code).await {
             // A power cut may have left half a repository. It is only a copy.
             Err(error) if error.is_damage() && git_dir.exists() => {

@@ -73,6 +73,20 @@ impl Transport {
     }
 }
 
+impl Transport {
+    /// Whether it leads to `host`, which may have a port; without one, the usual port is meant.
+    pub(super) fn is_at(&self, host: &str) -> bool {
+        let (own, port, usual) = match self {
+            Self::Https { host, port } => (host, *port, 443),
+            Self::Http { host, port } => (host, *port, 80),
+            Self::Ssh { host, port } => (host, *port, 22),
+            Self::Local(_) => return false,
+        };
+        host.eq_ignore_ascii_case(&format!("{own}:{port}"))
+            || (port == usual && host.eq_ignore_ascii_case(own))
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

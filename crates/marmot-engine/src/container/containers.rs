@@ -39,6 +39,13 @@ struct Created {
 struct Inspected {
     state: State,
     graph_driver: Option<Value>,
+    config: Option<Config>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    env: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -102,6 +109,17 @@ impl ContainerEngine {
             error: error.unwrap_or_default(),
             written: found.graph_driver.as_ref().and_then(upper),
         }))
+    }
+
+    /// The values of these variables of it.
+    pub(crate) async fn variables(&self, id: &str, names: &[String]) -> Result<Vec<String>, EngineError> {
+        let found: Inspected = self.api().get(Call::new(&["containers", id, "json"])).await?;
+        let all = found.config.and_then(|config| config.env).unwrap_or_default();
+        let value = |text: &String| {
+            let (name, value) = text.split_once('=')?;
+            names.iter().any(|wanted| wanted == name).then(|| value.to_owned())
+        };
+        Ok(all.iter().filter_map(value).collect())
     }
 
     /// Asks it to end, and ends it after `grace`. Returns once it has ended.

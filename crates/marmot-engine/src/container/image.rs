@@ -14,48 +14,29 @@ use serde_json::{Value, json};
 use super::api::{Api, Call, EngineError, empty};
 use super::reference::Reference;
 use super::words::{ImageError, machine};
+use crate::wanted::Login;
 
 /// A registry that sends nothing for so long has forgotten about us.
 const SILENT_FOR: Duration = Duration::from_secs(120);
 
-/// What one shows a registry.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The registry's host, perhaps with a port.
-    pub registry: String,
-    /// Who.
-    pub username: String,
-    /// A password or token.
-    pub password: String,
+/// As the header `X-Registry-Auth`.
+fn header(login: &Login) -> String {
+    let told = json!({"username": login.username, "password": login.password, "serveraddress": login.host});
+    URL_SAFE.encode(told.to_string())
 }
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("registry", &self.registry).finish_non_exhaustive()
-    }
-}
-
-impl Credentials {
-    /// As the header `X-Registry-Auth`.
-    pub(crate) fn header(&self) -> String {
-        let Self { registry, username, password } = self;
-        let told = json!({"username": username, "password": password, "serveraddress": registry});
-        URL_SAFE.encode(told.to_string())
-    }
-
-    /// Several, as the header `X-Registry-Config`.
-    pub(crate) fn header_of_all(all: &[Self]) -> Option<String> {
-        let entry = |one: &Self| {
-            let registry = match one.registry.as_str() {
-                // Where Docker looks for those of its own registry.
-                "docker.io" => "https://index.docker.io/v1/".to_owned(),
-                other => other.to_owned(),
-            };
-            (registry, json!({"username": one.username, "password": one.password}))
+/// Several, as the header `X-Registry-Config`.
+pub(crate) fn header_of_all(all: &[Login]) -> Option<String> {
+    let entry = |one: &Login| {
+        let registry = match one.host.as_str() {
+            // Where Docker looks for those of its own registry.
+            "docker.io" => "https://index.docker.io/v1/".to_owned(),
+            other => other.to_owned(),
         };
-        let told: serde_json::Map<String, Value> = all.iter().map(entry).collect();
-        (!told.is_empty()).then(|| URL_SAFE.encode(Value::Object(told).to_string()))
-    }
+        (registry, json!({"username": one.username, "password": one.password}))
+    };
+    let told: serde_json::Map<String, Value> = all.iter().map(entry).collect();
+    (!told.is_empty()).then(|| URL_SAFE.encode(Value::Object(told).to_string()))
 }
 
 /// What an image says of itself.
@@ -127,15 +108,15 @@ impl Api {
     pub(crate) async fn pull(
         &self,
         image: &Reference,
-        credentials: Option<&Credentials>,
+        login: Option<&Login>,
         mut progress: impl FnMut(Progress),
     ) -> Result<ImageFacts, ImageError> {
-        let with = credentials.is_some();
+        let with = login.is_some();
         let call = Call::new(&["images", "create"])
             .with("fromImage", image.name())
             .with("tag", image.version())
             .with("platform", format!("linux/{}", machine()))
-            .header("x-registry-auth", credentials.map(Credentials::header));
+            .header("x-registry-auth", login.map(header));
         let of_engine = |error: EngineError| ImageError::of_engine(&error, image, with);
         let starting = tokio::time::timeout(SILENT_FOR, self.send(Method::POST, call, empty()));
         let answer = starting.await.unwrap_or(Err(EngineError::Hangs(SILENT_FOR))).map_err(of_engine)?;
@@ -307,14 +288,13 @@ mod tests {
 
     #[test]
     fn credentials_are_told_to_the_engine_alone() {
-        let one = Credentials {
-            registry: "docker.io".to_owned(),
+        let one = Login {
+            host: "docker.io".to_owned(),
             username: "ada".to_owned(),
             password: "hunter2".to_owned(),
         };
-        assert!(!format!("{one:?}").contains("hunter2"));
-        let told = URL_SAFE.decode(Credentials::header_of_all(std::slice::from_ref(&one)).unwrap()).unwrap();
+        let told = URL_SAFE.decode(header_of_all(std::slice::from_ref(&one)).unwrap()).unwrap();
         assert!(String::from_utf8(told).unwrap().starts_with(r#"{"https://index.docker.io/v1/""#));
-        assert_eq!(Credentials::header_of_all(&[]), None);
+        assert_eq!(header_of_all(&[]), None);
     }
 }

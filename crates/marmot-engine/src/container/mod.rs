@@ -19,7 +19,7 @@ pub mod reference;
 pub(crate) mod words;
 
 use api::{Api, Call, EngineError};
-pub use image::{Credentials, PinnedImage};
+pub use image::PinnedImage;
 
 /// The label that says to which data directory something belongs.
 pub(crate) const LABEL_DATA: &str = "marmot.data";

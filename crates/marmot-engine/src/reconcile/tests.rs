@@ -106,12 +106,21 @@ fn app_that_runs(app: &str, number: u128, command: &str) -> WantedApp {
         url: String::new(),
         program: Program::Built { build: 1.into(), command: Some(vec![command.to_owned()]), port: None },
         variables: Vec::new(),
+        secrets: Vec::new(),
         limits: Limits { memory_bytes: 512 * MIB, cpu_millis: 1000 },
         outbound: crate::wanted::Outbound::None,
     };
     let policy = Policy { idle_after: Duration::from_secs(60), ..Policy::default() };
     let revision = Arc::new(revision);
-    WantedApp { revision, project: 1.into(), proven: false, retry: 0, policy, demand: Arc::default() }
+    WantedApp {
+        revision,
+        project: 1.into(),
+        proven: false,
+        retry: 0,
+        policy,
+        registries: Vec::new(),
+        demand: Arc::default(),
+    }
 }
 
 #[tokio::test]

@@ -49,6 +49,7 @@ fn revision(command: &[&str]) -> Arc<Revision> {
             port: None,
         },
         variables: Vec::new(),
+        secrets: Vec::new(),
         limits: Limits { memory_bytes: 256 << 20, cpu_millis: 1000 },
         outbound: crate::wanted::Outbound::None,
     })

@@ -13,8 +13,17 @@ const LONGEST_LINE: usize = 8 << 10;
 /// A program that prints more than this in a second waits for the next one, as it would for a slow terminal.
 const BYTES_PER_SECOND: usize = 8 << 20;
 
+/// Shorter secrets are not looked for: they would be found in half of all words.
+const SHORTEST_MASKED: usize = 6;
+/// What is shown in the place of a secret.
+const MASK: &[u8] = b"***";
+
 /// The log of a replica.
 pub(crate) struct Log {
+    /// What is never shown, longest first, so that a secret inside of another does not leave its rest.
+    masked: Vec<Vec<u8>>,
+    /// How much of a line is held: enough that a secret across the cut is still recognised.
+    room: usize,
     path: PathBuf,
     file: Option<File>,
     size: u64,
@@ -27,10 +36,17 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// The log in `dir`, at most `max_bytes` long with its rotated part.
-    pub(crate) fn new(dir: &Path, max_bytes: u64) -> Self {
+    /// The log in `dir`, at most `max_bytes` long with its rotated part, which never shows what is `masked`.
+    pub(crate) fn new(dir: &Path, max_bytes: u64, masked: &[String]) -> Self {
         let path = dir.join(LOG);
+        // One of several lines is printed as several.
+        let lines = masked.iter().flat_map(|secret| secret.lines()).map(str::trim);
+        let mut masked: Vec<Vec<u8>> =
+            lines.filter(|line| line.len() >= SHORTEST_MASKED).map(|line| line.as_bytes().to_vec()).collect();
+        masked.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Self {
+            room: LONGEST_LINE + masked.first().map_or(0, Vec::len),
+            masked,
             size: fs::metadata(&path).map_or(0, |meta| meta.len()),
             path,
             file: None,
@@ -72,7 +88,7 @@ impl Log {
                 Some((b'\n', text)) => (text, true),
                 _ => (part, false),
             };
-            let room = LONGEST_LINE - self.line.len();
+            let room = self.room - self.line.len();
             self.line.extend_from_slice(&text[..text.len().min(room)]);
             self.cut += text.len().saturating_sub(room);
             if ended {
@@ -83,6 +99,11 @@ impl Log {
 
     fn end_line(&mut self) {
         let now = jiff::Timestamp::now();
+        for secret in &self.masked {
+            mask(&mut self.line, secret);
+        }
+        self.cut += self.line.len().saturating_sub(LONGEST_LINE);
+        self.line.truncate(LONGEST_LINE);
         let mut record = Vec::with_capacity(self.line.len() + 64);
         if self.lost > 0 {
             record.extend_from_slice(
@@ -121,9 +142,36 @@ impl Log {
     }
 }
 
+/// Hides each place where `secret` is in `line`.
+fn mask(line: &mut Vec<u8>, secret: &[u8]) {
+    let mut from = 0;
+    while let Some(at) = line[from..].windows(secret.len()).position(|window| window == secret) {
+        let at = from + at;
+        line.splice(at..at + secret.len(), MASK.iter().copied());
+        from = at + MASK.len();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_not_shown_wherever_they_are_in_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = "-----BEGIN KEY-----\nabcdefghij\n";
+        let masked = ["hunter2", "hunter2-longer", "ab", key].map(str::to_owned);
+        let across = format!("{}hunter2-longer", "x".repeat(LONGEST_LINE - 3));
+        let text = format!("ab hunter2hunter2 (hunter2-longer)\nabcdefghij\n{across}\n");
+        let mut log = Log::new(dir.path(), 1 << 20, &masked);
+        // In pieces, as a pipe gives them.
+        text.as_bytes().chunks(5).for_each(|piece| log.add(piece));
+        let text = written(dir.path());
+        let lines: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+        assert_eq!(lines[..2], ["ab ****** (***)", "***"]);
+        assert!(lines[2].ends_with("xxx***"), "{}", &lines[2][LONGEST_LINE - 20..]);
+        assert!(!text.contains("hunter"));
+    }
 
     fn written(dir: &Path) -> String {
         fs::read_to_string(dir.join(LOG)).unwrap()
@@ -133,7 +181,7 @@ mod tests {
     fn long_lines_are_cut_and_the_last_line_needs_no_end() {
         let dir = tempfile::tempdir().unwrap();
         let text = format!("short\n{}\nlast", "x".repeat(LONGEST_LINE + 5));
-        Log::new(dir.path(), 1 << 20).copy(text.as_bytes());
+        Log::new(dir.path(), 1 << 20, &[]).copy(text.as_bytes());
         let log = written(dir.path());
         let lines: Vec<&str> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
         assert_eq!(lines.len(), 3);
@@ -144,7 +192,7 @@ mod tests {
     #[test]
     fn never_grows_beyond_its_limit() {
         let dir = tempfile::tempdir().unwrap();
-        Log::new(dir.path(), 10_000).copy("a line of this flood\n".repeat(5_000).as_bytes());
+        Log::new(dir.path(), 10_000, &[]).copy("a line of this flood\n".repeat(5_000).as_bytes());
         let size = |name| fs::metadata(dir.path().join(name)).unwrap().len();
         assert!(size(LOG) <= 5_000 && size(OLD_LOG) <= 5_000);
     }
@@ -153,7 +201,7 @@ mod tests {
     fn what_cannot_be_written_is_counted_and_the_program_is_not_held_up() {
         let dir = tempfile::tempdir().unwrap();
         let gone = dir.path().join("gone");
-        let mut log = Log::new(&gone, 1 << 20);
+        let mut log = Log::new(&gone, 1 << 20, &[]);
         log.copy("one\ntwo\n".as_bytes());
         fs::create_dir(&gone).unwrap();
         log.copy("three\n".as_bytes());

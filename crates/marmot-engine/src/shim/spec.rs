@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Seek as _, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::ReplicaGroup;
 use crate::procfs::{self, RawPid};
 
-/// What to run, written by the server before the supervisor starts. Holds secrets: readable by its owner alone.
+/// What to run, written by the server before the supervisor starts. Without what may be secret: see [`Private`].
 pub(crate) const SPEC: &str = "spec.json";
 /// Which process the supervisor is, written by it before it runs anything.
 pub(crate) const SHIM: &str = "shim.json";
@@ -60,6 +60,9 @@ pub(crate) struct Contained {
     pub(crate) plug: Option<Plug>,
     /// What it starts, for people.
     pub(crate) program: Option<String>,
+    /// The names of the variables that are secrets. Their values are with the engine alone.
+    #[serde(default)]
+    pub(crate) secrets: Vec<String>,
     /// Where what it writes beside its own places is kept on this machine, if it can be told.
     pub(crate) written: Option<PathBuf>,
 }
@@ -69,8 +72,6 @@ pub(crate) struct Contained {
 pub(crate) struct Launch {
     /// Program and arguments.
     pub(crate) argv: Vec<String>,
-    /// The whole environment.
-    pub(crate) env: BTreeMap<String, String>,
     /// Where it is started.
     pub(crate) directory: PathBuf,
     /// The sandbox around it: bubblewrap and its arguments.
@@ -82,8 +83,8 @@ pub(crate) struct Launch {
 impl Launch {
     /// Of a program that a container engine starts: there is nothing to launch.
     pub(crate) fn of_engine(log_bytes: u64) -> Self {
-        let (argv, env, directory) = <_>::default();
-        Self { argv, env, directory, sandbox: None, log_bytes }
+        let (argv, directory) = <_>::default();
+        Self { argv, directory, sandbox: None, log_bytes }
     }
 }
 
@@ -114,9 +115,47 @@ impl Spec {
 
 impl std::fmt::Debug for Launch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The environment holds secrets, and so may the arguments.
+        // The arguments may hold secrets.
         f.debug_struct("Launch").field("program", &self.argv.first()).finish_non_exhaustive()
     }
+}
+
+/// What of a replica is on no disk: the supervisor reads it once, from its standard input.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Private {
+    /// The whole environment.
+    pub(crate) env: BTreeMap<String, String>,
+    /// Files that only this replica sees, by name.
+    pub(crate) files: BTreeMap<String, String>,
+    /// What its log never shows.
+    pub(crate) masked: Vec<String>,
+}
+
+impl Private {
+    /// A file in memory alone, to be read from its beginning.
+    pub(crate) fn to_memory(&self) -> io::Result<fs::File> {
+        in_memory(&serde_json::to_vec(self).map_err(io::Error::from)?)
+    }
+
+    /// What [`Private::to_memory`] wrote.
+    pub(crate) fn read(from: impl io::Read) -> io::Result<Self> {
+        serde_json::from_reader(from).map_err(io::Error::from)
+    }
+}
+
+impl std::fmt::Debug for Private {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Private(…)")
+    }
+}
+
+/// A file with these bytes that is in memory alone, to be read from its beginning.
+pub(crate) fn in_memory(bytes: &[u8]) -> io::Result<fs::File> {
+    let fd = rustix::fs::memfd_create("marmot", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = fs::File::from(fd);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// bubblewrap and its arguments, without those that set the environment.

@@ -14,7 +14,7 @@ use marmot_core::{AppName, Clock, Demand, Moment};
 use marmot_engine::build::{BuildContext, RunFile};
 use marmot_engine::layout::Layout;
 use marmot_engine::observed::{Event, Failure, Happening, ObservedApp, ObservedReplica, ReplicaStage};
-use marmot_engine::wanted::{Limits, Outbound, Program, Revision, Variable, Wanted, WantedApp};
+use marmot_engine::wanted::{Limits, Outbound, Program, Revision, Secret, Variable, Wanted, WantedApp};
 use marmot_engine::{Confinement, Engine, EngineConfig, OnStop, ShimCommand};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
@@ -55,6 +55,8 @@ pub struct Machine {
     pub outbound: Outbound,
     /// The socket of its container engine.
     pub containers: Option<PathBuf>,
+    /// What its apps are given besides variables.
+    pub secrets: Vec<Secret>,
 }
 
 pub fn app() -> AppName {
@@ -133,7 +135,20 @@ impl Machine {
         let engine = Engine::start(config, receiver, clock.clone()).await.unwrap();
         let events = engine.take_events();
         let outbound = Outbound::Internet;
-        Self { data, engine, wanted, demand, clock, events, confinement, build, outbound, containers }
+        let secrets = Vec::new();
+        Self {
+            data,
+            engine,
+            wanted,
+            demand,
+            clock,
+            events,
+            confinement,
+            build,
+            outbound,
+            secrets,
+            containers,
+        }
     }
 
     /// The engine is gone without a word, as after `kill -9`, and another one starts on the same data directory.
@@ -235,11 +250,13 @@ impl Machine {
             url: "http://iris.localhost:8080".to_owned(),
             program,
             variables: variables.to_vec(),
+            secrets: self.secrets.clone(),
             limits: Limits { memory_bytes: 512 << 20, cpu_millis: 1000 },
             outbound: self.outbound.clone(),
         };
         self.want(|wanted| {
             let app = WantedApp {
+                registries: Vec::new(),
                 revision: Arc::new(revision.clone()),
                 project: 1.into(),
                 proven: false,

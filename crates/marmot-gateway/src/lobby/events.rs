@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::{At, News, almost, line, may_read, news};
 use crate::body::AnswerBody;
 use crate::hold::wake;
+use crate::opening::{Admission, Caller};
 use crate::routes::{Route, RouteState};
 use crate::shared::Shared;
 
@@ -39,10 +40,11 @@ impl Events {
 pub(crate) fn events(
     shared: &Arc<Shared>,
     route: &Arc<Route>,
-    person: Option<UserId>,
+    caller: Caller,
+    viewer: Option<UserId>,
 ) -> Response<AnswerBody> {
     let (tell, news) = mpsc::channel(16);
-    shared.tracker.spawn(follow(Arc::clone(shared), Arc::clone(route), person, tell));
+    shared.tracker.spawn(follow(Arc::clone(shared), Arc::clone(route), (caller, viewer), tell));
     let mut response = Response::new(AnswerBody::Events(Box::new(Events(news))));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -79,7 +81,12 @@ impl Log {
     }
 }
 
-async fn follow(shared: Arc<Shared>, route: Arc<Route>, person: Option<UserId>, tell: mpsc::Sender<Bytes>) {
+async fn follow(
+    shared: Arc<Shared>,
+    route: Arc<Route>,
+    (caller, person): (Caller, Option<UserId>),
+    tell: mpsc::Sender<Bytes>,
+) {
     let app = route.app.clone();
     let mut routes = shared.routes.clone();
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
@@ -88,7 +95,7 @@ async fn follow(shared: Arc<Shared>, route: Arc<Route>, person: Option<UserId>, 
     loop {
         let route = routes.borrow_and_update().get(app.as_str()).cloned();
         // Asked anew each time: access may end while somebody looks.
-        let Some(route) = route.filter(|route| route.access.lets_in(person)) else { return };
+        let Some(route) = route.filter(|route| is_let_in(&shared, route, &caller)) else { return };
         let news = news_for(&shared, &route, person);
         match &news {
             News::Waking { .. } => {
@@ -128,6 +135,10 @@ async fn follow(shared: Arc<Shared>, route: Arc<Route>, person: Option<UserId>, 
             () = shared.soft_stop.cancelled() => return,
         }
     }
+}
+
+fn is_let_in(shared: &Shared, route: &Route, caller: &Caller) -> bool {
+    matches!(route.access.admits(caller, shared.tickets.time()), Admission::Until(_))
 }
 
 /// What this visitor may know of it.

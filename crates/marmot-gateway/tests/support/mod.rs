@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use marmot_core::id::{ReplicaId, UserId};
 use marmot_core::{AppName, Clock, Demand, Gate, Moment};
 use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes, Step};
-use marmot_gateway::{Gateway, GatewayConfig, Limits, Meter, Tickets};
+use marmot_gateway::{Gateway, GatewayConfig, Identities, IdentityKey, Limits, Meter, Tickets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -170,6 +170,7 @@ pub struct World {
     pub demand: Arc<Demand>,
     pub meter: Arc<Meter>,
     pub tickets: Arc<Tickets>,
+    pub identities: Arc<Identities>,
     pub log_readers: Mutex<Arc<BTreeSet<UserId>>>,
     /// Lines of its log, as they are said.
     pub log: broadcast::Sender<String>,
@@ -208,9 +209,13 @@ impl World {
             }
         };
         let tickets = Arc::new(Tickets::new([7; 32]));
+        let key = IdentityKey::read(&IdentityKey::generate().unwrap()).unwrap();
+        let platform_url = format!("http://localhost:{}", address.port());
+        let identities = Arc::new(Identities::new(platform_url, key.clone(), [&key]));
         let log = broadcast::Sender::new(100);
         let said = log.clone();
         let gateway = Gateway::new(config, routes_seen, clock.clone(), nudge, Arc::clone(&tickets))
+            .with_identities(Arc::clone(&identities))
             .with_logs(Arc::new(move |_| {
                 let lines = futures_util::stream::unfold(said.subscribe(), |mut said| async {
                     said.recv().await.ok().map(|line| (line, said))
@@ -233,6 +238,7 @@ impl World {
             demand,
             meter,
             tickets,
+            identities,
             log_readers: Mutex::default(),
             log,
             clock,
@@ -262,11 +268,15 @@ impl World {
     }
 
     pub fn set(&self, state: RouteState) {
-        self.routes.send_replace(Arc::new(self.route(Access::Everyone, state)));
+        self.routes.send_replace(Arc::new(self.route(Access::everyone(), state)));
+    }
+
+    pub fn set_access(&self, access: Access, state: RouteState) {
+        self.routes.send_replace(Arc::new(self.route(access, state)));
     }
 
     pub fn set_for(&self, people: &[UserId], state: RouteState) {
-        let access = Access::People(people.iter().copied().collect::<BTreeSet<_>>());
+        let access = Access::people(people.iter().copied());
         self.routes.send_replace(Arc::new(self.route(access, state)));
     }
 

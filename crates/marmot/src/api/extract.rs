@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
@@ -16,7 +17,7 @@ use utoipa::IntoParams;
 use super::error::{Problem, Result};
 use crate::cookie::SessionCookie;
 use crate::model::{self, Paged, Secret};
-use crate::service::{self, Identity, Service};
+use crate::service::{self, Call, Identity, Service};
 
 /// The most bytes of a request's body.
 const LARGEST_BODY: usize = 1 << 20;
@@ -110,6 +111,13 @@ impl<S: Sync> FromRequestParts<S> for From {
         let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         Ok(Self(address.map_or_else(|| "unknown".to_owned(), |info| info.0.ip().to_string())))
     }
+}
+
+/// Tells the audit how what is done in this request came in.
+pub(super) async fn accompanied(request: Request, next: Next) -> Response {
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let address = address.map(|info| info.0.ip().to_string()).unwrap_or_default();
+    Call { via: model::Via::Api, address }.accompany(next.run(request)).await
 }
 
 /// A JSON body.

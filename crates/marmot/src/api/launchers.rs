@@ -429,7 +429,7 @@ pub(super) async fn get(
     Ok(Json(out(launcher, service.options(), values)))
 }
 
-/// Changes a launcher. Its active app goes on as it is until it is activated or built again.
+/// Changes a launcher. An app of it that is on follows: it goes on with a new revision, once that is built and ready.
 #[utoipa::path(patch, path = "/session_launchers/{launcher_id}", tag = "launchers", request_body = LauncherChange,
     params(("launcher_id" = String, Path)), responses((status = 200, body = LauncherOut)))]
 pub(super) async fn update(

@@ -5,13 +5,17 @@
 
 mod apps;
 mod builds;
+mod credentials;
 mod error;
 mod extract;
+mod groups;
 mod health;
+mod hooks;
 mod launchers;
 mod metrics;
 mod projects;
 mod scaling;
+mod secrets;
 mod user;
 
 use axum::Router;
@@ -51,7 +55,11 @@ pub fn router(service: Service) -> Router {
         .method_not_allowed_fallback(extract::wrong_method)
         .fallback(extract::nothing_here)
         .layer(axum::middleware::map_response(harden));
-    Router::new().nest(BASE, data).merge(health::router()).with_state(service)
+    Router::new()
+        .nest(BASE, data)
+        .merge(health::router())
+        .layer(axum::middleware::from_fn(extract::accompanied))
+        .with_state(service)
 }
 
 /// The API's own description, as it is served at `spec.json`.
@@ -78,6 +86,17 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(apps::revisions))
         .routes(routes!(apps::roll_back))
         .routes(routes!(scaling::get, scaling::set))
+        .routes(routes!(secrets::of_project))
+        .routes(routes!(secrets::set_of_project, secrets::remove_of_project))
+        .routes(routes!(secrets::of_launcher))
+        .routes(routes!(secrets::set_of_launcher, secrets::remove_of_launcher))
+        .routes(routes!(credentials::list, credentials::set))
+        .routes(routes!(credentials::remove))
+        .routes(routes!(hooks::get, hooks::make, hooks::remove))
+        .routes(routes!(hooks::hear))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::get, groups::update, groups::delete))
+        .routes(routes!(groups::members, groups::change_members))
         .routes(routes!(user::get))
         .routes(routes!(user::tokens, user::create_token))
         .routes(routes!(user::revoke_token))

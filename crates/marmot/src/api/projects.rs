@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::error::{Problem, Result};
 use super::extract::{Body, Listed, Pagination, Path, Query, Who, parse, present};
 use crate::model::{Member, Project};
-use crate::service::{MemberChange, NewProject, ProjectFilter, ProjectPatch, Service};
+use crate::service::{MemberChange, NewProject, ProjectFilter, ProjectPatch, Service, Whom};
 
 /// A project.
 #[derive(Debug, Serialize, ToSchema)]
@@ -244,22 +244,23 @@ pub(super) async fn change_members(
     Path(id): Path<String>,
     Body(members): Body<Vec<MemberIn>>,
 ) -> Result<Json<Vec<MemberOut>>> {
-    let id = parse(&id)?;
-    // Looked at first, so that nobody learns from this who has an account.
-    service.members(&who, id).await?;
-    let mut changes = Vec::with_capacity(members.len());
-    for member in members {
-        let user = match (member.id.as_deref(), member.username.as_deref()) {
-            (Some(id), None) => parse(id)?,
-            (None, Some(username)) => service.user_by_name(&parse(username)?).await?.id,
+    let members = service.change_members(&who, parse(&id)?, &changes(&members)?).await?;
+    Ok(Json(members.into_iter().map(Into::into).collect()))
+}
+
+/// Changes of roles, as they are on the wire.
+pub(super) fn changes(members: &[MemberIn]) -> Result<Vec<MemberChange>> {
+    let change = |member: &MemberIn| {
+        let whom = match (member.id.as_deref(), member.username.as_deref()) {
+            (Some(id), None) => Whom::Id(parse(id)?),
+            (None, Some(username)) => Whom::Name(parse(username)?),
             _ => {
                 return Err(Problem::unprocessable(
                     "each member needs an `id` or a `username`, and not both",
                 ));
             }
         };
-        changes.push(MemberChange { user, role: member.role.as_deref().map(parse).transpose()? });
-    }
-    let members = service.change_members(&who, id, &changes).await?;
-    Ok(Json(members.into_iter().map(Into::into).collect()))
+        Ok(MemberChange { member: whom, role: member.role.as_deref().map(parse).transpose()? })
+    };
+    members.iter().map(change).collect()
 }

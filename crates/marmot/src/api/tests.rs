@@ -4,8 +4,10 @@
 mod accounts;
 mod apps;
 mod bad_input;
+mod groups;
 mod projects;
 mod scaling;
+mod secrets;
 
 use axum::Router;
 use axum::body::Body;

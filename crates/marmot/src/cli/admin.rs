@@ -66,6 +66,8 @@ enum Command {
     },
     /// List everybody with an account.
     ListUsers,
+    /// Seal every secret with the newest master key; the older ones are not needed afterwards.
+    RotateSecrets,
 }
 
 impl Admin {
@@ -97,6 +99,10 @@ impl Admin {
                 let (_, token) = service.create_token(&Identity::User(user), &label, expires).await?;
                 line(token.reveal())
             }
+            Command::RotateSecrets => {
+                let count = service.reseal().await?;
+                line(&format!("Sealed {count} values with the newest key; the older keys can go."))
+            }
             Command::ListUsers => {
                 let users = service.users().await?;
                 let users: Vec<_> = users
@@ -121,6 +127,7 @@ async fn service(config: Option<PathBuf>, data_dir: Option<PathBuf>) -> anyhow::
     let db = Db::open(settings.database_url.as_ref().map(|url| url.reveal()), &data_dir).await?;
     let (_, observed) = watch::channel(Arc::new(Observed::default()));
     let clock = Clock::new(|| Moment::START);
+    let vault = settings.vault(&data_dir)?;
     let live = Live { observed, demands: Demands::new(clock.clone()), clock, logs: Logs::new(data_dir) };
-    Ok(Service::new(db, live, settings.options(settings.listen)))
+    Ok(Service::new(db, live, settings.options(settings.listen), vault))
 }

@@ -118,7 +118,7 @@ fn show_project(project: &Value) -> String {
     fields(project, &shown)
 }
 
-fn id_of(answer: &Value) -> anyhow::Result<&str> {
+pub(super) fn id_of(answer: &Value) -> anyhow::Result<&str> {
     answer["id"].as_str().context("the server's answer has no id")
 }
 
@@ -127,7 +127,7 @@ pub(super) fn segment(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-async fn find_project(client: &Client, project: &str) -> anyhow::Result<Value> {
+pub(super) async fn find_project(client: &Client, project: &str) -> anyhow::Result<Value> {
     match project.split_once('/') {
         Some((namespace, slug)) => {
             client.get(&format!("/namespaces/{}/projects/{}", segment(namespace), segment(slug))).await
@@ -137,7 +137,7 @@ async fn find_project(client: &Client, project: &str) -> anyhow::Result<Value> {
 }
 
 /// The launcher with this id, or whose app has this name.
-async fn find_launcher(client: &Client, launcher: &str) -> anyhow::Result<Value> {
+pub(super) async fn find_launcher(client: &Client, launcher: &str) -> anyhow::Result<Value> {
     if launcher.parse::<LauncherId>().is_ok() {
         return client.get(&format!("/session_launchers/{}", segment(launcher))).await;
     }

@@ -8,6 +8,7 @@ mod handover;
 mod output;
 mod render;
 mod scaling;
+mod secrets;
 mod serve;
 mod simulate;
 
@@ -62,6 +63,12 @@ enum Command {
     /// Run apps.
     #[command(subcommand)]
     App(commands::App),
+    /// Manage secrets of projects and launchers: given to apps, shown to nobody.
+    #[command(subcommand)]
+    Secret(secrets::Secret),
+    /// Manage what projects show to the hosts of private repositories and images.
+    #[command(subcommand)]
+    Credential(secrets::Credential),
     /// Replay weeks of arrivals against the code that decides, and compare what policies cost.
     Simulate(simulate::Simulate),
 }
@@ -119,6 +126,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Launcher(launcher) => wait(launcher.run(output)),
         Command::Build(build) => wait(build.run(output)),
         Command::App(app) => wait(app.run(output)),
+        Command::Secret(secret) => wait(secret.run(output)),
+        Command::Credential(credential) => wait(credential.run(output)),
         Command::Simulate(simulate) => simulate.run(output),
     };
     match done {

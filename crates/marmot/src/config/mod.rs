@@ -17,12 +17,15 @@ pub use flags::Flags;
 pub use sources::{Origin as Place, Sources};
 use values::Value;
 pub(crate) use values::duration;
-pub use values::{Apps, Bytes, Confinement, Destinations, Domain, LogFilter, LogFormat, OnStop, Origin};
+pub use values::{
+    Apps, Bytes, Confinement, Destinations, Domain, Keys, LogFilter, LogFormat, OnStop, Origin,
+};
 
 use marmot_gateway::Networks;
 
 use crate::model::{ResourceClass, Secret};
 use crate::service::Options;
+use crate::vault::{self, KeyError, Vault};
 
 /// A wrong setting. Says which, where it was given, what was given, and what is allowed.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +168,12 @@ settings! {
     data_dir: Option<PathBuf> = "", "DIR";
     /// The database. By default a SQLite file in the data directory.
     database_url: Option<Secret> = "", "URL";
+    /// The master key that secrets are encrypted with, 64 hexadecimal digits; several separated by line breaks, the newest
+    /// first. Better given as a variable than as a flag, which others can see. Without it: `secrets_key_file`.
+    secrets_key: Option<Keys> = "", "KEY";
+    /// A file with the master key, as in `secrets_key`. By default the systemd credential `marmot-secrets-key`, or else
+    /// `secrets.key` in the data directory, made at the first start: keep a copy apart from that of the database.
+    secrets_key_file: Option<PathBuf> = "", "FILE";
     /// An app that nobody uses for this long falls asleep.
     idle_after: Duration = "2m", "DURATION";
     /// A hibernated replica is stopped after this long.
@@ -242,7 +251,11 @@ fn value<T: Value>(sources: &Sources, name: &'static str, default: &str) -> Resu
         name,
         origin,
         // A database's address may carry a password.
-        given: if name == "database_url" { "…".to_owned() } else { text.chars().take(80).collect() },
+        given: if matches!(name, "database_url" | "secrets_key") {
+            "…".to_owned()
+        } else {
+            text.chars().take(80).collect()
+        },
         allowed: T::ALLOWED,
     })
 }
@@ -310,6 +323,15 @@ impl Settings {
     /// The domain below which each app has its host.
     pub fn apps_domain(&self) -> &Domain {
         self.apps_domain.as_ref().unwrap_or(&self.domain)
+    }
+
+    /// What seals secrets. `data_dir`: where the key is made if there is none.
+    ///
+    /// # Errors
+    /// When a key that was given cannot be used.
+    pub fn vault(&self, data_dir: &std::path::Path) -> Result<Vault, KeyError> {
+        let given = self.secrets_key.as_ref().map(|keys| keys.0.reveal());
+        Vault::new(vault::read_or_make(given, self.secrets_key_file.as_deref(), data_dir)?)
     }
 
     /// The address people reach the platform at. `listen`: the address that is really listened on, since the port

@@ -257,6 +257,18 @@ impl Value for Secret {
     }
 }
 
+/// Master keys, which are never shown. Whether they are keys is found out where they are used.
+#[derive(Debug, Clone)]
+pub struct Keys(pub Secret);
+
+impl Value for Keys {
+    const ALLOWED: &'static str = "64 hexadecimal digits, for example from `openssl rand -hex 32`";
+
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self(Secret::new(text)))
+    }
+}
+
 /// Log levels by module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(pub String);

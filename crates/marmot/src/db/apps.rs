@@ -5,7 +5,7 @@ use marmot_core::AppName;
 use marmot_core::id::{BuildId, LauncherId, ProjectId, RevisionId};
 use sqlx::any::AnyRow;
 
-use super::projects::Viewer;
+use super::projects::{Seen, Viewer};
 use super::row::{Columns, to_json, total};
 use super::{Connection, Found, Result};
 use crate::model::{App, EnvVariable, Page, Program, Revision};
@@ -87,23 +87,24 @@ pub async fn list(
     project: Option<ProjectId>,
     page: Page,
 ) -> Result<Found<App>> {
-    let (everything, user) = viewer.parameters();
+    let Seen { everything, user, project: only, launcher } = viewer.parameters();
     let project = project.map(|id| id.to_string()).unwrap_or_default();
     let count = sqlx::query(
         "SELECT COUNT(*) AS total FROM apps a JOIN launchers l ON l.id = a.launcher_id \
          JOIN projects p ON p.id = l.project_id WHERE ($1 = 1 OR p.visibility = 'public' OR EXISTS \
-         (SELECT 1 FROM members m WHERE m.project_id = p.id AND m.user_id = $2)) AND ($3 = '' OR p.id = $3)",
+         (SELECT 1 FROM project_roles m WHERE m.project_id = p.id AND m.user_id = $2)) AND ($3 = '' OR p.id = $3) \
+         AND ($4 = '' OR p.id = $4) AND ($5 = '' OR l.id = $5)",
     );
-    let total = total(&count.bind(everything).bind(&user).bind(&project).fetch_one(&mut *db).await?)?;
+    let count = count.bind(everything).bind(&user).bind(&project).bind(&only).bind(&launcher);
+    let total = total(&count.fetch_one(&mut *db).await?)?;
     let rows = sqlx::query(
         "SELECT a.*, l.app_name FROM apps a JOIN launchers l ON l.id = a.launcher_id \
          JOIN projects p ON p.id = l.project_id WHERE ($1 = 1 OR p.visibility = 'public' OR EXISTS \
-         (SELECT 1 FROM members m WHERE m.project_id = p.id AND m.user_id = $2)) AND ($3 = '' OR p.id = $3) \
-         ORDER BY a.launcher_id LIMIT $4 OFFSET $5",
+         (SELECT 1 FROM project_roles m WHERE m.project_id = p.id AND m.user_id = $2)) AND ($3 = '' OR p.id = $3) \
+         AND ($4 = '' OR p.id = $4) AND ($5 = '' OR l.id = $5) ORDER BY a.launcher_id LIMIT $6 OFFSET $7",
     );
-    let rows =
-        rows.bind(everything).bind(&user).bind(&project).bind(i64::from(page.per_page)).bind(page.offset());
-    let rows = rows.fetch_all(db).await?;
+    let rows = rows.bind(everything).bind(&user).bind(&project).bind(&only).bind(&launcher);
+    let rows = rows.bind(i64::from(page.per_page)).bind(page.offset()).fetch_all(db).await?;
     Ok((rows.iter().map(read).collect::<Result<_>>()?, total))
 }
 

@@ -23,6 +23,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "initial", include_str!("../../migrations/0001_initial.sql")),
     (2, "scaling", include_str!("../../migrations/0002_scaling.sql")),
     (3, "replicas", include_str!("../../migrations/0003_replicas.sql")),
+    (4, "secrets", include_str!("../../migrations/0004_secrets.sql")),
+    (6, "people", include_str!("../../migrations/0006_people.sql")),
 ];
 
 /// The database cannot be used.

@@ -4,14 +4,20 @@
 //! [`Db::write`] for a transaction. A transaction is short: claim, commit, work, report.
 
 pub mod apps;
+pub mod audit;
 pub mod builds;
 mod connect;
+pub mod credentials;
 pub mod events;
+pub mod groups;
+pub mod hooks;
 pub mod launchers;
 pub mod lock;
+pub mod namespaces;
 pub mod projects;
 mod row;
 pub mod scaling;
+pub mod secrets;
 pub mod tokens;
 pub mod users;
 

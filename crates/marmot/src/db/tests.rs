@@ -10,9 +10,9 @@ use tempfile::TempDir;
 use super::projects::{Filter, Viewer};
 use super::*;
 use crate::model::{
-    App, AppEvent, Build, BuildResult, BuildStatus, BuilderVariant, Code, CodeRun, EnvVariable, Environment,
-    EnvironmentSource, Launcher, LauncherKind, Page, Program, Project, Revision, Role, Secret, Token, User,
-    Visibility,
+    Access, App, AppEvent, Build, BuildResult, BuildStatus, BuilderVariant, Code, CodeRun, EnvVariable,
+    Environment, EnvironmentSource, Launcher, LauncherKind, Page, Program, Project, Revision, Role, Secret,
+    Token, User, Visibility,
 };
 
 async fn refusal(dir: &Path) -> String {
@@ -132,6 +132,7 @@ fn user(id: u128, name: &str, created_at: Timestamp) -> User {
         first_name: None,
         last_name: Some("Lovelace".to_owned()),
         created_at,
+        disabled_at: None,
     }
 }
 
@@ -154,6 +155,8 @@ async fn people(db: &mut Connection, ada: &User, now: Timestamp, later: Timestam
         created_at: now,
         expires_at: Some(later),
         last_used_at: None,
+        access: Access::Read,
+        limit: None,
     };
     tokens::insert(db, &token, ada.id, "h").await.unwrap();
     tokens::touch(db, token.id, now).await.unwrap();

@@ -6,10 +6,17 @@ use sqlx::any::AnyRow;
 
 use super::row::Columns;
 use super::{Connection, Result};
-use crate::model::Token;
+use crate::model::{Limit, Token};
 
 fn read(row: &AnyRow) -> Result<Token> {
+    let (project, launcher) = (row.maybe_parsed("project_id")?, row.maybe_parsed("launcher_id")?);
+    let limit = project.map(|project| match launcher {
+        Some(launcher) => Limit::Launcher { launcher, project },
+        None => Limit::Project(project),
+    });
     Ok(Token {
+        limit,
+        access: row.parsed("access")?,
         id: row.parsed("id")?,
         name: row.text("name")?,
         created_at: row.time("created_at")?,
@@ -20,8 +27,14 @@ fn read(row: &AnyRow) -> Result<Token> {
 
 /// Adds a token, found again by the hash of its text.
 pub async fn insert(db: &mut Connection, token: &Token, user: UserId, hash: &str) -> Result<()> {
+    let (project, launcher) = match token.limit {
+        None => (None, None),
+        Some(Limit::Project(project)) => (Some(project), None),
+        Some(Limit::Launcher { launcher, project }) => (Some(project), Some(launcher)),
+    };
     sqlx::query(
-        "INSERT INTO tokens (id, user_id, name, hash, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO tokens (id, user_id, name, hash, created_at, expires_at, access, project_id, launcher_id) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     )
     .bind(token.id.to_string())
     .bind(user.to_string())
@@ -29,6 +42,9 @@ pub async fn insert(db: &mut Connection, token: &Token, user: UserId, hash: &str
     .bind(hash)
     .bind(token.created_at.as_millisecond())
     .bind(token.expires_at.map(Timestamp::as_millisecond))
+    .bind(token.access.as_str())
+    .bind(project.map(|id| id.to_string()))
+    .bind(launcher.map(|id| id.to_string()))
     .execute(db)
     .await?;
     Ok(())

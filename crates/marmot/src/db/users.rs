@@ -18,11 +18,13 @@ fn read(row: &AnyRow) -> Result<User> {
         first_name: row.maybe_text("first_name")?,
         last_name: row.maybe_text("last_name")?,
         created_at: row.time("created_at")?,
+        disabled_at: row.maybe_time("disabled_at")?,
     })
 }
 
-/// Adds a person.
+/// Adds a person, and takes the namespace of that name.
 pub async fn insert(db: &mut Connection, user: &User, password_hash: Option<&Secret>) -> Result<()> {
+    super::namespaces::take(db, &user.username).await?;
     sqlx::query(
         "INSERT INTO users (id, username, password_hash, is_admin, email, first_name, last_name, created_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -42,22 +44,31 @@ pub async fn insert(db: &mut Connection, user: &User, password_hash: Option<&Sec
 
 /// The person with this id.
 pub async fn get(db: &mut Connection, id: UserId) -> Result<Option<User>> {
-    let row =
-        sqlx::query("SELECT * FROM users WHERE id = $1").bind(id.to_string()).fetch_optional(db).await?;
+    let row = sqlx::query("SELECT * FROM users WHERE id = $1 AND deleted_at IS NULL")
+        .bind(id.to_string())
+        .fetch_optional(db)
+        .await?;
     row.as_ref().map(read).transpose()
 }
 
 /// The person with this name, and the hash of the password, if one is set.
 pub async fn by_name(db: &mut Connection, name: &Namespace) -> Result<Option<(User, Option<Secret>)>> {
-    let row =
-        sqlx::query("SELECT * FROM users WHERE username = $1").bind(name.as_str()).fetch_optional(db).await?;
+    let row = sqlx::query("SELECT * FROM users WHERE username = $1 AND deleted_at IS NULL")
+        .bind(name.as_str())
+        .fetch_optional(db)
+        .await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some((read(&row)?, row.maybe_text("password_hash")?.map(Secret::new))))
 }
 
-/// Everybody, by name.
+/// Everybody, by name, without those who are gone.
 pub async fn all(db: &mut Connection) -> Result<Vec<User>> {
-    sqlx::query("SELECT * FROM users ORDER BY username").fetch_all(db).await?.iter().map(read).collect()
+    sqlx::query("SELECT * FROM users WHERE deleted_at IS NULL ORDER BY username")
+        .fetch_all(db)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }
 
 /// Sets the hash of a person's password and ends all of that person's sessions.
@@ -108,7 +119,7 @@ pub struct Session {
 pub async fn session(db: &mut Connection, hash: &str, now: Timestamp) -> Result<Option<Session>> {
     let row = sqlx::query(
         "SELECT u.*, s.last_seen_at FROM sessions s JOIN users u ON u.id = s.user_id \
-         WHERE s.hash = $1 AND s.expires_at > $2",
+         WHERE s.hash = $1 AND s.expires_at > $2 AND u.disabled_at IS NULL",
     )
     .bind(hash)
     .bind(now.as_millisecond())

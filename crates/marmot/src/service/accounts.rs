@@ -5,13 +5,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use marmot_core::id::TokenId;
 use marmot_core::name::Namespace;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::audit::{self, Thing};
 use super::error::{Error, Result};
-use super::permission::Identity;
+use super::permission::{Errand, Identity, Scope, allowed};
 use super::{Service, fresh, now};
 use crate::db::{DbError, tokens, users};
-use crate::model::{Secret, Token, User};
+use crate::model::{Access, Secret, Token, User};
 
 /// A session ends this long after sign-in, whatever happens.
 const SESSION_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -70,12 +72,18 @@ impl Service {
             first_name: new.first_name,
             last_name: new.last_name,
             created_at: now(),
+            disabled_at: None,
         };
         let mut db = self.db().write().await?;
         users::insert(&mut db, &user, hash.as_ref()).await.map_err(|error| match error {
-            DbError::Exists(_) => Error::conflict(format!("there is a user `{}` already", user.username)),
+            DbError::Exists(_) => Error::conflict(format!(
+                "there is a user, a group or a project in the namespace `{}` already",
+                user.username
+            )),
             other => other.into(),
         })?;
+        let details = json!({"is_admin": user.is_admin});
+        audit::record(&mut db, &Identity::Anonymous, "user.created", Thing::user(&user), details).await?;
         db.commit().await.map_err(DbError::from)?;
         Ok(user)
     }
@@ -194,7 +202,9 @@ impl Service {
         if token.last_used_at.is_none_or(|at| since(at, now) > NOTED_EVERY) {
             tokens::touch(&mut db, token.id, now).await?;
         }
-        users::get(&mut db, user).await?.map(Identity::User).ok_or(Error::InvalidCredentials)
+        let user = users::get(&mut db, user).await?.filter(|user| user.disabled_at.is_none());
+        let scope = Scope { access: token.access, limit: token.limit };
+        user.map(|user| Identity::of_token(user, scope)).ok_or(Error::InvalidCredentials)
     }
 
     /// Makes an API token. Its text is returned this once.
@@ -207,19 +217,28 @@ impl Service {
         name: &str,
         expires_at: Option<Timestamp>,
     ) -> Result<(Token, Secret)> {
-        let user = who.signed_in()?;
+        let user = allowed(who, Errand::ActAsOneself)?;
         let name = super::projects::title("token's name", name)?;
         let now = now();
         if expires_at.is_some_and(|at| at <= now) {
             return Err(Error::invalid("`expires_at` is in the past"));
         }
         let text = random_text(TOKEN_PREFIX);
-        let token = Token { id: fresh(), name, created_at: now, expires_at, last_used_at: None };
+        let token = Token {
+            id: fresh(),
+            name,
+            created_at: now,
+            expires_at,
+            last_used_at: None,
+            access: Access::Write,
+            limit: None,
+        };
         let mut db = self.db().write().await?;
         if tokens::of_user(&mut db, user.id).await?.len() >= MOST_TOKENS {
             return Err(Error::conflict(format!("you have {MOST_TOKENS} tokens: revoke one first")));
         }
         tokens::insert(&mut db, &token, user.id, &hash_of(&text)).await?;
+        audit::record(&mut db, who, "token.created", Thing::token(&token), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         Ok((token, text))
     }
@@ -229,7 +248,7 @@ impl Service {
     /// # Errors
     /// [`Error::SignInNeeded`].
     pub async fn tokens(&self, who: &Identity) -> Result<Vec<Token>> {
-        let user = who.signed_in()?;
+        let user = allowed(who, Errand::LookAround)?;
         Ok(tokens::of_user(&mut *self.db().read().await?, user.id).await?)
     }
 
@@ -238,7 +257,7 @@ impl Service {
     /// # Errors
     /// [`Error::SignInNeeded`], [`Error::NotFound`].
     pub async fn revoke_token(&self, who: &Identity, id: TokenId) -> Result<()> {
-        let user = who.signed_in()?;
+        let user = allowed(who, Errand::ActAsOneself)?;
         if tokens::delete(&mut *self.db().read().await?, user.id, id).await? {
             // Streams that it opened look again.
             self.wrote();

@@ -7,12 +7,14 @@ use marmot_core::AppName;
 use marmot_core::id::{LauncherId, ProjectId, RevisionId};
 use marmot_core::phase::Phase;
 use marmot_engine::logs::LogLine;
+use serde_json::json;
 
 use super::app_view::Parts;
+use super::audit::{self, Thing};
 use super::builds::{MOST_LINES, insert_build, under_way, unreadable, usable};
 use super::error::{Error, Result};
 use super::launchers::{allowed_app, allowed_launcher};
-use super::permission::{Action, Decision, Identity, decide};
+use super::permission::{Action, Decision, Identity, Target, decide};
 use super::projects::role_of;
 use super::{AppState, AppView, Can, LauncherView, Service, fresh, now};
 use crate::db::{Connection, DbError, apps, builds, events, launchers, projects};
@@ -69,6 +71,7 @@ impl Service {
             other => other.into(),
         })?;
         note(&mut db, who, launcher.id, "activated", "was switched on").await?;
+        audit::record(&mut db, who, "app.activated", Thing::app(&launcher), json!({})).await?;
         let view = self.view(&mut db, who, launcher, project, app).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
@@ -86,6 +89,7 @@ impl Service {
             return Err(Error::not_found("active app", name));
         }
         note(&mut db, who, launcher.id, "shut_down", "was switched off").await?;
+        audit::record(&mut db, who, "app.shut_down", Thing::app(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         Ok(())
@@ -166,6 +170,7 @@ impl Service {
             self.try_again(&mut db, &launcher, &mut app).await?;
             note(&mut db, who, launcher.id, "retried", "is tried again").await?;
         }
+        audit::record(&mut db, who, "app.woken", Thing::app(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.inner.live.demands.of(name).touch(self.inner.live.clock.now());
         self.wrote();
@@ -177,12 +182,14 @@ impl Service {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`].
     pub async fn put_to_rest(&self, who: &Identity, name: &AppName) -> Result<AppView> {
-        let mut db = self.db().read().await?;
+        let mut db = self.db().write().await?;
         let (launcher, project) = allowed_app(&mut db, who, name, Action::Operate).await?;
         let app = active(&mut db, &launcher).await?;
+        audit::record(&mut db, who, "app.put_to_rest", Thing::app(&launcher), json!({})).await?;
+        db.commit().await.map_err(DbError::from)?;
         self.inner.live.demands.of(name).put_to_rest(self.inner.live.clock.now());
         self.wrote();
-        self.view(&mut db, who, launcher, project, app).await
+        self.view(&mut *self.db().read().await?, who, launcher, project, app).await
     }
 
     /// The last lines of an app's logs, by replica and container; also of replicas that are gone.
@@ -269,6 +276,8 @@ impl Service {
         apps::set_wanted(&mut db, launcher.id, app.wanted, None).await?;
         note(&mut db, who, launcher.id, "rolled_back", &format!("was set to revision {}", found.number))
             .await?;
+        let details = json!({"revision": found.number});
+        audit::record(&mut db, who, "app.rolled_back", Thing::app(&launcher), details).await?;
         let view = self.view(&mut db, who, launcher, project, app).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote();
@@ -307,7 +316,7 @@ impl Service {
         project: Project,
         app: App,
     ) -> Result<AppView> {
-        let can = self.can(db, who, &project).await?;
+        let can = self.can(db, who, &project, launcher.id).await?;
         let revision = match app.wanted {
             Some(id) => apps::revision(db, id).await?,
             None => None,
@@ -350,7 +359,7 @@ impl Service {
         mut launcher: Launcher,
         project: Project,
     ) -> Result<LauncherView> {
-        let can = self.can(db, who, &project).await?;
+        let can = self.can(db, who, &project, launcher.id).await?;
         launcher.variables.iter_mut().filter(|_| !can.change).for_each(|variable| variable.value.clear());
         let observed = self.observed();
         let newest = builds::list(db, launcher.environment.id, Page { page: 1, per_page: 1 }).await?.0;
@@ -379,9 +388,15 @@ impl Service {
         format!("{}{path}", self.options().app_url(&launcher.app_name))
     }
 
-    async fn can(&self, db: &mut Connection, who: &Identity, project: &Project) -> Result<Can> {
+    async fn can(
+        &self,
+        db: &mut Connection,
+        who: &Identity,
+        project: &Project,
+        launcher: LauncherId,
+    ) -> Result<Can> {
         let role = role_of(db, who, project.id).await?;
-        let may = |action| decide(who, role, project.visibility, action) == Decision::Allow;
+        let may = |action| decide(who, role, Target::launcher(project, launcher), action) == Decision::Allow;
         Ok(Can {
             read_logs: may(Action::ReadLogs),
             change: may(Action::Change),
@@ -391,7 +406,8 @@ impl Service {
     }
 }
 
-async fn active(db: &mut Connection, launcher: &Launcher) -> Result<App> {
+/// The app of this launcher, which must be on.
+pub(super) async fn active(db: &mut Connection, launcher: &Launcher) -> Result<App> {
     let app = apps::of_launcher(db, launcher.id).await?;
     app.ok_or_else(|| Error::not_found("active app", &launcher.app_name))
 }
@@ -414,6 +430,76 @@ pub(super) async fn insert_revision(
     };
     apps::insert_revision(db, &revision).await?;
     Ok(revision.id)
+}
+
+/// Makes an app that is on go on with its launcher's settings as they are now: the same program, as a new revision.
+pub(super) async fn roll_out(
+    db: &mut Connection,
+    who: &Identity,
+    launcher: &Launcher,
+    app: &App,
+    why: &str,
+) -> Result<()> {
+    // One that still waits for its first revision makes that with the settings of then.
+    let Some(wanted) = app.wanted else { return Ok(()) };
+    let Some(revision) = apps::revision(db, wanted).await? else { return Ok(()) };
+    set_program(db, who, launcher, app, revision.program, why).await
+}
+
+/// Makes an app that is on go on with this program and its launcher's settings, as a new revision.
+async fn set_program(
+    db: &mut Connection,
+    who: &Identity,
+    launcher: &Launcher,
+    app: &App,
+    program: Program,
+    why: &str,
+) -> Result<()> {
+    let next = insert_revision(db, launcher, program).await?;
+    apps::set_wanted(db, launcher.id, Some(next), app.awaits).await?;
+    note(db, who, launcher.id, "changed", why).await
+}
+
+/// Brings a changed launcher to its app, if that is on. What only takes other settings goes on at once as a new revision
+/// of the same program; other code is built first.
+pub(super) async fn follow_launcher(
+    db: &mut Connection,
+    who: &Identity,
+    before: &Launcher,
+    after: &Launcher,
+) -> Result<()> {
+    let Some(app) = apps::of_launcher(db, after.id).await? else { return Ok(()) };
+    let other_settings = before.variables != after.variables
+        || before.resource_class_id != after.resource_class_id
+        || before.network != after.network;
+    if before.environment.source == after.environment.source {
+        if other_settings {
+            roll_out(db, who, after, &app, "goes on with other settings").await?;
+        }
+        return Ok(());
+    }
+    match &after.environment.source {
+        EnvironmentSource::Image(image) => {
+            let program = Program::Image(image.clone());
+            let app = App { awaits: None, ..app };
+            set_program(db, who, after, &app, program, "goes on with another image").await
+        }
+        EnvironmentSource::Code { run, .. } => match usable(db, after).await? {
+            Some(build) => {
+                let program = Program::Built { build: build.id, run: run.clone() };
+                let app = App { awaits: None, ..app };
+                set_program(db, who, after, &app, program, "goes on with other settings").await
+            }
+            None => {
+                let build = match under_way(db, after).await? {
+                    Some(build) => build,
+                    None => insert_build(db, after).await?,
+                };
+                apps::set_wanted(db, after.id, app.wanted, Some(build.id)).await?;
+                note(db, who, after.id, "building", "is built anew, since its launcher was changed").await
+            }
+        },
+    }
 }
 
 /// Notes what somebody did to an app.

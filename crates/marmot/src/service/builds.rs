@@ -4,7 +4,9 @@ use std::io;
 
 use futures_util::Stream;
 use marmot_core::id::{BuildId, EnvironmentId};
+use serde_json::json;
 
+use super::audit::{self, Thing};
 use super::error::{Error, Result};
 use super::launchers::allowed_environment;
 use super::permission::{Action, Identity};
@@ -53,6 +55,7 @@ impl Service {
         if let Some(app) = apps::of_launcher(&mut db, launcher.id).await? {
             apps::set_wanted(&mut db, launcher.id, app.wanted, Some(build.id)).await?;
         }
+        audit::record(&mut db, who, "build.started", Thing::build(&build, &launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote();
         Ok(BuildView::new(build, &self.observed()))
@@ -75,12 +78,14 @@ impl Service {
     pub async fn cancel_build(&self, who: &Identity, id: BuildId) -> Result<BuildView> {
         let mut db = self.db().write().await?;
         let build = allowed_build(&mut db, who, id, Action::Operate).await?;
+        let (launcher, _) = allowed_environment(&mut db, who, build.environment_id, Action::Operate).await?;
         let result = BuildResult { reason: Some("it was cancelled".to_owned()), ..BuildResult::default() };
         if !builds::end(&mut db, id, BuildStatus::Cancelled, &result, now()).await?
             && build.status != BuildStatus::Cancelled
         {
             return Err(Error::conflict(format!("the build has ended already: it {}", build.status)));
         }
+        audit::record(&mut db, who, "build.cancelled", Thing::build(&build, &launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote();
         self.build(who, id).await

@@ -3,9 +3,12 @@
 use marmot_core::AppName;
 use marmot_core::id::{EnvironmentId, LauncherId, ProjectId};
 use marmot_core::name::{MAX_LENGTH, slugify};
+use serde_json::json;
 
+use super::apps::follow_launcher;
+use super::audit::{self, Thing};
 use super::error::{Error, Result};
-use super::permission::{Action, Decision, Identity, decide, enforce};
+use super::permission::{Action, Decision, Identity, Target, decide, enforce};
 use super::projects::{allowed_project, description, role_of, title};
 use super::{Service, fresh, now};
 use crate::db::{Connection, DbError, launchers, projects};
@@ -142,6 +145,8 @@ impl Service {
             updated_at: now,
         };
         launchers::insert(&mut db, &launcher).await?;
+        let details = json!({"app": launcher.app_name.as_str()});
+        audit::record(&mut db, who, "launcher.created", Thing::launcher(&launcher), details).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         Ok(launcher)
@@ -177,14 +182,14 @@ impl Service {
         let mut db = self.db().read().await?;
         let (mut launcher, project) = allowed_launcher(&mut db, who, id, Action::See).await?;
         let role = role_of(&mut db, who, project.id).await?;
-        let shown = decide(who, role, project.visibility, Action::Change) == Decision::Allow;
+        let shown = decide(who, role, Target::launcher(&project, id), Action::Change) == Decision::Allow;
         if !shown {
             without_values(&mut launcher);
         }
         Ok((launcher, shown))
     }
 
-    /// Changes a launcher. An active app goes on as it is: activate it again, or build, to bring the change to it.
+    /// Changes a launcher. An app that is on follows: it goes on with a new revision, once that is built and ready.
     ///
     /// # Errors
     /// As [`Self::create_launcher`].
@@ -197,6 +202,7 @@ impl Service {
         self.may_run_code(who)?;
         let mut db = self.db().write().await?;
         let (mut launcher, _) = allowed_launcher(&mut db, who, id, Action::Change).await?;
+        let before = launcher.clone();
         if let Some(name) = patch.name {
             launcher.name = title("launcher's name", &name)?;
         }
@@ -217,6 +223,8 @@ impl Service {
         }
         launcher.updated_at = now();
         launchers::update(&mut db, &launcher).await?;
+        follow_launcher(&mut db, who, &before, &launcher).await?;
+        audit::record(&mut db, who, "launcher.changed", Thing::launcher(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         Ok(launcher)
@@ -228,8 +236,9 @@ impl Service {
     /// [`Error::NotFound`], [`Error::Forbidden`].
     pub async fn delete_launcher(&self, who: &Identity, id: LauncherId) -> Result<()> {
         let mut db = self.db().write().await?;
-        allowed_launcher(&mut db, who, id, Action::Change).await?;
+        let (launcher, _) = allowed_launcher(&mut db, who, id, Action::Change).await?;
         launchers::delete(&mut db, id).await?;
+        audit::record(&mut db, who, "launcher.deleted", Thing::launcher(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         Ok(())
@@ -337,7 +346,7 @@ async fn allowed(
         return Err(Error::not_found(what, which));
     };
     let role = role_of(db, who, project.id).await?;
-    let decision = super::permission::decide(who, role, project.visibility, action);
+    let decision = decide(who, role, Target::launcher(&project, launcher.id), action);
     enforce(decision, action, what, which)?;
     Ok((launcher, project))
 }
@@ -521,19 +530,7 @@ fn checked_variables(variables: Vec<EnvVariable>) -> Result<Vec<EnvVariable>> {
         return Err(Error::invalid(format!("a launcher may have {MOST_VARIABLES} variables at most")));
     }
     for (index, EnvVariable { name, value }) in variables.iter().enumerate() {
-        let starts_well = name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
-        let goes_on_well = name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
-        if !starts_well || !goes_on_well || name.len() > 255 {
-            return Err(Error::invalid(format!(
-                "`{}` is no name of a variable: use letters, digits and `_`, and no digit first",
-                cut(name)
-            )));
-        }
-        if OURS.contains(&name.as_str()) || name.starts_with("MARMOT_") {
-            return Err(Error::invalid(format!(
-                "the variable `{name}` is set by the platform: choose another name"
-            )));
-        }
+        check_variable_name(name)?;
         if variables[..index].iter().any(|earlier| earlier.name == *name) {
             return Err(Error::invalid(format!("the variable `{name}` is given twice")));
         }
@@ -544,4 +541,22 @@ fn checked_variables(variables: Vec<EnvVariable>) -> Result<Vec<EnvVariable>> {
         }
     }
     Ok(variables)
+}
+
+/// Whether a variable or secret may be called so.
+pub(super) fn check_variable_name(name: &str) -> Result<()> {
+    let starts_well = name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
+    let goes_on_well = name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+    if !starts_well || !goes_on_well || name.len() > 255 {
+        return Err(Error::invalid(format!(
+            "`{}` is no name of a variable: use letters, digits and `_`, and no digit first",
+            cut(name)
+        )));
+    }
+    if OURS.contains(&name) || name.starts_with("MARMOT_") {
+        return Err(Error::invalid(format!(
+            "the variable `{name}` is set by the platform: choose another name"
+        )));
+    }
+    Ok(())
 }

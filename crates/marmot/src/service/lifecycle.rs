@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use marmot_core::AppName;
-use marmot_core::id::{BuildId, RevisionId, UserId};
+use marmot_core::id::{BuildId, EnvironmentId, GroupId, RevisionId, UserId};
 
 use super::apps::insert_revision;
 use super::builds::{fits, insert_build};
+use super::credentials::Login;
 use super::error::{Error, Result};
 use super::{Service, now};
 use crate::db::projects::Viewer;
-use crate::db::{DbError, apps, builds, events, launchers, projects, scaling};
+use crate::db::{DbError, apps, builds, events, groups, launchers, projects, scaling};
 use crate::model::{
-    App, AppEvent, Build, BuildResult, BuildStatus, EnvironmentSource, Launcher, Page, Program, Revision,
-    Visibility,
+    App, AppEvent, Build, BuildResult, BuildStatus, CredentialKind, EnvironmentSource, GivenSecret, Launcher,
+    Page, Program, Revision, Visibility,
 };
 use crate::scaling::Scaling;
 
@@ -28,10 +29,14 @@ pub struct Picture {
     pub apps: Vec<ActiveApp>,
     /// The builds that should be done.
     pub builds: Vec<Build>,
+    /// What is shown to hosts of repositories, by the environment that is built.
+    pub git_hosts: BTreeMap<EnvironmentId, Vec<Login>>,
     /// The finished builds whose results must stay.
     pub kept_builds: BTreeSet<BuildId>,
     /// Every app's address that means something, on or off.
     pub addresses: Vec<Address>,
+    /// The members of every group who can sign in.
+    pub groups: BTreeMap<GroupId, Arc<BTreeSet<UserId>>>,
 }
 
 /// An app that is on.
@@ -47,6 +52,10 @@ pub struct ActiveApp {
     pub awaited: Option<Build>,
     /// What was said about how it scales.
     pub scaling: Scaling,
+    /// What its replicas are given besides variables.
+    pub secrets: Vec<GivenSecret>,
+    /// What is shown to registries of container images.
+    pub registries: Vec<Login>,
 }
 
 /// An address that means something.
@@ -94,13 +103,17 @@ impl Service {
         let awaited: BTreeMap<_, _> =
             builds::awaited(&mut db).await?.into_iter().map(|build| (build.id, build)).collect();
         let mut scaling = scaling::all(&mut db).await?;
+        let given = self.given_secrets(&mut db).await?;
+        let logins = self.given_credentials(&mut db).await?;
         let mut active = Vec::new();
         for app in apps::all(&mut db).await? {
             let Some(launcher) = launchers.get(&app.launcher_id).cloned() else { continue };
             let revision = app.wanted.and_then(|id| revisions.get(&id).cloned());
             let awaited = app.awaits.and_then(|id| awaited.get(&id).cloned());
             let scaling = scaling.remove(&launcher.id).unwrap_or_default();
-            active.push(ActiveApp { app, launcher, revision, awaited, scaling });
+            let secrets = given.to(launcher.project_id, launcher.id);
+            let registries = logins.of(launcher.project_id, CredentialKind::Registry);
+            active.push(ActiveApp { app, launcher, revision, awaited, scaling, secrets, registries });
         }
         let on: BTreeSet<_> = active.iter().map(|active| active.launcher.id).collect();
         let (all_projects, _) =
@@ -111,7 +124,7 @@ impl Service {
         let admins: BTreeSet<_> = crate::db::users::all(&mut db)
             .await?
             .into_iter()
-            .filter(|user| user.is_admin)
+            .filter(|user| user.is_admin && user.disabled_at.is_none())
             .map(|user| user.id)
             .collect();
         let members: BTreeMap<_, Arc<BTreeSet<UserId>>> = all_projects
@@ -145,7 +158,14 @@ impl Service {
             pending.retain(|build| of_active(build) || by_operators(build));
         }
         let kept_builds = builds::kept(&mut db, REVISIONS_KEPT).await?.into_iter().collect();
-        Ok(Picture { apps: active, builds: pending, kept_builds, addresses })
+        let git_hosts = launchers
+            .values()
+            .map(|launcher| (launcher.environment.id, logins.of(launcher.project_id, CredentialKind::Git)))
+            .filter(|(_, logins)| !logins.is_empty())
+            .collect();
+        let groups = groups::all_members(&mut db).await?;
+        let groups = groups.into_iter().map(|(group, members)| (group, Arc::new(members))).collect();
+        Ok(Picture { apps: active, builds: pending, git_hosts, kept_builds, addresses, groups })
     }
 
     /// Notes how a build ended, and gives the app that waits for it its next revision. `false` when the end was known

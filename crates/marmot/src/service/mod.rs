@@ -6,9 +6,14 @@
 mod accounts;
 mod app_view;
 mod apps;
+mod audit;
 mod builds;
+mod call;
 mod changes;
+mod credentials;
 mod error;
+mod groups;
+mod hooks;
 mod launchers;
 mod lifecycle;
 mod meters;
@@ -16,6 +21,7 @@ mod passwords;
 pub mod permission;
 mod projects;
 mod scaling;
+mod secrets;
 mod tries;
 
 use std::collections::HashMap;
@@ -32,18 +38,24 @@ use tokio_util::sync::CancellationToken;
 
 pub use accounts::{NewUser, SignedIn};
 pub use app_view::{AppState, AppView, BuildView, Can, Failure, LauncherView, ReplicaView};
+pub use call::Call;
 pub use changes::Changes;
+pub use credentials::{Login, NewCredential};
 pub use error::{Error, Result};
+pub use groups::{GroupPatch, NewGroup};
+pub use hooks::{Message, Proof};
 pub use launchers::{LauncherPatch, NewLauncher};
 pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
 pub use meters::Meters;
-pub use permission::{Action, Identity};
-pub use projects::{MemberChange, NewProject, ProjectPatch};
+pub use permission::{Action, Errand, Identity, Scope};
+pub use projects::{MemberChange, NewProject, ProjectPatch, Whom};
 pub use scaling::ScalingView;
+pub use secrets::SecretsOf;
 
 use crate::db::Db;
 pub use crate::db::projects::Filter as ProjectFilter;
 use crate::model::ResourceClass;
+use crate::vault::Vault;
 
 /// The engine's side, as far as the service needs it.
 #[derive(Debug, Clone)]
@@ -134,11 +146,14 @@ struct Inner {
     /// Nothing keeps apps from the machine here, so only operators may say what runs.
     operators_alone: AtomicBool,
     meters: Meters,
+    vault: Vault,
+    /// What webhooks have told.
+    heard: hooks::Heard,
 }
 
 impl Service {
-    /// The service over this database and engine.
-    pub fn new(db: Db, live: Live, options: Options) -> Self {
+    /// The service over this database and engine. `vault` opens what is sealed in the database.
+    pub fn new(db: Db, live: Live, options: Options, vault: Vault) -> Self {
         let inner = Inner {
             db,
             live,
@@ -150,6 +165,8 @@ impl Service {
             stopping: CancellationToken::new(),
             operators_alone: AtomicBool::new(false),
             meters: Meters::default(),
+            vault,
+            heard: hooks::Heard::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -212,6 +229,10 @@ impl Service {
     /// To be cancelled when the server begins to stop: ends the streams that pages and clients have open.
     pub fn stopping(&self) -> CancellationToken {
         self.inner.stopping.clone()
+    }
+
+    fn vault(&self) -> &Vault {
+        &self.inner.vault
     }
 
     fn db(&self) -> &Db {

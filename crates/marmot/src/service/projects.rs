@@ -2,12 +2,15 @@
 
 use marmot_core::id::{ProjectId, UserId};
 use marmot_core::name::{Namespace, Slug, slugify};
+use serde_json::json;
 
+use super::audit::{self, Thing};
 use super::error::{Error, Result};
-use super::permission::{Action, Identity, decide, enforce};
+use super::groups::allowed_namespace;
+use super::permission::{Action, Identity, Target, decide, enforce};
 use super::{ProjectFilter, Service, fresh, now};
 use crate::db::{Connection, DbError, projects, users};
-use crate::model::{Member, Page, Paged, Project, Role, Visibility};
+use crate::model::{Member, Page, Paged, Project, Role, User, Visibility};
 
 /// Longest description, in characters.
 const LONGEST_DESCRIPTION: usize = 5000;
@@ -47,12 +50,34 @@ pub struct ProjectPatch {
 }
 
 /// A change of a project's members.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct MemberChange {
     /// Whose role changes.
-    pub user: UserId,
+    pub member: Whom,
     /// The new role; absent takes it away.
     pub role: Option<Role>,
+}
+
+/// Somebody, as others name them.
+#[derive(Debug, Clone)]
+pub enum Whom {
+    /// By id.
+    Id(UserId),
+    /// By username.
+    Name(Namespace),
+}
+
+impl Whom {
+    /// The account of this person.
+    pub(super) async fn find(&self, db: &mut Connection) -> Result<User> {
+        match self {
+            Self::Id(id) => users::get(db, *id).await?.ok_or_else(|| Error::not_found("user", id)),
+            Self::Name(name) => {
+                let found = users::by_name(db, name).await?;
+                Ok(found.ok_or_else(|| Error::not_found("user", name))?.0)
+            }
+        }
+    }
 }
 
 impl Service {
@@ -62,12 +87,9 @@ impl Service {
     /// [`Error::SignInNeeded`], [`Error::Forbidden`] in somebody else's namespace, [`Error::Invalid`],
     /// [`Error::Conflict`] when the path is taken.
     pub async fn create_project(&self, who: &Identity, new: NewProject) -> Result<Project> {
-        let user = who.signed_in()?;
+        let mut db = self.db().write().await?;
+        let (user, namespace) = allowed_namespace(&mut db, who, new.namespace.as_ref()).await?;
         let name = title("project's name", &new.name)?;
-        let namespace = new.namespace.unwrap_or_else(|| user.username.clone());
-        if namespace != user.username && !user.is_admin {
-            return Err(Error::Forbidden { action: "make projects in a namespace that is not yours" });
-        }
         let slug = match new.slug {
             Some(slug) => slug,
             None => slug_of(&name)?,
@@ -81,17 +103,15 @@ impl Service {
             description: description(new.description)?,
             visibility: new.visibility.unwrap_or(Visibility::Private),
             repositories: repositories(new.repositories)?,
-            created_by: user.id,
+            created_by: user,
             created_at: now,
             updated_at: now,
             version: 1,
         };
-        let mut db = self.db().write().await?;
-        if users::by_name(&mut db, &project.namespace).await?.is_none() {
-            return Err(Error::not_found("namespace", &project.namespace));
-        }
         projects::insert(&mut db, &project).await.map_err(|error| path_taken(error, &project))?;
-        projects::set_role(&mut db, project.id, user.id, Role::Owner).await?;
+        projects::set_role(&mut db, project.id, user, Role::Owner).await?;
+        let details = json!({"visibility": project.visibility.as_str()});
+        audit::record(&mut db, who, "project.created", Thing::project(&project), details).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote();
         Ok(project)
@@ -144,7 +164,7 @@ impl Service {
     /// When the database fails.
     pub async fn may(&self, who: &Identity, project: &Project, action: Action) -> Result<bool> {
         let role = role_of(&mut *self.db().read().await?, who, project.id).await?;
-        Ok(decide(who, role, project.visibility, action) == super::permission::Decision::Allow)
+        Ok(decide(who, role, Target::project(project), action) == super::permission::Decision::Allow)
     }
 
     /// Changes a project. `version`: the `ETag` of the version the change is meant for; `*` for any.
@@ -182,6 +202,8 @@ impl Service {
         project.visibility = patch.visibility.unwrap_or(project.visibility);
         project.updated_at = now();
         project.version += 1;
+        let details = json!({"slug": project.slug.as_str(), "visibility": project.visibility.as_str()});
+        audit::record(&mut db, who, "project.changed", Thing::project(&project), details).await?;
         if !projects::update(&mut db, &project).await.map_err(|error| path_taken(error, &project))? {
             return Err(Error::Stale);
         }
@@ -196,7 +218,7 @@ impl Service {
     /// [`Error::NotFound`], [`Error::Forbidden`].
     pub async fn delete_project(&self, who: &Identity, id: ProjectId) -> Result<()> {
         let mut db = self.db().write().await?;
-        allowed_project(&mut db, who, id, Action::Delete).await?;
+        let project = allowed_project(&mut db, who, id, Action::Delete).await?;
         for launcher in
             crate::db::launchers::list(&mut db, crate::db::projects::Viewer::Administrator, Some(id), EVERY)
                 .await?
@@ -205,6 +227,7 @@ impl Service {
             crate::db::launchers::delete(&mut db, launcher.id).await?;
         }
         projects::delete(&mut db, id).await?;
+        audit::record(&mut db, who, "project.deleted", Thing::project(&project), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         Ok(())
@@ -231,18 +254,18 @@ impl Service {
         changes: &[MemberChange],
     ) -> Result<Vec<Member>> {
         let mut db = self.db().write().await?;
-        allowed_project(&mut db, who, id, Action::Govern).await?;
+        let project = allowed_project(&mut db, who, id, Action::Govern).await?;
         for change in changes {
-            if users::get(&mut db, change.user).await?.is_none() {
-                return Err(Error::not_found("user", change.user));
-            }
+            let user = change.member.find(&mut db).await?;
             match change.role {
-                Some(role) => projects::set_role(&mut db, id, change.user, role).await?,
-                None => projects::remove_member(&mut db, id, change.user).await?,
+                Some(role) => projects::set_role(&mut db, id, user.id, role).await?,
+                None => projects::remove_member(&mut db, id, user.id).await?,
             }
+            let details = json!({"member": user.username.as_str(), "role": change.role});
+            audit::record(&mut db, who, "project.member", Thing::project(&project), details).await?;
         }
         let members = projects::members(&mut db, id).await?;
-        if !members.iter().any(|member| member.role == Role::Owner) {
+        if !projects::has_owner(&mut db, id).await? {
             return Err(Error::conflict("a project needs an owner: give somebody else that role first"));
         }
         db.commit().await.map_err(DbError::from)?;
@@ -272,7 +295,7 @@ pub(super) async fn allow(
     which: impl ToString,
 ) -> Result<()> {
     let role = role_of(db, who, project.id).await?;
-    enforce(decide(who, role, project.visibility, action), action, what, which)
+    enforce(decide(who, role, Target::project(project), action), action, what, which)
 }
 
 /// The project with this id, if `who` may do this with it.

@@ -2,9 +2,11 @@
 
 use marmot_core::AppName;
 use marmot_core::scaling::Policy;
+use serde_json::json;
 
 use super::Service;
 use super::apps::note;
+use super::audit::{self, Thing};
 use super::error::{Error, Result};
 use super::launchers::allowed_app;
 use super::permission::{Action, Identity};
@@ -44,6 +46,7 @@ impl Service {
         let view = self.scaling_view(name, given)?;
         scaling::set(&mut db, launcher.id, &view.given).await?;
         note(&mut db, who, launcher.id, "scaling_changed", "scales by other settings").await?;
+        audit::record(&mut db, who, "app.scaling", Thing::app(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote();
         Ok(view)

@@ -4,9 +4,12 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use marmot_gateway::Peer;
 
 use super::Web;
 use super::respond::{Failed, Refusal};
+use crate::model::Via;
+use crate::service::Call;
 
 /// How a browser sends a form.
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -68,7 +71,9 @@ pub(super) async fn guard(State(web): State<Web>, request: Request, next: Next) 
     let headers = request.headers().clone();
     let here = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
     let mut response = if web.rules.admits(request.method(), &headers) {
-        next.run(request).await
+        let address = request.extensions().get::<Peer>();
+        let address = address.map(|peer| peer.0.ip().to_string()).unwrap_or_default();
+        Call { via: Via::Page, address }.accompany(next.run(request)).await
     } else {
         Failed::Elsewhere.into_response()
     };

@@ -14,6 +14,7 @@ use super::Container;
 use super::body::{AsRoot, Making, Places, Who, who};
 use crate::build::{NoPort, RunFile, port_of};
 use crate::cgroup::ReplicaGroup;
+use crate::confine;
 use crate::container::api::EngineError;
 use crate::container::image::ImageFacts;
 use crate::container::reference::Reference;
@@ -25,7 +26,8 @@ use crate::observed::FailureReason;
 use crate::runtime::local::Shared;
 use crate::runtime::local::life::Process;
 use crate::runtime::local::prepare::{
-    HOME, PrepareError, RESOLV_CONF, TMP, claim_user, plug, promised, scatter, with_port,
+    HOME, PrepareError, RESOLV_CONF, SECRETS, TMP, claim_user, plug, promised, scatter, secret_files,
+    with_port, write_secrets,
 };
 use crate::shim::doorman::READY;
 use crate::shim::spec::{self, Contained, Launch, ShimProcess, Spec};
@@ -55,6 +57,11 @@ pub(in crate::runtime) enum BeginError {
     Words(String),
     #[error("{0}; ask the operator of this installation to look after it")]
     Engine(#[from] EngineError),
+    #[error(
+        "its launcher is given secrets as files, but nobody can tell here which user of the image is to read them: give \
+         the launcher a user id, or the secrets as variables"
+    )]
+    NobodyForSecrets,
     #[error("it ended at once: {0}")]
     Ended(FailureReason),
     #[error("its containers do not run on this machine: the gateway cannot reach them")]
@@ -125,6 +132,13 @@ pub(in crate::runtime) async fn begin(
     let marker = ("MARMOT_REPLICA_ID".to_owned(), id.to_string());
     env.insert(marker.0.clone(), marker.1.clone());
     let (home, tmp, resolv_conf) = (dir.join(HOME), dir.join(TMP), dir.join(RESOLV_CONF));
+    let files = secret_files(revision);
+    let secrets = dir.join(SECRETS);
+    if !files.is_empty() {
+        let reader = who.reader(&facts, on_disk).ok_or(BeginError::NobodyForSecrets)?;
+        write_secrets(&secrets, &files, Some(reader)).map_err(io_error("its secrets could not be written"))?;
+        env.insert("MARMOT_SECRETS_DIR".to_owned(), confine::SECRETS.to_owned());
+    }
     let body = Making {
         image: &facts,
         who: &who,
@@ -135,6 +149,7 @@ pub(in crate::runtime) async fn begin(
         limits: revision.limits,
         places: on_disk.then_some(Places { home: &home, tmp: &tmp }),
         resolv_conf: plug.is_some().then_some(&*resolv_conf),
+        secrets: (!files.is_empty()).then_some(&*secrets),
         tag: engine.tag(),
         app: revision.app.as_str(),
         replica: &id.to_string(),
@@ -151,8 +166,10 @@ pub(in crate::runtime) async fn begin(
     };
     let name = format!("{}-{id}", engine.tag()).to_ascii_lowercase();
     let container = engine.create(&name, &body).await.map_err(in_words)?;
-    let contained = Contained { id: container, plug, program: program.clone(), written: None };
-    let mut spec = Spec {
+    let secrets = revision.secrets.iter().filter(|secret| !secret.is_file);
+    let secrets = secrets.map(|secret| secret.name.clone()).collect();
+    let contained = Contained { id: container, plug, program: program.clone(), secrets, written: None };
+    let spec = Spec {
         revision: revision.id.to_string(),
         port,
         per_replica: limit.count(),

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::process::Resource;
 use serde_json::{Value, json};
 
-use crate::confine::HOME;
+use crate::confine::{HOME, SECRETS};
 use crate::container::image::ImageFacts;
 use crate::container::{LABEL_APP, LABEL_DATA, LABEL_REPLICA};
 use crate::wanted::Limits;
@@ -56,6 +56,18 @@ pub(super) fn who(uid: Option<u32>, gid: Option<u32>, image: &ImageFacts, own: u
     }
 }
 
+impl Who {
+    /// The user id that files on this machine are given to, so that the program can read them; `None` when it cannot be
+    /// told, or files cannot be given away. `on_disk`: the replica's own places are.
+    pub(super) fn reader(&self, image: &ImageFacts, on_disk: bool) -> Option<u32> {
+        match self {
+            Self::Own(user) | Self::Given { uid: user, .. } => on_disk.then_some(*user),
+            Self::Images if rustix::process::geteuid().is_root() => image.user.split(':').next()?.parse().ok(),
+            Self::Images => None,
+        }
+    }
+}
+
 /// What a container is made from.
 pub(super) struct Making<'a> {
     pub(super) image: &'a ImageFacts,
@@ -69,6 +81,8 @@ pub(super) struct Making<'a> {
     pub(super) places: Option<Places<'a>>,
     /// What it sees as `/etc/resolv.conf`, where it has a way out.
     pub(super) resolv_conf: Option<&'a Path>,
+    /// Where its secrets are that are files, if there are some.
+    pub(super) secrets: Option<&'a Path>,
     pub(super) tag: &'a str,
     pub(super) app: &'a str,
     pub(super) replica: &'a str,
@@ -165,6 +179,7 @@ impl Making<'_> {
                 mounts.push(bind(places.tmp, "/tmp", false));
             }
         }
+        mounts.extend(self.secrets.map(|dir| bind(dir, SECRETS, true)));
         mounts.extend(self.resolv_conf.map(|file| bind(file, "/etc/resolv.conf", true)));
         mounts
     }
@@ -212,6 +227,7 @@ mod tests {
             limits: Limits { memory_bytes: 64 << 20, cpu_millis: 500 },
             places: Some(places),
             resolv_conf: None,
+            secrets: None,
             tag: "marmot-1",
             app: "iris",
             replica: "r",

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Container;
 use crate::logs;
+use crate::runtime::local::prepare::SECRETS;
 use crate::shim::log::Log;
 
 /// Lines by which what is told again is recognised.
@@ -32,7 +33,13 @@ pub(in crate::runtime) async fn follow(
     stop: CancellationToken,
 ) {
     let Ok((reader, writer)) = io::pipe() else { return };
-    let mut log = Log::new(&dir, log_bytes);
+    let masked = tokio::select! {
+        () = stop.cancelled() => return,
+        masked = masked(&container, &dir, &ended) => masked,
+    };
+    let Some(masked) = masked else { return };
+    let mut log = Log::new(&dir, log_bytes, &masked);
+    drop(masked);
     let copying = tokio::task::spawn_blocking(move || log.copy(reader));
     match pipe::Sender::from_owned_fd(writer.into()) {
         Ok(mut sink) => {
@@ -45,6 +52,37 @@ pub(in crate::runtime) async fn follow(
         Err(error) => tracing::warn!(container = container.id(), %error, "a container's output is not kept"),
     }
     let _ = copying.await;
+}
+
+/// What its log must not show: it is asked of the engine, since it is in no file of ours. `None`: nobody knows any more,
+/// and nobody can say what it printed either.
+async fn masked(container: &Container, dir: &Path, ended: &CancellationToken) -> Option<Vec<String>> {
+    let names = &container.contained.secrets;
+    let mut masked = Vec::new();
+    let files = dir.join(SECRETS);
+    let read = tokio::task::spawn_blocking(move || {
+        let entries = std::fs::read_dir(files).into_iter().flatten().flatten();
+        entries.filter_map(|entry| std::fs::read_to_string(entry.path()).ok()).collect::<Vec<_>>()
+    });
+    masked.extend(read.await.ok()?);
+    while !names.is_empty() {
+        let last_time = ended.is_cancelled();
+        match container.engine.variables(container.id(), names).await {
+            Ok(values) => {
+                masked.extend(values);
+                break;
+            }
+            Err(error) if last_time || !error.is_of_the_engine() => {
+                tracing::warn!(container = container.id(), %error, "a container's output is not kept");
+                return None;
+            }
+            Err(_) => tokio::select! {
+                () = ended.cancelled() => {}
+                () = tokio::time::sleep(ASK_AGAIN) => {}
+            },
+        }
+    }
+    Some(masked)
 }
 
 async fn copy_all(

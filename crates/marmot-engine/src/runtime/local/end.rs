@@ -9,7 +9,7 @@ use marmot_core::AppName;
 use rustix::process::Signal;
 
 use super::life::{Life, Parting, Process, thaw};
-use super::prepare::{GROUP, HOME, PASSWD, RESOLV_CONF, TMP, WORK};
+use super::prepare::{GROUP, HOME, PASSWD, RESOLV_CONF, SECRETS, TMP, WORK};
 use super::{Shared, State, Want};
 use crate::cgroup::ReplicaGroup;
 use crate::files;
@@ -235,7 +235,7 @@ fn without_timestamp(line: String) -> String {
 /// Removes everything of a replica but its log. That it is gone is the last thing to be true.
 pub(super) fn clear(dir: &Path) -> io::Result<()> {
     let mut names =
-        vec![WORK, HOME, TMP, PASSWD, GROUP, RESOLV_CONF, SOCKETS, spec::SHIM, spec::STATE, spec::DOORMAN];
+        vec![WORK, HOME, TMP, SECRETS, PASSWD, GROUP, RESOLV_CONF, SOCKETS, spec::SHIM, spec::STATE, spec::DOORMAN];
     let drafts: Vec<String> = [spec::SPEC, spec::SHIM, spec::STATE, spec::EXIT, spec::DOORMAN]
         .map(|name| format!("{name}.new"))
         .into();

@@ -162,7 +162,9 @@ impl Life {
         let dir = self.shared.dir(&self.app, self.id);
         let could_not = |error: &dyn std::error::Error| FailureReason::CouldNotStart(error.to_string());
         match prepared {
-            Ok(Ok(spec)) => prepare::start(&self.shared, dir, spec).map_err(|error| could_not(&error)),
+            Ok(Ok((spec, private))) => {
+                prepare::start(&self.shared, dir, spec, &private).map_err(|error| could_not(&error))
+            }
             Ok(Err(error)) => Err(could_not(&error)),
             Err(panic) => Err(could_not(&panic)),
         }

@@ -18,7 +18,7 @@ use crate::build::RunFile;
 use crate::confine::{self, Confiner};
 use crate::files;
 use crate::network::Uplink;
-use crate::shim::spec::{self, Launch, Plug, Sandbox, Spec};
+use crate::shim::spec::{self, Launch, Plug, Private, Sandbox, Spec};
 use crate::wanted::{Program, Revision};
 
 /// The replica's own copy of the code, in its directory.
@@ -27,6 +27,9 @@ pub(in crate::runtime) const WORK: &str = "work";
 pub(in crate::runtime) const HOME: &str = "home";
 /// The replica's `/tmp`, in its directory.
 pub(in crate::runtime) const TMP: &str = "tmp";
+
+/// The secrets of a replica that has no sandbox, in its directory.
+pub(in crate::runtime) const SECRETS: &str = "secrets";
 
 /// What a confined replica sees as `/etc/passwd` and `/etc/group`, in its directory.
 pub(in crate::runtime) const PASSWD: &str = "passwd";
@@ -83,7 +86,7 @@ pub(in crate::runtime) fn prepare(
     id: ReplicaId,
     revision: &Revision,
     limit: Concurrency,
-) -> Result<Spec, PrepareError> {
+) -> Result<(Spec, Private), PrepareError> {
     let (build, command, port) = match &revision.program {
         Program::Built { build, command, port } => (build, command, port),
         Program::Image { build, .. } => return Err(PrepareError::NoProcess { build: *build }),
@@ -101,6 +104,13 @@ pub(in crate::runtime) fn prepare(
     let marker = ("MARMOT_REPLICA_ID", id.to_string());
     let own = [("HOME", text(&places.home)), ("TMPDIR", text(&places.tmp)), marker.clone()];
     env.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    let files = secret_files(revision);
+    if !files.is_empty() {
+        env.insert("MARMOT_SECRETS_DIR".to_owned(), text(&places.secrets));
+    }
+    if confiner.is_none() {
+        write_secrets(&places.secrets, &files, user).map_err(io_error("its secrets could not be written"))?;
+    }
     let mut argv: Vec<String> = command.iter().map(|argument| with_port(argument, port)).collect();
     let program = find(&argv, &env, &dir.join(WORK).join(&below))?;
     // A sandbox looks it up by itself: inside, its path may be another one.
@@ -122,11 +132,34 @@ pub(in crate::runtime) fn prepare(
         marker: format!("{}={}", marker.0, marker.1),
         user,
         group,
-        launch: Launch { argv, env, directory, sandbox, log_bytes: shared.settings.log_bytes },
+        launch: Launch { argv, directory, sandbox, log_bytes: shared.settings.log_bytes },
         container: None,
     };
     spec::write(&dir, spec::SPEC, &spec).map_err(io_error("its files could not be written"))?;
-    Ok(spec)
+    let masked = revision.secrets.iter().map(|secret| secret.value.clone()).collect();
+    Ok((spec, Private { env, files, masked }))
+}
+
+/// The secrets that are files, by name.
+pub(in crate::runtime) fn secret_files(revision: &Revision) -> BTreeMap<String, String> {
+    let files = revision.secrets.iter().filter(|secret| secret.is_file);
+    files.map(|secret| (secret.name.clone(), secret.value.clone())).collect()
+}
+
+/// Without a sandbox, there is no other place for files than the disk.
+pub(in crate::runtime) fn write_secrets(dir: &Path, files: &BTreeMap<String, String>, user: Option<u32>) -> io::Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    files::make_private(dir, user)?;
+    for (name, value) in files {
+        let path = dir.join(name);
+        std::fs::write(&path, value)?;
+        if let Some(user) = user {
+            std::os::unix::fs::chown(&path, Some(user), Some(user))?;
+        }
+    }
+    Ok(())
 }
 
 /// Where a replica finds its own files.
@@ -134,17 +167,23 @@ struct Places {
     work: PathBuf,
     home: PathBuf,
     tmp: PathBuf,
+    secrets: PathBuf,
 }
 
 impl Places {
     /// In a sandbox.
     fn inside() -> Self {
-        Self { work: confine::WORK.into(), home: confine::HOME.into(), tmp: "/tmp".into() }
+        Self {
+            work: confine::WORK.into(),
+            home: confine::HOME.into(),
+            tmp: "/tmp".into(),
+            secrets: confine::SECRETS.into(),
+        }
     }
 
     /// Without one.
     fn outside(dir: &Path) -> Self {
-        Self { work: dir.join(WORK), home: dir.join(HOME), tmp: dir.join(TMP) }
+        Self { work: dir.join(WORK), home: dir.join(HOME), tmp: dir.join(TMP), secrets: dir.join(SECRETS) }
     }
 }
 
@@ -171,11 +210,11 @@ fn sandbox(confiner: &Confiner, dir: &Path, run: &RunFile, user: Option<u32>, di
 }
 
 /// Starts the supervisor of a replica that is laid out.
-pub(in crate::runtime) fn start(shared: &Shared, dir: PathBuf, spec: Spec) -> io::Result<Process> {
+pub(in crate::runtime) fn start(shared: &Shared, dir: PathBuf, spec: Spec, private: &Private) -> io::Result<Process> {
     let shim = &shared.settings.shim;
     let mut command = tokio::process::Command::new(&shim.program);
     command.args(&shim.args).arg(&dir).env_clear().current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdin(private.to_memory()?).stdout(Stdio::null()).stderr(Stdio::null());
     // Dropping the handle neither ends the process nor waits for it: the runtime reaps it when it ends.
     let child = command.spawn()?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(io::ErrorKind::NotFound)?;
@@ -307,6 +346,12 @@ pub(in crate::runtime) fn promised(
             return Err(PrepareError::BadVariable(name.clone()));
         }
         env.insert(name.clone(), value.clone());
+    }
+    for secret in revision.secrets.iter().filter(|secret| !secret.is_file) {
+        if secret.name.is_empty() || secret.name.contains(['=', '\0']) || secret.value.contains('\0') {
+            return Err(PrepareError::BadVariable(secret.name.clone()));
+        }
+        env.insert(secret.name.clone(), secret.value.clone());
     }
     let port = port.to_string();
     let promised = [

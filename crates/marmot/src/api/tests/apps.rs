@@ -33,7 +33,7 @@ impl Platform {
         self.service.picture().await.unwrap().builds[0].id
     }
 
-    async fn build_succeeds(&self) {
+    pub(super) async fn build_succeeds(&self) {
         let result = BuildResult { commit: Some("c0ffee".repeat(6)), ..BuildResult::default() };
         let build = self.pending_build().await;
         assert!(self.service.build_ended(build, BuildEnd::Succeeded(result)).await.unwrap());
@@ -45,7 +45,7 @@ impl Platform {
     }
 
     /// An owner's token and the launcher `iris`.
-    async fn with_iris() -> (Self, String, Value) {
+    pub(super) async fn with_iris() -> (Self, String, Value) {
         let platform = Self::new().await;
         let ada = platform.user("ada").await;
         let project = platform.project(&ada, "Iris", "public").await;

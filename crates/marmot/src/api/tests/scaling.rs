@@ -3,7 +3,7 @@
 use super::*;
 
 impl Platform {
-    async fn put(&self, path: &str, token: &str, body: Value) -> Answer {
+    pub(super) async fn put(&self, path: &str, token: &str, body: Value) -> Answer {
         self.send(self.request(Method::PUT, path, token, Some(body))).await
     }
 }
