@@ -176,6 +176,22 @@ impl ReplicaGroup {
         group
     }
 
+    /// The groups of this name at the top of each hierarchy, as far as they exist.
+    pub(crate) fn at_the_top(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mut group = Self::default();
+        for mount in mounts.lines() {
+            let (Some((place, kind)), false) = (mount.split_once(" - "), name.is_empty()) else { continue };
+            let Some(dir) = place.split(' ').nth(4).map(|top| Path::new(top).join(name)) else { continue };
+            match kind.split(' ').next() {
+                Some("cgroup2") if dir.is_dir() => group.unified = Some(dir),
+                Some("cgroup") if dir.is_dir() => group.legacy.push(dir),
+                _ => {}
+            }
+        }
+        group
+    }
+
     fn all(&self) -> impl Iterator<Item = &Path> {
         self.unified.iter().chain(&self.legacy).map(PathBuf::as_path)
     }

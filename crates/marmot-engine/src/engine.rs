@@ -19,7 +19,7 @@ use crate::capabilities::Capabilities;
 use crate::cgroup::Groups;
 use crate::config::{Confinement, EngineConfig, OnStop};
 use crate::confine::Confiner;
-use crate::container::ContainerEngine;
+use crate::container;
 use crate::files;
 use crate::hibernate::Pager;
 use crate::hibernate::means::Means;
@@ -106,12 +106,11 @@ impl Engine {
         if let Some(confiner) = &confiner {
             config.build.confine_by(confiner.clone());
         }
-        let containers = config
-            .container_engine
-            .map(|socket| ContainerEngine::new(socket, layout.tag(), config.data_dir.join("images")));
+        let containers = config.container_engine.map(|socket| container::Engine::at(socket, &layout));
         if let Some(containers) = &containers {
-            config.build.run_containers_by(Arc::clone(containers));
+            config.build.run_containers_by(containers);
         }
+        let containers = containers.map(|engine| engine.0);
         // Only a replica that is confined can be another user: everything it needs is shown to it.
         let uids = if separate { config.uids } else { 0..0 };
         let (stop, tasks, nudge) = (CancellationToken::new(), TaskTracker::new(), Nudge::default());

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
 #[path = "support/podman.rs"]
 mod podman;
+mod support;
 
 use std::fs;
 use std::time::Duration;
@@ -118,7 +118,13 @@ async fn a_container_is_shut_in_serves_sleeps_wakes_and_leaves_its_log() {
     let replica = machine.until_running().await;
     assert!(get(&replica, "/").await.contains("hello"));
     let env = get(&replica, "/cgi-bin/env").await;
-    for expected in ["GREETING=hello world", "PORT=8000", "RENKU_SESSION_IP=0.0.0.0", "MARMOT_APP_NAME=iris", "HOME=/home/app"] {
+    for expected in [
+        "GREETING=hello world",
+        "PORT=8000",
+        "RENKU_SESSION_IP=0.0.0.0",
+        "MARMOT_APP_NAME=iris",
+        "HOME=/home/app",
+    ] {
         assert!(env.contains(expected), "{expected} in {env}");
     }
 
@@ -197,7 +203,10 @@ async fn a_way_out_is_there_before_the_program_begins() {
     let script = "grep -o eth0 /proc/net/dev; cat /etc/resolv.conf; exec /serve";
     activate(&machine, &podman, 1, &["/bin/sh", "-c", script], &policy());
     machine.until_running().await;
-    assert_eq!(logs_with(&machine, "nameserver 198.19.255.253").await[..2], ["eth0".to_owned(), "nameserver 198.19.255.253".to_owned()]);
+    assert_eq!(
+        logs_with(&machine, "nameserver 198.19.255.253").await[..2],
+        ["eth0".to_owned(), "nameserver 198.19.255.253".to_owned()]
+    );
     shut_down(&machine, &podman).await;
 }
 
@@ -211,7 +220,10 @@ async fn a_failure_says_what_happened() {
     let cases: [(&[&str], FailureReason); 5] = [
         (&["/bin/sh", "-c", "echo bye; exit 7"], FailureReason::Exited(7)),
         (&["nonesuch"], could_not("there is no program `nonesuch` in the image")),
-        (&["/etc/passwd"], could_not("`/etc/passwd` in the image may not be executed by the user it runs as")),
+        (
+            &["/etc/passwd"],
+            could_not("`/etc/passwd` in the image may not be executed by the user it runs as"),
+        ),
         (&["/bin/sh", "-c", "kill -9 $$"], FailureReason::Killed(9)),
         (&["/bin/sh", "-c", eats], FailureReason::OutOfMemory { used: None, limit }),
     ];
@@ -243,7 +255,8 @@ async fn a_failure_says_what_happened() {
 
     let silent = Policy { start_timeout: Duration::from_millis(1500), ..policy() };
     activate(&machine, &podman, 9, &["/bin/sh", "-c", "exec httpd -f -p 9999"], &silent);
-    let FailureReason::NeverListened { expected, found, .. } = machine.until_failed().await.reason.clone() else {
+    let FailureReason::NeverListened { expected, found, .. } = machine.until_failed().await.reason.clone()
+    else {
         panic!()
     };
     assert_eq!((expected, found), (8000, vec![9999]));
@@ -257,7 +270,8 @@ async fn a_user_that_is_asked_for_gets_a_home_and_the_images_own_finds_its_own()
     let script = "id -u; echo $HOME; touch $HOME/x && echo home; exec httpd -f -p $PORT";
     let command = serde_json::to_string(&["/bin/sh", "-c", script]).unwrap();
     let files = [("home/me/.keep", ""), ("serve", SERVE)];
-    let id = podman.image("localhost/test:1", &files, &["EXPOSE 8000", "USER app", &format!("CMD {command}")]);
+    let id =
+        podman.image("localhost/test:1", &files, &["EXPOSE 8000", "USER app", &format!("CMD {command}")]);
     artefact(&machine, 1, &id);
     let run_as = |uid: Option<u32>| Program::Image {
         build: 1.into(),
@@ -299,7 +313,8 @@ async fn containers_go_on_while_server_and_engine_are_started_anew() {
     // Without its engine it serves, sleeps and wakes.
     podman.end();
     assert!(get(&again, "/").await.contains("hello"));
-    machine.want(|wanted| wanted.apps.get_mut(&app()).unwrap().policy.idle_after = Duration::from_millis(100));
+    machine
+        .want(|wanted| wanted.apps.get_mut(&app()).unwrap().policy.idle_after = Duration::from_millis(100));
     machine.until_hibernated().await;
     let waiting = machine.demand.hold();
     machine.engine.nudge().app(&app());
@@ -310,9 +325,7 @@ async fn containers_go_on_while_server_and_engine_are_started_anew() {
     podman.begin();
 
     // A server that starts while the engine is away finds it as well.
-    let machine = machine
-        .crash_and(async || podman.end())
-        .await;
+    let machine = machine.crash_and(async || podman.end()).await;
     let again = machine.until_running().await;
     assert!(get(&again, "/").await.contains("hello"));
     podman.begin();
@@ -332,7 +345,15 @@ async fn what_ended_while_nobody_looked_is_told_and_what_is_not_ours_is_left_alo
     activate(&machine, &podman, 1, &["/bin/sh", "-c", script], &policy());
     let replica = machine.until_running().await;
     let pid = first_process(&machine, &replica);
-    podman.run(&["run", "--detach", "--network=none", "--name=foreign", "localhost/test:1", "/bin/sleep", "1000"]);
+    podman.run(&[
+        "run",
+        "--detach",
+        "--network=none",
+        "--name=foreign",
+        "localhost/test:1",
+        "/bin/sleep",
+        "1000",
+    ]);
     let label = format!("marmot.data={}", machine.layout().tag());
     podman.run(&["create", "--network=none", "--name=left", "--label", &label, "localhost/test:1"]);
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::locks::Locks;
 use crate::confine::Confiner;
-use crate::container::{ContainerEngine, PinnedImage};
+use crate::container::{self, ContainerEngine, PinnedImage};
 use crate::observed::BuildFailure;
 
 /// What every build of this installation works with. One per server, since it also holds the locks of the caches.
@@ -82,8 +82,8 @@ impl BuildContext {
     }
 
     /// Lets builds pull images and make some by this engine. One for all of a server's life.
-    pub(crate) fn run_containers_by(&self, engine: Arc<ContainerEngine>) {
-        let _ = self.containers.set(engine);
+    pub fn run_containers_by(&self, engine: &container::Engine) {
+        let _ = self.containers.set(Arc::clone(&engine.0));
     }
 
     pub(crate) fn containers(&self) -> Option<&Arc<ContainerEngine>> {

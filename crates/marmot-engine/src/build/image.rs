@@ -20,11 +20,12 @@ use super::dockerfile::{self, RefusedDockerfile};
 use super::log::Lines;
 use super::process::{Interrupted, Job};
 use super::run::{Cleaner, StepError, finish, prepare};
+use crate::cgroup::ReplicaGroup;
 use crate::container::api::{Call, EngineError};
 use crate::container::image::{ImageFacts, Progress, header_of_all};
 use crate::container::reference::{Reference, WrongReference};
 use crate::container::words::{self, ImageError};
-use crate::container::{ContainerEngine, LABEL_BUILD, LABEL_DATA, PinnedImage};
+use crate::container::{About, ContainerEngine, LABEL_BUILD, LABEL_DATA, PinnedImage};
 use crate::observed::{BuildFailure, BuildOutcome};
 use crate::wanted::{Login, WantedBuild, WantedPull};
 
@@ -32,6 +33,8 @@ use crate::wanted::{Login, WantedBuild, WantedPull};
 const PULLING: &str = "Pulling the image";
 /// The step of a build by the engine.
 pub(super) const BUILDING: &str = "Building the image";
+/// What was ended by force is gone soon.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
 /// Nobody reads faster than this.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -126,8 +129,7 @@ async fn pull_image(
         }
     };
     let login = wanted.registries.iter().find(|login| login.host == image.registry());
-    let pulling =
-        async { engine.api().pull(&image, login, tell).await.map_err(NoImage::from) };
+    let pulling = async { engine.api().pull(&image, login, tell).await.map_err(NoImage::from) };
     let found = within(job, pulling).await?;
     let origin = found.digest.as_deref().and_then(|digest| image.at(digest));
     let pinned = PinnedImage { id: found.id.clone(), origin: origin.as_ref().map(ToString::to_string) };
@@ -239,8 +241,9 @@ pub(super) async fn build(
     id: BuildId,
 ) -> Result<BuildOutcome, StepError> {
     let engine = &recipe.engine;
+    let about = within(job, async { Ok(engine.about().await?) }).await?;
+    let steps = Steps::of(about, engine, id);
     let building = async {
-        let about = engine.about().await?;
         let labels = json!({LABEL_DATA: engine.tag(), LABEL_BUILD: id.to_string()});
         let mut call = Call::new(&["build"])
             .with("version", "1")
@@ -257,6 +260,9 @@ pub(super) async fn build(
             let own = json!([{"Name": "network", "Host": false, "Path": ""}]);
             call = call.with("isolation", "oci").with("nsoptions", own.to_string());
         }
+        if let Some(parent) = steps.parent() {
+            call = call.with("cgroupparent", parent);
+        }
         let body = archive::archive(recipe.code.clone());
         let answer = engine.api().send(Method::POST, call, body).await?;
         let mut lines = std::pin::pin!(answer.objects());
@@ -266,7 +272,9 @@ pub(super) async fn build(
         }
         output.end(job).ok_or_else(|| NoImage::Engine("the container engine made no image".to_owned()))
     };
-    let made = within(job, building).await?;
+    let made = within(job, building).await;
+    steps.end().await;
+    let made = made?;
     let pinned = PinnedImage { id: made.clone(), origin: None };
     engine.note_brought(&pinned)?;
     let found = within(job, async { Ok(engine.api().image(&made).await?) }).await?;
@@ -290,6 +298,33 @@ fn proxies(environment: &[(String, String)]) -> std::collections::BTreeMap<&str,
         ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"].contains(&name.as_str())
     };
     environment.iter().filter(|(name, _)| is_proxy(name)).map(|(name, value)| (&**name, &**value)).collect()
+}
+
+/// Where the steps of a build run: an engine that is no longer asked for the result may let the step go on that it is at.
+struct Steps {
+    /// The name of their control group, where the engine takes one.
+    name: Option<String>,
+}
+
+impl Steps {
+    fn of(about: About, engine: &ContainerEngine, id: BuildId) -> Self {
+        Self { name: about.makes_groups.then(|| format!("{}-build-{id}", engine.tag())) }
+    }
+
+    fn parent(&self) -> Option<String> {
+        self.name.as_ref().map(|name| format!("/{name}"))
+    }
+
+    /// Ends whatever still runs, and removes the group.
+    async fn end(&self) {
+        let Some(name) = &self.name else { return };
+        let group = ReplicaGroup::at_the_top(name);
+        group.kill();
+        if tokio::time::timeout(ENDED_WITHIN, group.emptied()).await.is_err() {
+            tracing::warn!(group = name, "a step of a build still runs");
+        }
+        group.remove();
+    }
 }
 
 /// What the engine says while it builds.

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::sync::OnceCell;
@@ -20,6 +21,8 @@ pub(crate) mod words;
 
 use api::{Api, Call, EngineError};
 pub use image::PinnedImage;
+
+use crate::layout::Layout;
 
 /// The label that says to which data directory something belongs.
 pub(crate) const LABEL_DATA: &str = "marmot.data";
@@ -41,18 +44,39 @@ pub(crate) struct ContainerEngine {
     about: OnceCell<About>,
 }
 
+/// The engine of a data directory, for those who work with builds alone.
+#[derive(Debug, Clone)]
+pub struct Engine(pub(crate) Arc<ContainerEngine>);
+
+impl Engine {
+    /// The one at `socket`. Nothing is asked of it yet.
+    pub fn at(socket: impl Into<PathBuf>, layout: &Layout) -> Self {
+        Self(ContainerEngine::new(socket, layout.tag(), layout.images()))
+    }
+
+    /// Removes the images that were brought for this data directory longer than `age` ago and that no result of a build
+    /// needs.
+    pub async fn collect(&self, layout: &Layout, age: Duration) {
+        self.0.collect(layout, age).await;
+    }
+}
+
 /// What kind of engine it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct About {
     pub(crate) podman: bool,
     /// Its containers' users are mapped to a few of the machine's: those of the user it runs as.
     pub(crate) maps_users: bool,
+    /// It makes control groups itself, by the names that it is given.
+    pub(crate) makes_groups: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Info {
     security_options: Option<Vec<String>>,
+    #[serde(default)]
+    cgroup_driver: String,
 }
 
 impl ContainerEngine {
@@ -76,7 +100,9 @@ impl ContainerEngine {
             let info: Info = self.api.get(Call::new(&["info"])).await?;
             let options = info.security_options.unwrap_or_default();
             let maps = |option: &String| option.contains("rootless") || option.contains("userns");
-            Ok(About { podman, maps_users: options.iter().any(maps) })
+            let maps_users = options.iter().any(maps);
+            let makes_groups = info.cgroup_driver == "cgroupfs" && !maps_users;
+            Ok(About { podman, maps_users, makes_groups })
         };
         self.about.get_or_try_init(asking).await.copied()
     }

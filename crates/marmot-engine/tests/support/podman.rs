@@ -121,7 +121,7 @@ impl Podman {
         for dir in ["bin", "etc", "tmp", "var/tmp", "run", "proc", "dev", "sys"] {
             fs::create_dir_all(root.path().join(dir)).unwrap();
         }
-        open_to_all(&root.path().join("tmp"));
+        ["tmp", "var/tmp"].iter().for_each(|dir| open_to_all(&root.path().join(dir)));
         let busybox = find("busybox").unwrap();
         fs::copy(busybox, root.path().join("bin/busybox")).unwrap();
         for applet in [
@@ -154,6 +154,11 @@ impl Podman {
         arguments.extend([&*archive, name]);
         self.run(&arguments);
         self.run(&["image", "inspect", "--format", "{{.Id}}", name])
+    }
+
+    /// The archive of the last image that was made.
+    pub fn archive(&self) -> PathBuf {
+        self.dir.path().join("image.tar")
     }
 
     /// A registry on this machine; with a name and a password, if they are given.

@@ -136,7 +136,8 @@ pub(in crate::runtime) async fn begin(
     let secrets = dir.join(SECRETS);
     if !files.is_empty() {
         let reader = who.reader(&facts, on_disk).ok_or(BeginError::NobodyForSecrets)?;
-        write_secrets(&secrets, &files, Some(reader)).map_err(io_error("its secrets could not be written"))?;
+        write_secrets(&secrets, &files, Some(reader))
+            .map_err(io_error("its secrets could not be written"))?;
         env.insert("MARMOT_SECRETS_DIR".to_owned(), confine::SECRETS.to_owned());
     }
     let body = Making {

@@ -62,7 +62,9 @@ impl Who {
     pub(super) fn reader(&self, image: &ImageFacts, on_disk: bool) -> Option<u32> {
         match self {
             Self::Own(user) | Self::Given { uid: user, .. } => on_disk.then_some(*user),
-            Self::Images if rustix::process::geteuid().is_root() => image.user.split(':').next()?.parse().ok(),
+            Self::Images if rustix::process::geteuid().is_root() => {
+                image.user.split(':').next()?.parse().ok()
+            }
             Self::Images => None,
         }
     }

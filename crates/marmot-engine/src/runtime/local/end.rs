@@ -234,8 +234,19 @@ fn without_timestamp(line: String) -> String {
 
 /// Removes everything of a replica but its log. That it is gone is the last thing to be true.
 pub(super) fn clear(dir: &Path) -> io::Result<()> {
-    let mut names =
-        vec![WORK, HOME, TMP, SECRETS, PASSWD, GROUP, RESOLV_CONF, SOCKETS, spec::SHIM, spec::STATE, spec::DOORMAN];
+    let mut names = vec![
+        WORK,
+        HOME,
+        TMP,
+        SECRETS,
+        PASSWD,
+        GROUP,
+        RESOLV_CONF,
+        SOCKETS,
+        spec::SHIM,
+        spec::STATE,
+        spec::DOORMAN,
+    ];
     let drafts: Vec<String> = [spec::SPEC, spec::SHIM, spec::STATE, spec::EXIT, spec::DOORMAN]
         .map(|name| format!("{name}.new"))
         .into();

@@ -147,7 +147,11 @@ pub(in crate::runtime) fn secret_files(revision: &Revision) -> BTreeMap<String, 
 }
 
 /// Without a sandbox, there is no other place for files than the disk.
-pub(in crate::runtime) fn write_secrets(dir: &Path, files: &BTreeMap<String, String>, user: Option<u32>) -> io::Result<()> {
+pub(in crate::runtime) fn write_secrets(
+    dir: &Path,
+    files: &BTreeMap<String, String>,
+    user: Option<u32>,
+) -> io::Result<()> {
     if files.is_empty() {
         return Ok(());
     }
@@ -210,7 +214,12 @@ fn sandbox(confiner: &Confiner, dir: &Path, run: &RunFile, user: Option<u32>, di
 }
 
 /// Starts the supervisor of a replica that is laid out.
-pub(in crate::runtime) fn start(shared: &Shared, dir: PathBuf, spec: Spec, private: &Private) -> io::Result<Process> {
+pub(in crate::runtime) fn start(
+    shared: &Shared,
+    dir: PathBuf,
+    spec: Spec,
+    private: &Private,
+) -> io::Result<Process> {
     let shim = &shared.settings.shim;
     let mut command = tokio::process::Command::new(&shim.program);
     command.args(&shim.args).arg(&dir).env_clear().current_dir("/");
