@@ -18,7 +18,7 @@ use marmot_engine::logs::Logs;
 use marmot_engine::observed::{BuildState, Event, Happening, Observed, ObservedApp, ReplicaStage, StartStep};
 use marmot_engine::wanted::{
     Builder, Limits, Login, Outbound, Program, Revision, Secret, Source, Variable, Wanted, WantedApp,
-    WantedBuild,
+    WantedBuild, WantedPull,
 };
 use marmot_gateway::LogSource;
 use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes, Step};
@@ -342,11 +342,14 @@ fn wanted(service: &Service, picture: &Picture) -> Wanted {
             },
         ))
     };
+    let of_code = picture.builds.iter().filter(|build| build.image.is_none());
     let builds: BTreeMap<BuildId, Arc<WantedBuild>> =
-        picture.builds.iter().map(|build| (build.id, Arc::new(engine_build(picture, build)))).collect();
+        of_code.map(|build| (build.id, Arc::new(engine_build(picture, build)))).collect();
+    let pulls = picture.builds.iter().filter_map(|build| Some((build.id, engine_pull(picture, build)?)));
     Wanted {
         apps: picture.apps.iter().filter_map(app).collect(),
         builds,
+        pulls: pulls.collect(),
         kept_builds: picture.kept_builds.clone(),
     }
 }
@@ -417,8 +420,9 @@ fn program(program: &model::Program) -> Program {
                 .map(|command| command.iter().chain(run.args.iter().flatten()).cloned().collect()),
             port: run.port,
         },
-        model::Program::Image(image) => Program::Image {
-            image: image.container_image.clone(),
+        model::Program::Image { build, image } => Program::Image {
+            // One that was made before images were pinned: no build has this id, and the app says so.
+            build: build.unwrap_or_else(|| 0.into()),
             port: image.port,
             command: image.command.clone(),
             args: image.args.clone(),
@@ -440,11 +444,27 @@ fn engine_build(picture: &Picture, build: &model::Build) -> WantedBuild {
             BuilderVariant::Auto => Builder::Auto,
             BuilderVariant::Python => Builder::Python,
             BuilderVariant::Static => Builder::Static,
+            BuilderVariant::Dockerfile => Builder::Dockerfile,
         },
         owner: build.environment_id,
         command_given: build.command_given,
         logins: picture.git_hosts.get(&build.environment_id).into_iter().flatten().map(login).collect(),
+        registries: registries(picture, build),
     }
+}
+
+fn registries(picture: &Picture, build: &model::Build) -> Vec<Login> {
+    picture.registries.get(&build.environment_id).into_iter().flatten().map(login).collect()
+}
+
+fn engine_pull(picture: &Picture, build: &model::Build) -> Option<Arc<WantedPull>> {
+    let image = build.image.as_ref()?;
+    Some(Arc::new(WantedPull {
+        image: image.reference.clone(),
+        port: image.port,
+        command_given: build.command_given,
+        registries: registries(picture, build),
+    }))
 }
 
 /// Whether the engine would do the same for both.
@@ -460,6 +480,7 @@ fn same(left: &Wanted, right: &Wanted) -> bool {
     };
     left.kept_builds == right.kept_builds
         && left.builds == right.builds
+        && left.pulls == right.pulls
         && left.apps.keys().eq(right.apps.keys())
         && left.apps.values().zip(right.apps.values()).all(app)
 }

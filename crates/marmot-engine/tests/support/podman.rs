@@ -125,8 +125,8 @@ impl Podman {
         let busybox = find("busybox").unwrap();
         fs::copy(busybox, root.path().join("bin/busybox")).unwrap();
         for applet in [
-            "sh", "httpd", "id", "env", "cat", "mkdir", "chmod", "sleep", "nc", "ls", "dd", "touch", "grep",
-            "head", "kill", "wget", "ps", "printf", "rm",
+            "sh", "sed", "httpd", "id", "env", "cat", "mkdir", "chmod", "sleep", "nc", "ls", "dd", "touch",
+            "grep", "head", "kill", "wget", "ps", "printf", "rm",
         ] {
             std::os::unix::fs::symlink("busybox", root.path().join("bin").join(applet)).unwrap();
         }

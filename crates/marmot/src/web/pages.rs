@@ -127,6 +127,9 @@ pub(super) struct LauncherForm {
     pub(super) revision: Field,
     pub(super) directory: Field,
     pub(super) image: Field,
+    /// Arguments for the image, and the user it runs as.
+    pub(super) arguments: Field,
+    pub(super) user: Field,
     pub(super) command: Field,
     pub(super) port: Field,
     pub(super) resource_class: i64,

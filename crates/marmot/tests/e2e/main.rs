@@ -3,5 +3,8 @@
 mod chaos;
 mod faults;
 mod harness;
+mod images;
+#[path = "../../../marmot-engine/tests/support/podman.rs"]
+mod podman;
 mod refusals;
 mod story;
