@@ -21,11 +21,6 @@ impl Repository {
         Ok(Self { root, target })
     }
 
-    #[cfg(test)]
-    pub(crate) fn at(root: &Path) -> Self {
-        Self { root: root.to_owned(), target: root.join("target") }
-    }
-
     pub(crate) fn marmot(&self) -> PathBuf {
         self.target.join("release/marmot")
     }
@@ -36,6 +31,10 @@ impl Repository {
 
     pub(crate) fn browser_tests(&self) -> PathBuf {
         self.root.join("tests/browser")
+    }
+
+    pub(crate) fn oidc_tests(&self) -> PathBuf {
+        self.root.join("tests/oidc")
     }
 
     pub(crate) fn screenshots(&self) -> PathBuf {

@@ -45,8 +45,8 @@ impl Step {
         match self {
             Self::Fmt | Self::Clippy | Self::Build => &[],
             Self::Deny => &[Need::CargoDeny],
-            Self::Test => &[Need::Apps],
-            Self::Browser => &[Need::Apps, Need::Browser],
+            Self::Test => &[Need::Apps, Need::Node, Need::Tests],
+            Self::Browser => &[Need::Apps, Need::Node, Need::Browser],
         }
     }
 

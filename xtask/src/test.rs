@@ -100,7 +100,8 @@ mod tests {
     #[test]
     fn a_format_check_needs_no_browser() {
         assert_eq!(needs(&[Step::Fmt, Step::Clippy]), []);
-        assert_eq!(needs(&[Step::Test, Step::Browser]), [Need::Apps, Need::Browser]);
+        let both = needs(&[Step::Test, Step::Browser]);
+        assert_eq!(both, [Need::Apps, Need::Node, Need::Tests, Need::Browser]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Keeps the builds that are done equal to those that are wanted: a few at a time, first come, first served.
+//! Keeps the builds that are done equal to those that are wanted: a few at a time, one of each owner, first come, first
+//! served.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use marmot_core::id::BuildId;
+use marmot_core::id::{BuildId, EnvironmentId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +52,13 @@ impl Work {
         let build = wanted.builds.get(&id).cloned().map(Self::Build);
         build.or_else(|| wanted.pulls.get(&id).cloned().map(Self::Pull))
     }
+
+    fn owner(&self) -> EnvironmentId {
+        match self {
+            Self::Build(build) => build.owner,
+            Self::Pull(pull) => pull.owner,
+        }
+    }
 }
 
 /// What a build's task tells the loop.
@@ -59,13 +67,19 @@ enum Word {
     Ended(BuildId, BuildState),
 }
 
+/// A build that is under way.
+struct Running {
+    owner: EnvironmentId,
+    cancel: CancellationToken,
+}
+
 /// The loop and what it works with.
 pub(crate) struct Builds {
     layout: Layout,
     context: Arc<BuildContext>,
     at_once: usize,
     states: BTreeMap<BuildId, BuildState>,
-    running: BTreeMap<BuildId, CancellationToken>,
+    running: BTreeMap<BuildId, Running>,
     /// Results that are no longer kept, since when.
     unkept: BTreeMap<BuildId, Instant>,
     tasks: TaskTracker,
@@ -109,7 +123,7 @@ impl Builds {
                 _ = collect.tick() => self.collect(),
             }
         }
-        self.running.values().for_each(CancellationToken::cancel);
+        self.running.values().for_each(|running| running.cancel.cancel());
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -132,9 +146,9 @@ impl Builds {
 
     /// Cancels what is no longer wanted, takes in what is new, starts what there is room for.
     async fn step(&mut self, wanted: &Wanted) {
-        for (id, cancel) in &self.running {
+        for (id, running) in &self.running {
             if !wanted.asks_for(*id) {
-                cancel.cancel();
+                running.cancel.cancel();
             }
         }
         self.states.retain(|id, _| wanted.asks_for(*id) || self.running.contains_key(id));
@@ -155,7 +169,11 @@ impl Builds {
             if self.running.len() >= self.at_once {
                 break;
             }
-            if let Some(work) = Work::of(wanted, id) {
+            // One at a time of the same owner: nobody who pushes often keeps the others waiting, and what they would share
+            // in the caches is changed by one alone.
+            if let Some(work) = Work::of(wanted, id)
+                && !self.running.values().any(|running| running.owner == work.owner())
+            {
                 self.start(id, work);
             }
         }
@@ -173,7 +191,7 @@ impl Builds {
 
     fn start(&mut self, id: BuildId, work: Work) {
         let cancel = CancellationToken::new();
-        self.running.insert(id, cancel.clone());
+        self.running.insert(id, Running { owner: work.owner(), cancel: cancel.clone() });
         self.states.insert(id, BuildState::InProgress { step: "Starting".to_owned() });
         let (context, dir, speak) = (Arc::clone(&self.context), self.layout.build(id), self.speak.clone());
         let tell = speak.clone();

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use marmot_core::{Clock, Moment};
 use rustix::fs::FlockOperation;
@@ -34,6 +35,8 @@ use crate::runtime::local::{LocalRuntime, Settings};
 use crate::sweep;
 use crate::wanted::Wanted;
 
+/// How long the container engine is given to say what it is.
+const TELLS_WITHIN: Duration = Duration::from_secs(60);
 /// Longest log of one replica.
 const LOG_BYTES: u64 = 8 << 20;
 
@@ -111,6 +114,11 @@ impl Engine {
             config.build.run_containers_by(containers);
         }
         let containers = containers.map(|engine| engine.0);
+        if let Some(containers) = containers.clone() {
+            // Nobody waits for an engine that may not answer.
+            let telling = async move { container::check::found(&containers).await.tell() };
+            tokio::spawn(tokio::time::timeout(TELLS_WITHIN, telling));
+        }
         // Only a replica that is confined can be another user: everything it needs is shown to it.
         let uids = if separate { config.uids } else { 0..0 };
         let (stop, tasks, nudge) = (CancellationToken::new(), TaskTracker::new(), Nudge::default());

@@ -195,6 +195,8 @@ pub struct WantedBuild {
     pub command_given: bool,
     /// What is shown to hosts of repositories.
     pub logins: Vec<Login>,
+    /// The launcher's variables and secrets, for what the code itself runs while it is built.
+    pub variables: Vec<Variable>,
     /// What is shown to registries, where a `Dockerfile` names their images.
     pub registries: Vec<Login>,
 }
@@ -204,6 +206,8 @@ pub struct WantedBuild {
 pub struct WantedPull {
     /// The image's reference, as somebody wrote it.
     pub image: String,
+    /// Whose it is.
+    pub owner: EnvironmentId,
     /// The port it will be asked on, where somebody has said so.
     pub port: Option<u16>,
     /// The launcher has a command of its own, so the image need not say what to start.
@@ -240,8 +244,12 @@ pub enum Builder {
     Auto,
     /// Python packages by uv.
     Python,
+    /// R packages from package repositories.
+    R,
+    /// Packages of Node by npm, pnpm or Yarn.
+    Node,
     /// Files served as they are.
     Static,
-    /// An image, by the `Dockerfile` in the code.
+    /// A container image, by its Dockerfile.
     Dockerfile,
 }

@@ -1,104 +1,25 @@
 //! Apps without a Procfile, in each framework: built for real, started, and asked for a page.
 //!
-//! They download hundreds of megabytes, so they are run on purpose: `cargo test -p marmot-engine --test
-//! build_frameworks -- --ignored`. What was downloaded is kept in `target/tmp`.
+//! They download hundreds of megabytes, so they are run on purpose: `ALL_FRAMEWORKS=1 cargo nextest run -p marmot-engine
+//! --test build_frameworks`. What was downloaded is kept in `target/tmp`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "build/running.rs"]
+mod running;
 #[path = "build/support.rs"]
 mod support;
 
-use std::fs;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use support::{Built, Place};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-
-/// An app under way, which ends with its guard.
-struct Running {
-    child: Child,
-    port: u16,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let group = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        let _ = self.child.wait();
-    }
-}
-
-fn start(built: &Built) -> Running {
-    use std::os::unix::process::CommandExt as _;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let run = built.run_file();
-    let command = run.command.unwrap();
-    let mut path = std::env::join_paths(&run.path_prepend).unwrap();
-    path.push(":/usr/bin:/bin");
-    let log = fs::File::create(built.dir.join("app.log")).unwrap();
-    let child = Command::new(&command[0])
-        .args(&command[1..])
-        .current_dir(built.dir.join("artefact/code"))
-        .env_clear()
-        .envs(&run.env)
-        .env("PATH", path)
-        .env("HOME", &built.dir)
-        .env("PORT", port.to_string())
-        .env("MARMOT_APP_URL", format!("http://127.0.0.1:{port}"))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .process_group(0)
-        .spawn()
-        .unwrap();
-    Running { child, port }
-}
-
-async fn get(port: u16, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    let _ = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-/// Builds `files`, starts the result, and waits until `path` answers with `expected`.
-async fn shows(files: &[(&str, &str)], path: &str, expected: &str) {
-    let mut place = Place::new();
-    place.context.environment = marmot_engine::build::operators_environment(std::env::vars());
-    place.context.cache_dir = concat!(env!("CARGO_TARGET_TMPDIR"), "/build-cache").into();
-    let repository = place.repository("app", files);
-    let built = place.build(&repository).await;
-    let outcome = built.outcome();
-    println!("{}\n{}", outcome.summary, built.log);
-    let mut app = start(&built);
-    let limit = Instant::now() + Duration::from_secs(120);
-    let mut last = String::new();
-    while Instant::now() < limit {
-        if let Ok(answer) = get(app.port, path).await {
-            if answer.starts_with("HTTP/1.1 200") && answer.contains(expected) {
-                return;
-            }
-            last = answer;
-        }
-        assert!(app.child.try_wait().unwrap().is_none(), "it ended:\n{}", app_log(&built));
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    panic!("no page with {expected:?}: {last}\n{}", app_log(&built));
-}
-
-fn app_log(built: &Built) -> String {
-    fs::read_to_string(built.dir.join("app.log")).unwrap_or_default()
-}
+use running::shows;
 
 macro_rules! frameworks {
     ($($name:ident: $files:expr, $path:expr, $expected:expr;)*) => {$(
         #[tokio::test]
-        #[ignore = "downloads packages"]
         async fn $name() {
+            if std::env::var_os("ALL_FRAMEWORKS").is_none() {
+                println!("skipped: it downloads packages; ALL_FRAMEWORKS=1 runs it");
+                return;
+            }
             shows(&$files, $path, $expected).await;
         }
     )*};

@@ -24,6 +24,7 @@ fn wanted(repository: &str) -> Arc<WantedBuild> {
         command_given: false,
         registries: Vec::new(),
         logins: Vec::new(),
+        variables: Vec::new(),
     })
 }
 
@@ -75,6 +76,31 @@ async fn a_build_that_is_done_is_not_done_again_and_one_that_was_broken_off_is()
     assert_eq!(fs::read_to_string(page(&machine, done)).unwrap(), "as it was left");
     assert!(matches!(until_ended(&machine.engine, broken_off).await, BuildState::Succeeded(_)));
     assert!(!machine.layout().artefact(broken_off).join("code/half").exists());
+}
+
+#[tokio::test]
+async fn builds_of_one_owner_wait_for_each_other_and_hold_up_nobody_else() {
+    let place = Place::new();
+    let mut context = place.another_context();
+    context.allow_private_networks = true;
+    let build = Arc::new(context);
+    let machine =
+        Machine::configured(|config| EngineConfig { build, builds_at_once: Some(3), ..config }).await;
+    // A host that takes connections and never says a word.
+    let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = wanted(&format!("http://{}/x", host.local_addr().unwrap()));
+    let site = site(&place);
+    let of_another = WantedBuild { owner: 2.into(), ..WantedBuild::clone(&wanted(&site.address())) };
+    let (first, second, other) = (BuildId::from(1), BuildId::from(2), BuildId::from(3));
+    want(&machine, first, &silent);
+    want(&machine, second, &wanted(&site.address()));
+    want(&machine, other, &Arc::new(of_another));
+    assert!(matches!(until_ended(&machine.engine, other).await, BuildState::Succeeded(_)));
+    let state = |id: BuildId| machine.engine.observed().borrow().builds[&id].clone();
+    assert!(matches!(state(first), BuildState::InProgress { .. }), "{:?}", state(first));
+    assert_eq!(state(second), BuildState::Queued);
+    machine.want(|wanted: &mut Wanted| drop(wanted.builds.remove(&first)));
+    assert!(matches!(until_ended(&machine.engine, second).await, BuildState::Succeeded(_)));
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ impl Place {
     async fn pull(&self, id: u128, image: &str, registries: &[Login]) -> Result<BuildOutcome, BuildFailure> {
         let wanted = WantedPull {
             image: image.to_owned(),
+            owner: 1.into(),
             port: None,
             command_given: false,
             registries: registries.to_vec(),
@@ -91,6 +92,7 @@ impl Place {
             command_given: false,
             logins: Vec::new(),
             registries: Vec::new(),
+            variables: Vec::new(),
         };
         let dir = self.layout().build(id.into());
         fs::create_dir_all(&dir).unwrap();
@@ -266,7 +268,7 @@ async fn a_dockerfile_that_cannot_be_built_says_why_and_one_that_is_cancelled_le
     }
     assert!(place.log(1).contains("oops"), "{}", place.log(1));
     let failure = place.built(6, &[("readme", "x")]).await.unwrap_err();
-    assert!(failure.reason.contains("no `Dockerfile`"), "{failure:?}");
+    assert!(failure.reason.contains("no Dockerfile"), "{failure:?}");
 
     let cancel = CancellationToken::new();
     let marker = "7654.321";

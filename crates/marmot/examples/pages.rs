@@ -48,6 +48,7 @@ async fn main() -> anyhow::Result<()> {
         resource_classes: marmot::model::ResourceClass::standard(),
         policy: marmot_core::scaling::Policy::default(),
         max_replicas: 10,
+        people: Default::default(),
     };
     let service = Service::new(
         Db::open(None, data.path()).await?,

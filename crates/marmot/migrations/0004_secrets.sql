@@ -34,3 +34,6 @@ CREATE TABLE hooks (
     heard_at BIGINT,
     heard TEXT
 );
+
+-- Why starting a revision was given up before it was ever ready: JSON. An app that ran another one goes on with that.
+ALTER TABLE revisions ADD COLUMN failed TEXT;

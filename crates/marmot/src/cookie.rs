@@ -10,19 +10,31 @@ use crate::model::Secret;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionCookie {
     secure: bool,
+    /// What it carries is a sign-in under way, not a session.
+    attempt: bool,
 }
 
 impl SessionCookie {
     /// For a platform at this address. With https, the cookie is one that no other host can set or read.
     pub fn at(public_url: &str) -> Self {
-        Self { secure: public_url.starts_with("https://") }
+        Self { secure: public_url.starts_with("https://"), attempt: false }
+    }
+
+    /// For a sign-in under way with an identity provider, on a platform at this address: a cookie of its own.
+    pub fn for_attempts_at(public_url: &str) -> Self {
+        Self { attempt: true, ..Self::at(public_url) }
     }
 
     /// The cookie's name.
     pub fn name(self) -> &'static str {
         // Browsers take `__Host-` only with `Secure`, from this very host, for all its paths: an app on a sub-domain
         // cannot put one there.
-        if self.secure { "__Host-marmot" } else { "marmot" }
+        match (self.secure, self.attempt) {
+            (true, false) => "__Host-marmot",
+            (false, false) => "marmot",
+            (true, true) => "__Host-marmot-sign-in",
+            (false, true) => "marmot-sign-in",
+        }
     }
 
     /// The session that a request carries. None when two cookies have the name: one of them was put there by
@@ -80,8 +92,10 @@ mod tests {
     #[test]
     fn no_app_is_ever_sent_the_session() {
         for address in ["https://marmot.example.org", "http://localhost:8080"] {
-            let name = SessionCookie::at(address).name();
-            assert!(name.trim_start_matches("__Host-").starts_with(marmot_gateway::PRIVATE_COOKIE));
+            for cookie in [SessionCookie::at(address), SessionCookie::for_attempts_at(address)] {
+                let name = cookie.name().trim_start_matches("__Host-");
+                assert!(name.starts_with(marmot_gateway::PRIVATE_COOKIE));
+            }
         }
     }
 

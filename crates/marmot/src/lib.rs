@@ -8,6 +8,7 @@ pub mod db;
 pub mod demo;
 pub mod lifecycle;
 pub mod model;
+pub mod oidc;
 pub mod scaling;
 pub mod server;
 pub mod service;

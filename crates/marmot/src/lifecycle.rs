@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use marmot_core::id::BuildId;
+use marmot_core::id::{BuildId, RevisionId};
 use marmot_core::phase::Phase;
 use marmot_core::scaling::Policy;
 use marmot_core::{AppName, Clock, Moment};
@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::lobby_log::Building;
-use crate::model::{self, AppEvent, BuildResult, BuildStatus, BuilderVariant, EnvVariable};
+use crate::model::{self, AppEvent, BuildResult, BuildStatus, BuilderVariant, EnvVariable, FailedStart};
 use crate::service::{self, ActiveApp, Address, AppState, BuildEnd, Error, Picture, Service};
 
 /// How often the database is read although nothing is known to have changed.
@@ -148,6 +148,10 @@ impl Lifecycle {
             };
             if seen.apps.get(&active.app.name).is_some_and(ready) {
                 news |= self.service.revision_ready(revision.id).await?;
+            } else if let Some(why) =
+                seen.apps.get(&active.app.name).and_then(|app| given_up(app, revision.id))
+            {
+                news |= self.service.revision_gave_up(revision.id, &why).await?;
             }
         }
         Ok(news)
@@ -305,6 +309,16 @@ fn inside(sockets: Arc<marmot_engine::Sockets>) -> marmot_gateway::routes::Socke
     })
 }
 
+/// Why the engine no longer tries to start this revision, if that is so.
+fn given_up(app: &ObservedApp, revision: RevisionId) -> Option<FailedStart> {
+    let failure = app.failure.as_ref().filter(|failure| failure.revision == revision)?;
+    (app.gave_up == Some(revision)).then(|| FailedStart {
+        at: failure.at,
+        reason: failure.reason.to_string(),
+        last_lines: failure.last_lines.clone(),
+    })
+}
+
 /// How a build ended, if it did.
 fn build_end(state: &BuildState) -> Option<BuildEnd> {
     match state {
@@ -323,6 +337,10 @@ fn build_end(state: &BuildState) -> Option<BuildEnd> {
         })),
         BuildState::Cancelled => Some(BuildEnd::Cancelled),
     }
+}
+
+fn variable(variable: &EnvVariable) -> Variable {
+    Variable { name: variable.name.clone(), value: variable.value.clone() }
 }
 
 /// What the engine should bring about.
@@ -369,8 +387,6 @@ fn engine_revision(service: &Service, active: &ActiveApp, revision: &model::Revi
     let class = service.resource_classes().iter().find(|class| class.id == revision.resource_class_id);
     // A class that the operator took away: its apps go on with the standard one.
     let class = class.cloned().unwrap_or_else(|| model::ResourceClass::standard().swap_remove(0));
-    let variable =
-        |variable: &EnvVariable| Variable { name: variable.name.clone(), value: variable.value.clone() };
     Revision {
         id: revision.id,
         app: launcher.app_name.clone(),
@@ -434,6 +450,7 @@ fn program(program: &model::Program) -> Program {
 }
 
 fn engine_build(picture: &Picture, build: &model::Build) -> WantedBuild {
+    let variables = picture.variables.get(&build.environment_id).into_iter().flatten();
     WantedBuild {
         source: Source {
             repository: build.code.repository.clone(),
@@ -443,6 +460,8 @@ fn engine_build(picture: &Picture, build: &model::Build) -> WantedBuild {
         builder: match build.code.builder {
             BuilderVariant::Auto => Builder::Auto,
             BuilderVariant::Python => Builder::Python,
+            BuilderVariant::R => Builder::R,
+            BuilderVariant::Node => Builder::Node,
             BuilderVariant::Static => Builder::Static,
             BuilderVariant::Dockerfile => Builder::Dockerfile,
         },
@@ -450,6 +469,7 @@ fn engine_build(picture: &Picture, build: &model::Build) -> WantedBuild {
         command_given: build.command_given,
         logins: picture.git_hosts.get(&build.environment_id).into_iter().flatten().map(login).collect(),
         registries: registries(picture, build),
+        variables: variables.map(variable).collect(),
     }
 }
 
@@ -461,6 +481,7 @@ fn engine_pull(picture: &Picture, build: &model::Build) -> Option<Arc<WantedPull
     let image = build.image.as_ref()?;
     Some(Arc::new(WantedPull {
         image: image.reference.clone(),
+        owner: build.environment_id,
         port: image.port,
         command_given: build.command_given,
         registries: registries(picture, build),

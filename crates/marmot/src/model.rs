@@ -8,8 +8,8 @@ use std::fmt;
 use jiff::Timestamp;
 use marmot_core::AppName;
 use marmot_core::id::{
-    BuildId, CredentialId, EnvironmentId, GroupId, LauncherId, ProjectId, RevisionId, SecretId, TokenId,
-    UserId,
+    BuildId, CredentialId, EnvironmentId, GroupId, LauncherId, ProjectId, RevisionId, SecretId, SessionId,
+    TokenId, UserId,
 };
 use marmot_core::name::{Namespace, Slug};
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,40 @@ pub struct User {
     pub created_at: Timestamp,
     /// Since when an administrator keeps this person out.
     pub disabled_at: Option<Timestamp>,
+}
+
+/// Somebody's session in a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Names it to its owner. Nobody gets in by it.
+    pub id: SessionId,
+    /// When somebody signed in.
+    pub created_at: Timestamp,
+    /// When it was last seen in use, to within a minute.
+    pub last_seen_at: Timestamp,
+    /// When it ends, whatever happens.
+    pub expires_at: Timestamp,
+    /// The identity provider that the person came by.
+    pub provider: Option<String>,
+    /// The address it was started from.
+    pub address: String,
+    /// What the browser says it is.
+    pub agent: String,
+}
+
+/// An account elsewhere that lets somebody in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WayIn {
+    /// The identity provider.
+    pub issuer: String,
+    /// The provider's own name for the person.
+    pub subject: String,
+    /// What the person knows it by.
+    pub label: String,
+    /// Since when it lets them in.
+    pub created_at: Timestamp,
+    /// When it last did.
+    pub last_used_at: Timestamp,
 }
 
 /// People who own a namespace together. Whoever has a role in it has that role in all projects of its namespace.
@@ -209,6 +243,10 @@ words! {
         Auto = "auto",
         /// Python packages by uv.
         Python = "python",
+        /// R packages from package repositories.
+        R = "r",
+        /// Packages of Node by npm, pnpm or Yarn.
+        Node = "node",
         /// Files served as they are.
         Static = "static",
         /// An image, by the `Dockerfile` in the code.
@@ -607,6 +645,20 @@ pub struct Revision {
     pub created_at: Timestamp,
     /// When a replica of it was first ready: since then it is known to boot.
     pub ready_at: Option<Timestamp>,
+    /// Why starting it was given up before it was ever ready.
+    pub failed: Option<FailedStart>,
+}
+
+/// Why a revision could not be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedStart {
+    /// When it was given up.
+    pub at: Timestamp,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// The last lines that it wrote.
+    #[serde(default)]
+    pub last_lines: Vec<String>,
 }
 
 /// What a revision runs.

@@ -45,6 +45,7 @@ impl Bench {
             resource_classes: ResourceClass::standard(),
             policy: marmot_core::scaling::Policy::default(),
             max_replicas: 10,
+            people: Default::default(),
         };
         change(&mut options);
         Self { service: Service::new(db, live, options, Vault::of_the_moment()), observed, dir }

@@ -13,7 +13,11 @@ use crate::repository::Repository;
 pub(crate) enum Need {
     /// To build and run apps: git, the sandbox, Python and uv.
     Apps,
-    /// To drive the pages: a browser, Node and its packages.
+    /// To test what not every server has: R, an `sshd`, a container engine.
+    Tests,
+    /// To sign in at a real identity provider: Node and the provider.
+    Node,
+    /// To drive the pages: a browser, and what drives it.
     Browser,
     /// To check dependencies.
     CargoDeny,
@@ -22,7 +26,7 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    pub(crate) const ALL: [Self; 3] = [Self::Apps, Self::Browser, Self::CargoDeny];
+    pub(crate) const ALL: [Self; 5] = [Self::Apps, Self::Node, Self::Tests, Self::Browser, Self::CargoDeny];
 }
 
 pub(crate) fn run(repository: &Repository, needs: &[Need]) -> anyhow::Result<()> {
@@ -31,8 +35,11 @@ pub(crate) fn run(repository: &Repository, needs: &[Need]) -> anyhow::Result<()>
         tun::run();
         uv::run(repository)?;
     }
+    if needs.contains(&Need::Node) {
+        npm::run(repository, &repository.oidc_tests())?;
+    }
     if needs.contains(&Need::Browser) {
-        npm::run(repository)?;
+        npm::run(repository, &repository.browser_tests())?;
     }
     if needs.contains(&Need::CargoDeny) {
         cargo_deny::run(repository)?;

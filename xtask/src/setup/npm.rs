@@ -1,6 +1,6 @@
-//! npm packages of the browser tests, exactly as locked.
+//! npm packages of tests, exactly as locked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -8,27 +8,29 @@ use super::say;
 use crate::command::{self, command};
 use crate::repository::Repository;
 
-pub(super) fn run(repository: &Repository) -> anyhow::Result<()> {
-    let lock = repository.browser_tests().join("package-lock.json");
+/// Installs what `directory` has locked.
+pub(super) fn run(repository: &Repository, directory: &Path) -> anyhow::Result<()> {
+    let lock = directory.join("package-lock.json");
     let lock = std::fs::read_to_string(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
-    if is_installed(repository, &lock) {
-        say("npm packages", "there, the lock has not changed");
+    let name = directory.strip_prefix(&repository.root).unwrap_or(directory).display();
+    if is_installed(directory, &lock) {
+        say("npm packages", &format!("there, the lock of {name} has not changed"));
         return Ok(());
     }
-    say("npm packages", "installing into tests/browser/node_modules");
+    say("npm packages", &format!("installing into {name}/node_modules"));
     // No package of ours has an install script worth running, and a browser is not to be downloaded.
     let arguments = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
-    command::run(command(repository, "npm")?.args(arguments).current_dir(repository.browser_tests()))?;
-    std::fs::write(installed(repository), lock).context("cannot note which lock was installed")
+    command::run(command(repository, "npm")?.args(arguments).current_dir(directory))?;
+    std::fs::write(installed(directory), lock).context("cannot note which lock was installed")
 }
 
 /// A copy of the lock that was installed; it goes when the packages go.
-fn installed(repository: &Repository) -> PathBuf {
-    repository.browser_tests().join("node_modules/.installed-lock.json")
+fn installed(directory: &Path) -> PathBuf {
+    directory.join("node_modules/.installed-lock.json")
 }
 
-fn is_installed(repository: &Repository, lock: &str) -> bool {
-    std::fs::read_to_string(installed(repository)).is_ok_and(|installed| installed == lock)
+fn is_installed(directory: &Path, lock: &str) -> bool {
+    std::fs::read_to_string(installed(directory)).is_ok_and(|installed| installed == lock)
 }
 
 #[cfg(test)]
@@ -38,11 +40,11 @@ mod tests {
     #[test]
     fn installs_again_only_when_the_lock_has_changed() {
         let directory = tempfile::tempdir().expect("a directory");
-        let repository = Repository::at(directory.path());
-        assert!(!is_installed(&repository, "a lock"));
-        std::fs::create_dir_all(repository.browser_tests().join("node_modules")).expect("a directory");
-        std::fs::write(installed(&repository), "a lock").expect("a note");
-        assert!(is_installed(&repository, "a lock"));
-        assert!(!is_installed(&repository, "another lock"));
+        let directory = directory.path();
+        assert!(!is_installed(directory, "a lock"));
+        std::fs::create_dir_all(directory.join("node_modules")).expect("a directory");
+        std::fs::write(installed(directory), "a lock").expect("a note");
+        assert!(is_installed(directory, "a lock"));
+        assert!(!is_installed(directory, "another lock"));
     }
 }

@@ -13,7 +13,6 @@ use marmot_core::id::BuildId;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::checkout::CheckedOut;
 use super::context as archive;
 use super::contract::{BuildContext, BuildEnd, RunFile};
 use super::dockerfile::{self, RefusedDockerfile};
@@ -61,8 +60,8 @@ pub(super) enum NoImage {
     NoCommand,
     #[error(transparent)]
     Dockerfile(#[from] RefusedDockerfile),
-    #[error("there is no `Dockerfile` in {0}")]
-    NoDockerfile(&'static str),
+    #[error("`{0}` is no file of text that can be read")]
+    NoFile(String),
     #[error("the Dockerfile is larger than {} KiB", dockerfile::LONGEST >> 10)]
     LongDockerfile,
     #[error("{0}")]
@@ -91,7 +90,7 @@ pub async fn pull(
 ) -> Result<BuildOutcome, BuildEnd> {
     let absolute = std::path::absolute(dir);
     let dir = absolute.as_deref().unwrap_or(dir);
-    let job = prepare(context, id, &wanted.registries, dir, cancel).map_err(|error| {
+    let job = prepare(context, id, &wanted.registries, &[], dir, cancel).map_err(|error| {
         BuildEnd::Failed(BuildFailure {
             step: PULLING.into(),
             reason: StepError::from(error).to_string(),
@@ -198,36 +197,36 @@ async fn within<T>(job: &Job, work: impl Future<Output = Result<T, NoImage>>) ->
 pub(super) struct Recipe {
     engine: Arc<ContainerEngine>,
     code: PathBuf,
+    file: String,
     registries: Vec<Login>,
 }
 
 impl Recipe {
-    /// Reads the one in the code, and says what it takes.
+    /// Reads the one of this name in the code, and says what it takes.
     pub(super) fn read(
         context: &BuildContext,
+        engine: &Arc<ContainerEngine>,
         job: &Job,
         wanted: &WantedBuild,
-        files: &CheckedOut,
+        name: &str,
         code: &Path,
     ) -> Result<Self, NoImage> {
-        let engine = context.containers().ok_or(NoImage::NoEngine)?;
-        let place =
-            if wanted.source.context_dir.is_some() { "the app's directory" } else { "the repository" };
-        let missing = || NoImage::NoDockerfile(place);
-        let is_there = |entry: &super::tree::Entry| entry.path == "Dockerfile" && !entry.is_link();
-        if !files.entries.iter().any(is_there) {
-            return Err(missing());
+        let path = code.join(name);
+        // A link may lead anywhere.
+        if !fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
+            return Err(NoImage::NoFile(name.to_owned()));
         }
+        let unreadable = |_| NoImage::NoFile(name.to_owned());
         let mut text = String::new();
-        let file = fs::File::open(code.join("Dockerfile")).map_err(|_| missing())?;
-        file.take(dockerfile::LONGEST + 1).read_to_string(&mut text).map_err(|_| missing())?;
+        let file = fs::File::open(&path).map_err(unreadable)?;
+        file.take(dockerfile::LONGEST + 1).read_to_string(&mut text).map_err(unreadable)?;
         if text.len() as u64 > dockerfile::LONGEST {
             return Err(NoImage::LongDockerfile);
         }
         let images = dockerfile::check(&text, context.allow_private_networks)?;
         images.iter().for_each(|image| job.log.say(&format!("Takes {image}")));
-        let registries = wanted.registries.clone();
-        Ok(Self { engine: Arc::clone(engine), code: code.to_owned(), registries })
+        let (engine, registries) = (Arc::clone(engine), wanted.registries.clone());
+        Ok(Self { engine, code: code.to_owned(), file: name.to_owned(), registries })
     }
 }
 
@@ -247,6 +246,7 @@ pub(super) async fn build(
         let labels = json!({LABEL_DATA: engine.tag(), LABEL_BUILD: id.to_string()});
         let mut call = Call::new(&["build"])
             .with("version", "1")
+            .with("dockerfile", recipe.file.clone())
             .with("labels", labels.to_string())
             .with("buildargs", json!(proxies(&context.environment)).to_string())
             // What a registry gives out now, to whoever asks: not what another build left here.

@@ -9,11 +9,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use marmot_core::id::EnvironmentId;
-use sha2::{Digest as _, Sha256};
 
 use super::bytecode;
-use super::collect;
 use super::contract::BuildContext;
+use super::environment::{self, Environment, Key, Place, disk_is_full, remove};
 use super::plan::{Kind, Manifest};
 use super::process::{Interrupted, Job, Program, Said};
 use super::python::{self, NoPython, Python, uv};
@@ -27,11 +26,13 @@ pub(super) enum InstallError {
     #[error(transparent)]
     Python(#[from] NoPython),
     #[error("the cache of environments could not be written: {0}")]
-    Cache(#[from] io::Error),
+    Cache(#[source] io::Error),
     #[error("the disk of this server is full")]
     DiskFull,
     #[error("this server has no uv, which installs Python packages; its operator can install it")]
     NoUv,
+    #[error("this server has no {what}; its operator can install it (`apt-get install {package}`)")]
+    Missing { what: &'static str, package: &'static str },
     #[error("{why}. {advice}")]
     Refused { why: String, advice: &'static str },
 }
@@ -49,48 +50,6 @@ pub(super) struct Order<'a> {
     pub(super) commit: &'a str,
 }
 
-/// Installed packages.
-#[derive(Debug)]
-pub(super) struct Environment {
-    venv: PathBuf,
-    /// The project itself, where it is a package.
-    site: Option<PathBuf>,
-    python: Python,
-}
-
-impl Environment {
-    /// Where its programs are.
-    pub(super) fn bins(&self) -> Vec<PathBuf> {
-        self.site.iter().chain([&self.venv]).map(|place| place.join("bin")).collect()
-    }
-
-    /// Variables of the programs that use it.
-    pub(super) fn variables(&self) -> BTreeMap<String, String> {
-        let text = |path: &Path| path.to_string_lossy().into_owned();
-        let mut variables = BTreeMap::from([
-            ("VIRTUAL_ENV".to_owned(), text(&self.venv)),
-            // Else a program's last words before a crash stay in its buffer.
-            ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
-        ]);
-        if let Some(site) = &self.site {
-            variables.insert("PYTHONPATH".to_owned(), text(site));
-        }
-        variables
-    }
-
-    /// What must be readable for it to work.
-    pub(super) fn reads(&self) -> Vec<PathBuf> {
-        let mut reads = self.python.reads();
-        reads.push(self.venv.clone());
-        reads.extend(self.site.clone());
-        reads
-    }
-
-    pub(super) fn python_version(&self) -> &str {
-        &self.python.version
-    }
-}
-
 /// Installs what `order` names, or finds it installed.
 pub(super) async fn install(
     context: &BuildContext,
@@ -99,89 +58,64 @@ pub(super) async fn install(
 ) -> Result<Environment, InstallError> {
     std::fs::metadata(&context.uv).map_err(|_| InstallError::NoUv)?;
     let python = python::find(context, job, &order.manifest.python).await?;
-    let dir = context.cache_dir.join("envs").join(key(context, order, &python)?);
-    let _lock = tokio::select! {
-        lock = context.locks.hold(&dir) => lock,
-        () = job.cancel.cancelled() => return Err(Interrupted::Cancelled.into()),
-    };
-    let venv = dir.join("venv");
+    let place = Place::hold(context, job, key(context, order, &python)?).await?;
+    let venv = place.dir.join("venv");
     let installer = Installer { context, job, order, python: &python, venv: &venv };
-    // Written last: with it, the environment is whole.
-    if dir.join(collect::USED).is_file() {
+    if place.is_whole()? {
         job.log.say(&format!(
             "Nothing that decides about packages has changed: Python {} and its packages are re-used.",
             python.version
         ));
-        collect::note_use(&dir)?;
     } else {
-        // What is there without the marker is what a crash left.
-        remove(&dir)?;
-        std::fs::create_dir_all(&dir)?;
-        let unfinished = Unfinished(Some(dir.clone()));
+        let unfinished = place.begin()?;
         make(&installer).await?;
-        collect::note_use(&dir)?;
-        unfinished.finished();
+        unfinished.finish()?;
     }
     let site = if order.manifest.package { installer.install_project().await? } else { None };
-    Ok(Environment { venv, site, python })
+    Ok(installed(&venv, site, &python))
 }
 
-/// A directory that goes unless what it is for is finished.
-struct Unfinished(Option<PathBuf>);
-
-impl Unfinished {
-    fn finished(mut self) {
-        self.0 = None;
+/// What was installed: `site` has the project itself, where it is a package.
+fn installed(venv: &Path, site: Option<PathBuf>, python: &Python) -> Environment {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let mut variables = BTreeMap::from([
+        ("VIRTUAL_ENV".to_owned(), text(venv)),
+        // Else a program's last words before a crash stay in its buffer.
+        ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
+    ]);
+    if let Some(site) = &site {
+        variables.insert("PYTHONPATH".to_owned(), text(site));
     }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(dir) = self.0.take() {
-            // What cannot be removed now is removed by the next build, which finds no marker.
-            let _ = remove(&dir);
-        }
-    }
-}
-
-fn remove(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    let mut reads = python.reads();
+    reads.push(venv.to_owned());
+    reads.extend(site.clone());
+    Environment {
+        bins: site.iter().map(PathBuf::as_path).chain([venv]).map(|place| place.join("bin")).collect(),
+        variables,
+        reads,
+        told: format!("Python {}.", python.version),
+        packages: None,
     }
 }
 
 /// The name of the environment: the same for everything that decides what is in it.
-fn key(context: &BuildContext, order: &Order<'_>, python: &Python) -> Result<String, InstallError> {
-    let mut digest = Sha256::new();
-    let mut add = |part: &[u8]| {
-        digest.update((part.len() as u64).to_le_bytes());
-        digest.update(part);
-    };
+fn key(context: &BuildContext, order: &Order<'_>, python: &Python) -> Result<Key, InstallError> {
     // A new uv may install in another way.
     let uv = std::fs::metadata(&context.uv).map_err(|_| InstallError::NoUv)?;
-    add(format!("{} {:?}", uv.len(), uv.modified().ok()).as_bytes());
-    add(order.owner.to_string().as_bytes());
-    add(python.path.to_string_lossy().as_bytes());
-    add(python.version.as_bytes());
-    add(format!("{:?}", order.manifest.kind).as_bytes());
+    let mut key = Key::of(order.owner)
+        .with(format!("{} {:?}", uv.len(), uv.modified().ok()))
+        .with(python.path.to_string_lossy().as_bytes())
+        .with(&python.version)
+        .with(format!("{:?}", order.manifest.kind));
     for file in &order.manifest.files {
-        add(file.as_bytes());
-        add(&std::fs::read(order.code.join(file))?);
+        key = key.with(file).with(std::fs::read(order.code.join(file))?);
     }
     // uv reads its settings there, such as where packages come from.
     for file in ["uv.toml", "pyproject.toml"] {
-        match std::fs::read(order.code.join(file)) {
-            Ok(settings) => add(&settings),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => add(b""),
-            Err(error) => return Err(error.into()),
-        }
+        key = key.with_file(&order.code.join(file))?;
     }
-    order.extra.iter().for_each(|package| add(package.as_bytes()));
-    if order.manifest.local {
-        add(order.commit.as_bytes());
-    }
-    Ok(digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+    key = order.extra.iter().fold(key, |key, package| key.with(package));
+    Ok(if order.manifest.local { key.with(order.commit) } else { key })
 }
 
 async fn make(installer: &Installer<'_>) -> Result<(), InstallError> {
@@ -205,7 +139,7 @@ async fn make(installer: &Installer<'_>) -> Result<(), InstallError> {
     expect(said, order.manifest)?;
     let compiled = match packages {
         Packages::ReadyMade => context.cache_dir.join("bytecode"),
-        Packages::Built => own_cache(context, order).join("bytecode"),
+        Packages::Built => environment::own_cache(context, order.owner)?.join("bytecode"),
     };
     Ok(bytecode::compile(job, &compiled, python, venv).await?)
 }
@@ -237,9 +171,7 @@ impl Installer<'_> {
         let real_uv = std::fs::canonicalize(&context.uv).unwrap_or_else(|_| context.uv.clone());
         let mut reads = self.python.reads();
         reads.extend([real_uv, context.cache_dir.join("git.config")]);
-        // Certificates and the like, which the operator's variables name.
-        let named = context.environment.iter().map(|(_, value)| Path::new(value));
-        reads.extend(named.filter(|path| path.is_absolute()).map(Path::to_owned));
+        reads.extend(environment::named_paths(context));
         let view = View::default().reads(reads.iter().map(PathBuf::as_path));
         let (cache, view) = match packages {
             Packages::ReadyMade => (context.cache_dir.join("packages"), view.reads([code])),
@@ -253,7 +185,7 @@ impl Installer<'_> {
     /// Installs by the manifest, and by `requirements`.
     async fn install(&self, packages: Packages, requirements: Option<&Path>) -> Result<Said, InstallError> {
         if packages == Packages::Built {
-            note_use_of_own_cache(self.context, self.order)?;
+            environment::own_cache(self.context, self.order.owner)?;
         }
         let program = self.uv(packages);
         let mut program = match &self.order.manifest.kind {
@@ -283,7 +215,7 @@ impl Installer<'_> {
     async fn install_project(&self) -> Result<Option<PathBuf>, InstallError> {
         let log = &self.job.log;
         log.say("The project is a package: it is built and installed.");
-        note_use_of_own_cache(self.context, self.order)?;
+        environment::own_cache(self.context, self.order.owner)?;
         let site = self.order.artefact.join("site");
         // The environment is that of other commits as well: here it may only be read.
         let Self { context, job, order, python, venv } = *self;
@@ -326,13 +258,6 @@ fn own_cache(context: &BuildContext, order: &Order<'_>) -> PathBuf {
     context.cache_dir.join("built-packages").join(order.owner.to_string())
 }
 
-/// Notes its use beside what programs of builds write: nothing of theirs decides about it.
-fn note_use_of_own_cache(context: &BuildContext, order: &Order<'_>) -> io::Result<()> {
-    let own = own_cache(context, order);
-    std::fs::create_dir_all(&own)?;
-    collect::note_use(&own)
-}
-
 /// A file with the requirements that no file of the code has.
 fn requirements_file(order: &Order<'_>, dir: &Path) -> io::Result<Option<PathBuf>> {
     let mut lines: Vec<&str> = Vec::new();
@@ -346,10 +271,6 @@ fn requirements_file(order: &Order<'_>, dir: &Path) -> io::Result<Option<PathBuf
     let path = dir.join("marmot-requirements.txt");
     std::fs::write(&path, lines.join("\n") + "\n")?;
     Ok(Some(path))
-}
-
-fn disk_is_full(stderr: &str) -> bool {
-    stderr.contains("No space left on device") || stderr.contains("os error 28")
 }
 
 /// Turns what uv says when it fails into something to act on.

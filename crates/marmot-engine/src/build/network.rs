@@ -23,7 +23,9 @@ pub fn operators_environment(all: impl IntoIterator<Item = (String, String)>) ->
 }
 
 fn concerns_the_network(name: &str) -> bool {
-    const NAMES: [&str; 6] = [
+    const NAMES: [&str; 8] = [
+        "NODE_EXTRA_CA_CERTS",
+        "R_REPOS",
         "SSL_CERT_FILE",
         "SSL_CERT_DIR",
         "REQUESTS_CA_BUNDLE",
@@ -42,10 +44,24 @@ fn concerns_the_network(name: &str) -> bool {
         "UV_PYTHON",
         "UV_LINK_MODE",
     ];
+    // So is where npm keeps things, and what it runs.
+    const OURS_OF_NPM: [&str; 10] = [
+        "NPM_CONFIG_CACHE",
+        "NPM_CONFIG_PREFIX",
+        "NPM_CONFIG_USERCONFIG",
+        "NPM_CONFIG_GLOBALCONFIG",
+        "NPM_CONFIG_IGNORE_SCRIPTS",
+        "NPM_CONFIG_SCRIPT_SHELL",
+        "NPM_CONFIG_NODE_OPTIONS",
+        "NPM_CONFIG_GIT",
+        "NPM_CONFIG_LOCAL_PREFIX",
+        "NPM_CONFIG_STORE_DIR",
+    ];
     let upper = name.to_ascii_uppercase();
     NAMES.contains(&name)
         || ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].contains(&upper.as_str())
         || name.starts_with("PIP_")
+        || (upper.starts_with("NPM_CONFIG_") && !OURS_OF_NPM.contains(&upper.as_str()))
         || (name.starts_with("UV_") && !OURS.contains(&name))
 }
 
@@ -53,7 +69,7 @@ fn concerns_the_network(name: &str) -> bool {
 pub(super) fn secrets(environment: &[(String, String)]) -> Vec<String> {
     let mut secrets = Vec::new();
     for (name, value) in environment {
-        let telling = ["PASSWORD", "TOKEN", "SECRET", "API_KEY"];
+        let telling = ["PASSWORD", "TOKEN", "SECRET", "API_KEY", "_AUTH"];
         if telling.iter().any(|word| name.to_ascii_uppercase().contains(word)) {
             secrets.push(value.clone());
         }

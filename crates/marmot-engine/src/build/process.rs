@@ -82,7 +82,7 @@ pub(super) struct Program {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     dir: Option<PathBuf>,
-    path_first: Option<PathBuf>,
+    path_first: Vec<PathBuf>,
     file_bytes: Option<u64>,
     view: Option<View>,
 }
@@ -94,7 +94,7 @@ impl Program {
             args: Vec::new(),
             env: Vec::new(),
             dir: None,
-            path_first: None,
+            path_first: Vec::new(),
             file_bytes: None,
             view: None,
         }
@@ -125,9 +125,9 @@ impl Program {
         self
     }
 
-    /// Programs are looked for here before anywhere else.
+    /// Programs are looked for here, after what was said before and before anywhere else.
     pub(super) fn path_first(mut self, dir: &Path) -> Self {
-        self.path_first = Some(dir.to_owned());
+        self.path_first.push(dir.to_owned());
         self
     }
 
@@ -140,6 +140,12 @@ impl Program {
     /// It sees this as well.
     pub(super) fn also_reads(mut self, path: &Path) -> Self {
         self.view = self.view.map(|view| view.reads([path]));
+        self
+    }
+
+    /// It may change this as well.
+    pub(super) fn also_owns(mut self, dir: &Path) -> Self {
+        self.view = self.view.map(|view| view.owns([dir]));
         self
     }
 
@@ -183,8 +189,9 @@ impl Program {
             }
         }
         line.push(self.path.clone().into_os_string());
-        let mut path = self.path_first.clone().map(OsString::from).unwrap_or_default();
-        if !path.is_empty() {
+        let mut path = OsString::new();
+        for dir in &self.path_first {
+            path.push(dir);
             path.push(":");
         }
         path.push(PATH);

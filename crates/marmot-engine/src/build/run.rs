@@ -9,21 +9,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::checkout::{self, CheckedOut, CheckoutError};
 use super::contract::{BuildContext, BuildEnd};
+use super::environment::{Environment, remove};
 use super::fetch::{self, FetchError, Git};
 use super::image::{self, NoImage};
-use super::install::{self, Environment, InstallError, Order};
+use super::install::{self, InstallError, Order};
 use super::log::BuildLog;
 use super::plan::{self, CannotPlan, Code, Install, Plan};
 use super::process::{Interrupted, Job, Mark};
+use super::release::{self, ReleaseError};
 use super::source::{Allowed, CheckedSource, InvalidSource};
 use super::start::{self, StartError};
-use super::{login, network, tree};
+use super::{login, network, node, r, tree};
 use crate::observed::{BuildFailure, BuildOutcome};
-use crate::wanted::{Builder, Login, WantedBuild};
+use crate::wanted::{Login, Variable, WantedBuild};
 
 const FETCHING: &str = "Fetching the code";
 const READING: &str = "Reading the code";
 const INSTALLING: &str = "Installing Python packages";
+const INSTALLING_NODE: &str = "Installing Node packages";
+const INSTALLING_R: &str = "Installing R packages";
+const RELEASING: &str = "Running the release";
 const CHECKING: &str = "Checking";
 
 /// Why a step failed.
@@ -41,6 +46,13 @@ pub(super) enum StepError {
     Plan(#[from] CannotPlan),
     #[error(transparent)]
     Install(InstallError),
+    #[error(
+        "a container image is made from {0}, but this server has no container engine to make it: its operator can set one \
+         up, or add what Marmot builds by itself, such as requirements.txt, package.json or renv.lock"
+    )]
+    NeedsContainers(String),
+    #[error(transparent)]
+    Release(ReleaseError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
@@ -86,6 +98,15 @@ impl From<InstallError> for StepError {
     }
 }
 
+impl From<ReleaseError> for StepError {
+    fn from(error: ReleaseError) -> Self {
+        match error {
+            ReleaseError::Interrupted(interrupted) => Self::Interrupted(interrupted),
+            other => Self::Release(other),
+        }
+    }
+}
+
 /// Does one build in `dir`, which is its own: the log goes to `dir/log` while it runs, `dir/log.done` appears when
 /// the log is whole, and the result is `dir/artefact`, with the app's files in `code` and a
 /// [`RunFile`](super::RunFile).
@@ -105,7 +126,7 @@ pub async fn run(
 ) -> Result<BuildOutcome, BuildEnd> {
     let absolute = std::path::absolute(dir);
     let dir = absolute.as_deref().unwrap_or(dir);
-    let job = prepare(context, id, &wanted.logins, dir, cancel).map_err(|error| {
+    let job = prepare(context, id, &wanted.logins, &wanted.variables, dir, cancel).map_err(|error| {
         BuildEnd::Failed(BuildFailure {
             step: FETCHING.into(),
             reason: StepError::from(error).to_string(),
@@ -124,6 +145,7 @@ pub(super) fn prepare(
     context: &BuildContext,
     id: BuildId,
     logins: &[Login],
+    variables: &[Variable],
     dir: &Path,
     cancel: CancellationToken,
 ) -> io::Result<Job> {
@@ -137,6 +159,8 @@ pub(super) fn prepare(
     }
     let mut secrets = network::secrets(&context.environment);
     secrets.extend(login::secrets(logins));
+    let variables = variables.iter().map(|variable| (variable.name.clone(), variable.value.clone()));
+    secrets.extend(network::secrets(&variables.collect::<Vec<_>>()));
     Ok(Job {
         mark: Mark::new(id),
         log: BuildLog::create(&dir.join("log"), context.limits.log_bytes, secrets)?,
@@ -212,13 +236,6 @@ impl Drop for Cleaner<'_> {
     }
 }
 
-fn remove(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 struct Build<'a, P> {
     id: BuildId,
     context: &'a BuildContext,
@@ -249,28 +266,21 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
         let (commit, files) = self.fetch(&source, &wanted.logins, &repository, &code).await?;
 
         self.begin(READING);
-        if wanted.builder == Builder::Dockerfile {
-            let recipe = image::Recipe::read(self.context, self.job, wanted, &files, &code)?;
-            self.begin(image::BUILDING);
-            return Ok(image::build(self.context, self.job, &recipe, &commit, &artefact, self.id).await?);
-        }
         let plan = self.plan(wanted, files, &code)?;
+        if let Install::Dockerfile(file) = &plan.install {
+            let engine = self.context.containers().ok_or_else(|| StepError::NeedsContainers(file.clone()))?;
+            let recipe = image::Recipe::read(self.context, engine, self.job, wanted, file, &code)?;
+            self.begin(image::BUILDING);
+            return image::build(self.context, self.job, &recipe, &commit, &artefact, self.id).await;
+        }
 
-        let environment = match &plan.install {
-            Install::Nothing => None,
-            Install::Python { manifest, extra } => {
-                self.begin(INSTALLING);
-                let order = Order {
-                    manifest,
-                    extra,
-                    code: &code,
-                    artefact: &artefact,
-                    owner: wanted.owner,
-                    commit: &commit,
-                };
-                Some(install::install(self.context, self.job, &order).await?)
-            }
-        };
+        let environment = self.install(wanted, &plan, &artefact, &commit).await?;
+        if let Some(line) = &plan.release {
+            self.begin(RELEASING);
+            self.job.log.say(&format!("Running `{line}`"));
+            release::release(self.context, self.job, line, environment.as_ref(), &code, &wanted.variables)
+                .await?;
+        }
 
         self.begin(CHECKING);
         start::prepare(self.context, &plan.start, environment.as_ref(), &artefact)?;
@@ -279,6 +289,35 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
             self.job.log.say(&format!("Started by: {command}"));
         }
         Ok(outcome)
+    }
+
+    async fn install(
+        &mut self,
+        wanted: &WantedBuild,
+        plan: &Plan,
+        artefact: &Path,
+        commit: &str,
+    ) -> Result<Option<Environment>, StepError> {
+        let (context, job, owner) = (self.context, self.job, wanted.owner);
+        let code = &artefact.join("code");
+        match &plan.install {
+            Install::Nothing | Install::Dockerfile(_) => Ok(None),
+            Install::Python { manifest, extra } => {
+                self.begin(INSTALLING);
+                let order = Order { manifest, extra, code, artefact, owner, commit };
+                Ok(Some(install::install(context, job, &order).await?))
+            }
+            Install::Node(manifest) => {
+                self.begin(INSTALLING_NODE);
+                let (start, variables) = (&plan.start, wanted.variables.as_slice());
+                let order = node::Order { manifest, start, code, artefact, owner, variables };
+                Ok(Some(node::install(context, job, &order).await?))
+            }
+            Install::R(manifest) => {
+                self.begin(INSTALLING_R);
+                Ok(Some(r::install(context, job, &r::Order { manifest, code, owner, commit }).await?))
+            }
+        }
     }
 
     /// Fetches the commit and lays its files out in `code`.
@@ -345,7 +384,7 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
 fn outcome(commit: String, plan: &Plan, environment: Option<&Environment>) -> BuildOutcome {
     let mut summary = plan.reasons.join(" ");
     if let Some(environment) = environment {
-        summary.push_str(&format!(" Python {}.", environment.python_version()));
+        summary.push_str(&format!(" {}", environment.told));
     }
     BuildOutcome { commit, command: start::as_typed(&plan.start), summary: summary.trim().to_owned() }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::contract::{BuildContext, RunFile};
-use super::install::Environment;
+use super::environment::Environment;
 use super::plan::Start;
 
 /// What was built cannot be started.
@@ -13,6 +13,12 @@ pub(super) enum StartError {
         "the app needs `{0}`, which is not among the installed packages: name it in requirements.txt or pyproject.toml"
     )]
     NotInstalled(String),
+    #[error(
+        "the app needs the package `{0}`, which is not installed: name it in renv.lock, DESCRIPTION or install.R"
+    )]
+    NoPackage(String),
+    #[error("`{dir}`, which is to be served, has no index.html after the build{instead}")]
+    NoSite { dir: String, instead: String },
     #[error("how the app is started could not be written: {0}")]
     Write(#[from] std::io::Error),
 }
@@ -24,36 +30,61 @@ pub(super) fn prepare(
     environment: Option<&Environment>,
     artefact: &Path,
 ) -> Result<(), StartError> {
+    let code = artefact.join("code");
     let mut run = RunFile { working_directory: "code".into(), ..RunFile::default() };
     if let Some(environment) = environment {
-        run.path_prepend = environment.bins();
-        run.env = environment.variables();
-        run.reads = environment.reads();
+        run.path_prepend.clone_from(&environment.bins);
+        run.env.clone_from(&environment.variables);
+        run.reads.clone_from(&environment.reads);
     }
     match start {
         Start::LaunchersCommand => {}
         Start::Line { line, needs } => {
-            if let Some(needs) = needs
-                && !run.path_prepend.iter().any(|bin| bin.join(needs).exists())
-            {
-                return Err(StartError::NotInstalled(needs.clone()));
+            let missing = |needs: &&String| !environment.is_some_and(|found| found.brings(&code, needs));
+            if let Some(needs) = needs.as_ref().filter(missing) {
+                let package = environment.is_some_and(|environment| environment.packages.is_some());
+                let refusal = if package { StartError::NoPackage } else { StartError::NotInstalled };
+                return Err(refusal(needs.clone()));
             }
             run.command = Some(vec!["/bin/sh".into(), "-c".into(), script(line)]);
         }
         Start::StaticSite(dir) => {
+            if !code.join(dir).join("index.html").is_file() {
+                return Err(StartError::NoSite { dir: shown(dir), instead: instead(&code) });
+            }
             let dir = if dir.is_empty() { "." } else { dir };
             let marmot = context.marmot.to_string_lossy().into_owned();
             run.command = Some(vec![marmot, "static-server".into(), dir.into()]);
             run.reads.push(context.marmot.clone());
         }
+        // Whoever makes the image writes how it is run.
+        Start::Image => return Ok(()),
     }
     Ok(run.write(artefact)?)
+}
+
+fn shown(dir: &str) -> String {
+    if dir.is_empty() { "the root".into() } else { dir.into() }
+}
+
+/// Where there is a site instead, for a message.
+fn instead(code: &Path) -> String {
+    let found = ["dist", "build", "out", "public", "_site", "www"]
+        .into_iter()
+        .find(|dir| code.join(dir).join("index.html").is_file());
+    match found {
+        Some(dir) => format!(
+            "; there is one in `{dir}`: give the launcher the command `marmot static-server {dir}`, or let the build write to \
+             where it usually does"
+        ),
+        None => "; the log has what the build wrote".into(),
+    }
 }
 
 /// The command as a person would type it, where the code says so.
 pub(super) fn as_typed(start: &Start) -> Option<String> {
     match start {
-        Start::LaunchersCommand => None,
+        Start::LaunchersCommand | Start::Image => None,
         Start::Line { line, .. } => Some(line.clone()),
         Start::StaticSite(dir) if dir.is_empty() => Some("marmot static-server .".into()),
         Start::StaticSite(dir) => Some(format!("marmot static-server {dir}")),

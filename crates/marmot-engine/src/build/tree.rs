@@ -46,13 +46,6 @@ pub(super) struct Entry {
     pub(super) size: u64,
 }
 
-impl Entry {
-    /// Whether it stands for another path.
-    pub(super) fn is_link(&self) -> bool {
-        self.kind == Kind::Link
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     File,

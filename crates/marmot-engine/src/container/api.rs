@@ -3,7 +3,7 @@
 //! Answers are read as far as they matter here and no further: the two differ in the states and fields they name.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -127,6 +127,10 @@ pub(crate) struct Answer {
 impl Api {
     pub(crate) fn new(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into() }
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, call: Call) -> Result<T, EngineError> {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 pub(crate) mod api;
+pub(crate) mod check;
 pub(crate) mod containers;
 pub mod endpoint;
 pub(crate) mod image;
@@ -20,6 +21,7 @@ pub mod reference;
 pub(crate) mod words;
 
 use api::{Api, Call, EngineError};
+pub use check::check;
 pub use image::PinnedImage;
 
 use crate::layout::Layout;

@@ -123,6 +123,12 @@ pub(crate) fn not_started(said: &str, program: Option<&str>) -> Option<String> {
     None
 }
 
+/// Whether an engine says that it has no program for the first process of a container.
+pub(crate) fn lacks_init(said: &str) -> bool {
+    let text = said.to_ascii_lowercase();
+    text.contains("init binary") || text.contains("docker-init") || text.contains("\"catatonit\"")
+}
+
 /// The architecture of this machine, as images name it.
 pub(crate) fn machine() -> &'static str {
     match std::env::consts::ARCH {

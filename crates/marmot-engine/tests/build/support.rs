@@ -143,6 +143,7 @@ with tarfile.open(path, "w:gz") as sdist:
             command_given: false,
             registries: Vec::new(),
             logins: Vec::new(),
+            variables: Vec::new(),
         };
         change(&mut wanted);
         self.run(&wanted, CancellationToken::new()).await

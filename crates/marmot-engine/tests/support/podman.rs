@@ -36,7 +36,7 @@ pub struct Podman {
 impl Podman {
     /// Starts one. `None`, said aloud, where it is not installed; in CI that is an error.
     pub fn start() -> Option<Self> {
-        let needed = ["podman", "runc", "docker-registry", "busybox"];
+        let needed = ["podman", "runc", "docker-registry", "busybox", "catatonit"];
         let missing: Vec<&str> = needed.into_iter().filter(|tool| !has(tool)).collect();
         let root = rustix::process::geteuid().is_root();
         if !missing.is_empty() || !root {

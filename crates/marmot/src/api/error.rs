@@ -65,7 +65,8 @@ impl From<Error> for Problem {
                 StatusCode::UNAUTHORIZED
             }
             Error::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Error::NotFound { .. } => StatusCode::NOT_FOUND,
+            Error::NotFound { .. } | Error::LinkSpent => StatusCode::NOT_FOUND,
+            Error::Provider(_) => StatusCode::BAD_GATEWAY,
             Error::AlreadyActive { .. } | Error::Conflict { .. } => StatusCode::CONFLICT,
             Error::Invalid { .. } | Error::NotOffered { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Error::Stale => StatusCode::PRECONDITION_FAILED,

@@ -116,8 +116,9 @@ impl<S: Sync> FromRequestParts<S> for From {
 /// Tells the audit how what is done in this request came in.
 pub(super) async fn accompanied(request: Request, next: Next) -> Response {
     let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let address = address.map(|info| info.0.ip().to_string()).unwrap_or_default();
-    Call { via: model::Via::Api, address }.accompany(next.run(request)).await
+    let address = address.map(|info| info.0.ip());
+    let agent = request.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    Call::new(model::Via::Api, address, agent.unwrap_or_default()).accompany(next.run(request)).await
 }
 
 /// A JSON body.

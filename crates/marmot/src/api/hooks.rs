@@ -96,7 +96,7 @@ pub(super) async fn hear(
     let launcher = id.parse().map_err(|_| Error::InvalidCredentials)?;
     let (proof, event) = proof(&headers)?;
     let message = Message { proof, event, body: &body };
-    let call = Call { via: Via::Webhook, address };
+    let call = Call::new(Via::Webhook, address.parse().ok(), "");
     Ok(Json(HeardOut { message: call.accompany(service.hear(launcher, &message)).await? }))
 }
 

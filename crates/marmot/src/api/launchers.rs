@@ -183,7 +183,7 @@ pub(super) struct EnvironmentIn {
     repository_revision: Option<String>,
     /// The app's directory in the repository.
     context_dir: Option<String>,
-    /// `auto`, `python`, `static` or `dockerfile`; `auto` when absent.
+    /// `auto`, `python`, `r`, `node`, `static` or `dockerfile`; `auto` when absent.
     builder_variant: Option<String>,
     /// `none`.
     frontend_variant: Option<String>,
@@ -235,12 +235,6 @@ impl EnvironmentIn {
         }
         let builder = match self.builder_variant.as_deref() {
             None => BuilderVariant::Auto,
-            Some(variant @ ("r" | "node")) => {
-                return Err(Problem::unprocessable(format!(
-                    "`builder_variant` `{variant}` is not offered yet: it can be {}",
-                    BuilderVariant::WORDS.join(", ")
-                )));
-            }
             Some(variant) => parse(variant)?,
         };
         let repository = required("repository", self.repository)?;

@@ -4,6 +4,7 @@
 //! (`openapi.json` is compared in a test).
 
 mod apps;
+mod audit;
 mod builds;
 mod credentials;
 mod error;
@@ -13,6 +14,7 @@ mod health;
 mod hooks;
 mod launchers;
 mod metrics;
+mod people;
 mod projects;
 mod scaling;
 mod secrets;
@@ -101,6 +103,15 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(user::tokens, user::create_token))
         .routes(routes!(user::revoke_token))
         .routes(routes!(user::resource_classes))
+        .routes(routes!(user::sessions))
+        .routes(routes!(user::revoke_session))
+        .routes(routes!(people::list, people::create))
+        .routes(routes!(people::get, people::update, people::delete))
+        .routes(routes!(people::password_link))
+        .routes(routes!(audit::of_project))
+        .routes(routes!(audit::export_of_project))
+        .routes(routes!(audit::all))
+        .routes(routes!(audit::export))
         .split_for_parts();
     let refusal = ResponseBuilder::new()
         .description("A refusal.")

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::model::Secret;
-use crate::service::{Identity, Service};
+use crate::service::{Identity, NewToken, Service};
 use crate::testing::Bench;
 
 /// The platform, without an engine: the test says what is observed.
@@ -42,7 +42,7 @@ impl Platform {
     /// A person with a password, and the token of a client of that person.
     async fn user(&self, name: &str) -> String {
         let who = Identity::User(self.bench.user(name).await);
-        let (_, text) = self.service.create_token(&who, "test", None).await.unwrap();
+        let (_, text) = self.service.create_token(&who, NewToken::unlimited("test")).await.unwrap();
         text.reveal().to_owned()
     }
 

@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 
 use super::error::{Problem, Result};
 use super::extract::{Body, From, Path, Who, parse};
-use crate::model::{Secret, Token, User};
-use crate::service::{Identity, Service};
+use crate::model::{Access, Limit, Secret, Session, Token, User};
+use crate::service::{Errand, Identity, NewToken, Service, permission};
 
 /// A person with an account.
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,11 +48,25 @@ pub(super) struct TokenOut {
     expires_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
     last_used_at: Option<Timestamp>,
+    /// `read` or `write`.
+    scope: &'static str,
+    /// The project it is good for alone.
+    project_id: Option<String>,
+    /// The launcher it is good for alone.
+    launcher_id: Option<String>,
 }
 
 impl std::convert::From<Token> for TokenOut {
     fn from(token: Token) -> Self {
+        let (project, launcher) = match token.limit {
+            None => (None, None),
+            Some(Limit::Project(project)) => (Some(project), None),
+            Some(Limit::Launcher { launcher, project }) => (Some(project), Some(launcher)),
+        };
         Self {
+            scope: token.access.as_str(),
+            project_id: project.map(|id| id.to_string()),
+            launcher_id: launcher.map(|id| id.to_string()),
             id: token.id.to_string(),
             name: token.name,
             created_at: token.created_at,
@@ -71,6 +85,12 @@ pub(super) struct TokenIn {
     /// When it stops working; never when absent.
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
+    /// `read` lets it see what you may see, `write` (the default) change what you may change, too.
+    scope: Option<String>,
+    /// Only in this project.
+    project_id: Option<String>,
+    /// Only with this launcher and its app.
+    launcher_id: Option<String>,
     /// With `password`, in the place of a token or cookie.
     username: Option<String>,
     /// With `username`, in the place of a token or cookie.
@@ -102,7 +122,7 @@ pub(super) struct ResourceClassOut {
 /// Who asks.
 #[utoipa::path(get, path = "/user", tag = "users", responses((status = 200, body = UserOut)))]
 pub(super) async fn get(Who(who): Who) -> Result<Json<UserOut>> {
-    Ok(Json(who.signed_in()?.into()))
+    Ok(Json(permission::allowed(&who, Errand::Introduce)?.into()))
 }
 
 /// The tokens of who asks, newest first.
@@ -128,9 +148,68 @@ pub(super) async fn create_token(
         }
         _ => return Err(Problem::unprocessable("`username` and `password` go together")),
     };
-    let (token, text) = service.create_token(&who, &new.name, new.expires_at).await?;
+    let wanted = NewToken {
+        name: new.name,
+        expires_at: new.expires_at,
+        access: new.scope.as_deref().map_or(Ok(Access::Write), parse)?,
+        project: new.project_id.as_deref().map(parse).transpose()?,
+        launcher: new.launcher_id.as_deref().map(parse).transpose()?,
+    };
+    let (token, text) = service.create_token(&who, wanted).await?;
     let answer = NewTokenOut { token: token.into(), text: text.reveal().to_owned() };
     Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// A session in a browser.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SessionOut {
+    id: String,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// To within a minute.
+    #[schema(value_type = String, format = DateTime)]
+    last_seen_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Timestamp,
+    /// The identity provider that it was started by; absent for a password or a link.
+    provider: Option<String>,
+    /// The address it was started from.
+    address: String,
+    /// What the browser says it is.
+    user_agent: String,
+}
+
+impl std::convert::From<Session> for SessionOut {
+    fn from(session: Session) -> Self {
+        Self {
+            id: session.id.to_string(),
+            created_at: session.created_at,
+            last_seen_at: session.last_seen_at,
+            expires_at: session.expires_at,
+            provider: session.provider,
+            address: session.address,
+            user_agent: session.agent,
+        }
+    }
+}
+
+/// Where you are signed in, the last used first.
+#[utoipa::path(get, path = "/user/sessions", tag = "users", responses((status = 200, body = [SessionOut])))]
+pub(super) async fn sessions(State(service): State<Service>, Who(who): Who) -> Result<Json<Vec<SessionOut>>> {
+    let found = service.sessions(&who, None).await?;
+    Ok(Json(found.into_iter().map(|(session, _)| session.into()).collect()))
+}
+
+/// Ends one of your sessions.
+#[utoipa::path(delete, path = "/user/sessions/{session_id}", tag = "users",
+    params(("session_id" = String, Path)), responses((status = 204)))]
+pub(super) async fn revoke_session(
+    State(service): State<Service>,
+    Who(who): Who,
+    Path(id): Path<String>,
+) -> Result<StatusCode> {
+    service.revoke_session(&who, parse(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Revokes a token.

@@ -17,7 +17,8 @@ use super::output::{Output, line};
 use super::render::table;
 use crate::config::Flags;
 use crate::db::Db;
-use crate::service::{Demands, Identity, Live, NewUser, Service};
+use crate::model::{User, Via};
+use crate::service::{Call, Demands, Identity, Live, NewToken, NewUser, Service, UserPatch};
 
 /// Arguments of `marmot admin`.
 #[derive(Debug, Args)]
@@ -68,10 +69,42 @@ enum Command {
     ListUsers,
     /// Seal every secret with the newest master key; the older ones are not needed afterwards.
     RotateSecrets,
+    /// Print a link by which a person sets a password, once, within a day.
+    PasswordLink {
+        /// The person.
+        name: Namespace,
+    },
+    /// Keep a person out: ends sessions and tokens.
+    Disable {
+        /// The person.
+        name: Namespace,
+    },
+    /// Let a person in again.
+    Enable {
+        /// The person.
+        name: Namespace,
+    },
+    /// Let a person run the installation, or no longer.
+    MakeAdmin {
+        /// The person.
+        name: Namespace,
+        /// No longer.
+        #[arg(long)]
+        not: bool,
+    },
+    /// Delete a person's account, and what is known of the person.
+    DeleteUser {
+        /// The person.
+        name: Namespace,
+    },
 }
 
 impl Admin {
     pub(super) async fn run(self, output: Output) -> anyhow::Result<()> {
+        Call::new(Via::Cli, None, "").accompany(self.work(output)).await
+    }
+
+    async fn work(self, output: Output) -> anyhow::Result<()> {
         let service = service(self.config, self.data_dir).await?;
         match self.command {
             Command::CreateUser { name, admin, password_stdin, email } => {
@@ -96,24 +129,62 @@ impl Admin {
                 let day = jiff::SignedDuration::from_hours(24);
                 let expires =
                     expires_in_days.map(|days| Timestamp::now() + day * i32::try_from(days).unwrap_or(1));
-                let (_, token) = service.create_token(&Identity::User(user), &label, expires).await?;
+                let new = NewToken { expires_at: expires, ..NewToken::unlimited(&label) };
+                let (_, token) = service.create_token(&Identity::User(user), new).await?;
                 line(token.reveal())
             }
             Command::RotateSecrets => {
                 let count = service.reseal().await?;
                 line(&format!("Sealed {count} values with the newest key; the older keys can go."))
             }
-            Command::ListUsers => {
-                let users = service.users().await?;
-                let users: Vec<_> = users
-                    .iter()
-                    .map(|user| json!({"username": user.username.as_str(), "is_admin": user.is_admin, "email": user.email}))
-                    .collect();
-                let columns = [("USERNAME", "/username"), ("ADMIN", "/is_admin"), ("EMAIL", "/email")];
-                output.print(&Value::Array(users), |users| table(users, &columns))
+            Command::ListUsers => list(&service, output).await,
+            Command::PasswordLink { name } => {
+                let link = service.password_link_by_operator(&name).await?;
+                line(link.url.reveal())
+            }
+            Command::Disable { name } => {
+                let patch = UserPatch { disabled: Some(true), ..UserPatch::default() };
+                change(&service, &name, patch).await?;
+                line(&format!("{name} cannot sign in any more; sessions and tokens have ended."))
+            }
+            Command::Enable { name } => {
+                let patch = UserPatch { disabled: Some(false), ..UserPatch::default() };
+                change(&service, &name, patch).await?;
+                line(&format!("{name} can sign in again."))
+            }
+            Command::MakeAdmin { name, not } => {
+                change(&service, &name, UserPatch { is_admin: Some(!not), ..UserPatch::default() }).await?;
+                line(&format!("{name} {} this installation.", if not { "no longer runs" } else { "runs" }))
+            }
+            Command::DeleteUser { name } => {
+                let user = service.user_by_name(&name).await?;
+                service.delete_person_by_operator(user.id).await?;
+                line(&format!("Deleted the account of {name}."))
             }
         }
     }
+}
+
+async fn change(service: &Service, name: &Namespace, patch: UserPatch) -> anyhow::Result<()> {
+    let user = service.user_by_name(name).await?;
+    service.change_person_by_operator(user.id, patch).await?;
+    Ok(())
+}
+
+async fn list(service: &Service, output: Output) -> anyhow::Result<()> {
+    let users = service.users().await?;
+    let row = |user: &User| {
+        json!({
+            "username": user.username.as_str(),
+            "is_admin": user.is_admin,
+            "disabled": user.disabled_at.is_some(),
+            "email": user.email,
+        })
+    };
+    let users: Vec<_> = users.iter().map(row).collect();
+    let columns =
+        [("USERNAME", "/username"), ("ADMIN", "/is_admin"), ("DISABLED", "/disabled"), ("EMAIL", "/email")];
+    output.print(&Value::Array(users), |users| table(users, &columns))
 }
 
 /// The service on the data directory, beside a server or without one: nothing is observed.

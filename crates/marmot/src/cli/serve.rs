@@ -37,6 +37,14 @@ pub(super) fn serve(flags: Flags) -> anyhow::Result<()> {
         // For people, and for programs that let the server choose its port.
         // Whoever read it from the server before may have stopped to.
         let _ = writeln!(std::io::stdout(), "Marmot is at {url}");
+        // Alone on its line, and not in the log, which others may read: whoever has it makes the first account.
+        if let Some(link) = server.service().set_up_link().await? {
+            let _ = writeln!(
+                std::io::stdout(),
+                "Make the first administrator's account there: {}",
+                link.reveal()
+            );
+        }
         server.run(|| if restart.is_cancelled() { Replicas::Keep } else { Replicas::AsSet }).await?;
         anyhow::Ok(restart.is_cancelled().then_some(successor))
     })?;

@@ -4,6 +4,7 @@
 //! file. `docs/configuration.md` is made from the same table.
 
 mod flags;
+mod providers;
 mod sources;
 mod values;
 
@@ -25,7 +26,8 @@ pub use values::{
 use marmot_gateway::Networks;
 
 use crate::model::{ResourceClass, Secret};
-use crate::service::Options;
+use crate::oidc::ProviderConfig;
+use crate::service::{Options, People};
 use crate::vault::{self, KeyError, Vault};
 
 /// A wrong setting. Says which, where it was given, what was given, and what is allowed.
@@ -70,6 +72,14 @@ pub enum ConfigError {
         /// Where they were given.
         origin: Place,
         /// What is wrong.
+        message: String,
+    },
+    /// An identity provider that cannot be used.
+    #[error("`identity_providers` ({origin}): {message}")]
+    Provider {
+        /// Where it was given.
+        origin: Place,
+        /// What is wrong. Never a secret.
         message: String,
     },
     /// The file is no TOML.
@@ -125,6 +135,8 @@ macro_rules! settings {
             $($(#[doc = $doc])+ pub $name: $kind,)*
             /// What replicas may use.
             pub resource_classes: Vec<ResourceClass>,
+            /// Where people may come from besides the accounts that are here.
+            pub identity_providers: Vec<ProviderConfig>,
         }
 
         /// Every setting that can be given as text, in the order of the reference.
@@ -136,8 +148,16 @@ macro_rules! settings {
             allowed: <$kind as Value>::ALLOWED,
         }),*];
 
-        fn read(sources: &Sources, resource_classes: Vec<ResourceClass>) -> Result<Settings, ConfigError> {
-            Ok(Settings { $($name: value(sources, stringify!($name), $default)?,)* resource_classes })
+        fn read(
+            sources: &Sources,
+            resource_classes: Vec<ResourceClass>,
+            identity_providers: Vec<ProviderConfig>,
+        ) -> Result<Settings, ConfigError> {
+            Ok(Settings {
+                $($name: value(sources, stringify!($name), $default)?,)*
+                resource_classes,
+                identity_providers,
+            })
         }
     };
 }
@@ -241,6 +261,10 @@ settings! {
     /// `auto` takes what `DOCKER_HOST` names, or the first of the usual sockets that is there. Without one, apps come from
     /// code only.
     container_engine: ContainerEngine = "auto", "auto|none|SOCKET";
+    /// A session ends when it was not used for this long.
+    session_idle: Duration = "7d", "DURATION";
+    /// A session ends this long after signing in, whatever happens.
+    session_life: Duration = "30d", "DURATION";
     /// How log lines are written.
     log_format: LogFormat = "text", "text|json";
     /// Which log lines are written.
@@ -275,7 +299,7 @@ fn variable(name: &str) -> String {
 fn nearest(name: &str) -> Option<&'static str> {
     let normal = name.to_ascii_lowercase().replace('-', "_");
     let likeness = |known: &str| strsim::jaro_winkler(&normal, known);
-    let names = SETTINGS.iter().map(|setting| setting.name).chain(["resource_classes"]);
+    let names = SETTINGS.iter().map(|setting| setting.name).chain(["resource_classes", "identity_providers"]);
     let best = names.max_by(|left, right| likeness(left).total_cmp(&likeness(right)))?;
     (likeness(best) > 0.75).then_some(best)
 }
@@ -287,7 +311,8 @@ impl Settings {
     /// Names the first wrong one.
     pub fn resolve(sources: &Sources) -> Result<Self, ConfigError> {
         let classes = sources.resource_classes.as_ref().map(|(classes, _)| classes.clone());
-        let settings = read(sources, classes.unwrap_or_else(ResourceClass::standard))?;
+        let providers = sources.identity_providers.clone().unwrap_or_default();
+        let settings = read(sources, classes.unwrap_or_else(ResourceClass::standard), providers)?;
         settings.check_tls()?;
         Ok(settings)
     }
@@ -362,6 +387,11 @@ impl Settings {
             resource_classes: self.resource_classes.clone(),
             policy: self.policy(),
             max_replicas: self.max_replicas,
+            people: People {
+                session_idle: self.session_idle,
+                session_life: self.session_life,
+                providers: self.identity_providers.clone(),
+            },
         }
     }
 
@@ -437,6 +467,7 @@ pub fn reference() -> String {
     }
     text.truncate(text.trim_end().len());
     text.push_str("\n```\n");
+    text.push_str(providers::REFERENCE);
     text
 }
 

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
 use crate::model::ResourceClass;
+use crate::oidc::ProviderConfig;
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Sources {
     file: BTreeMap<String, (String, Origin)>,
     /// From the file only.
     pub(super) resource_classes: Option<(Vec<ResourceClass>, Origin)>,
+    /// From the file only.
+    pub(super) identity_providers: Option<Vec<ProviderConfig>>,
 }
 
 impl Sources {
@@ -99,6 +102,10 @@ impl Sources {
             if name == "resource_classes" {
                 let classes = resource_classes(value.into_inner(), &origin)?;
                 self.resource_classes = Some((classes, origin));
+                continue;
+            }
+            if name == "identity_providers" {
+                self.identity_providers = Some(super::providers::read(value.into_inner(), &origin)?);
                 continue;
             }
             if !super::is_setting(&name) {

@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use super::projects::{Seen, Viewer};
 use super::row::{Columns, to_json, total};
 use super::{Connection, Found, Result};
-use crate::model::{App, EnvVariable, Page, Revision};
+use crate::model::{App, EnvVariable, FailedStart, Page, Revision};
 
 fn read(row: &AnyRow) -> Result<App> {
     Ok(App {
@@ -143,6 +143,7 @@ fn read_revision(row: &AnyRow) -> Result<Revision> {
         resource_class_id: row.int("resource_class_id")?,
         created_at: row.time("created_at")?,
         ready_at: row.maybe_time("ready_at")?,
+        failed: row.maybe_text("failed")?.map(|_| row.json("failed")).transpose()?,
     })
 }
 
@@ -194,6 +195,17 @@ pub async fn revisions(db: &mut Connection, launcher: LauncherId, count: u32) ->
         .iter()
         .map(read_revision)
         .collect()
+}
+
+/// Notes why starting a revision was given up; `false` when it was ready once, or that was known.
+pub async fn revision_failed(db: &mut Connection, id: RevisionId, why: &FailedStart) -> Result<bool> {
+    let done =
+        sqlx::query("UPDATE revisions SET failed = $2 WHERE id = $1 AND ready_at IS NULL AND failed IS NULL")
+            .bind(id.to_string())
+            .bind(to_json("failed", why)?)
+            .execute(db)
+            .await?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// Notes that a revision was ready; `false` when that was known.

@@ -18,6 +18,7 @@ pub mod projects;
 mod row;
 pub mod scaling;
 pub mod secrets;
+pub mod sessions;
 pub mod tokens;
 pub mod users;
 

@@ -12,7 +12,7 @@ use super::*;
 use crate::model::{
     Access, App, AppEvent, Build, BuildResult, BuildStatus, BuilderVariant, Code, CodeRun, EnvVariable,
     Environment, EnvironmentSource, Launcher, LauncherKind, Page, Program, Project, Revision, Role, Secret,
-    Token, User, Visibility,
+    Session, Token, User, Visibility, WayIn,
 };
 
 async fn refusal(dir: &Path) -> String {
@@ -143,12 +143,7 @@ async fn people(db: &mut Connection, ada: &User, now: Timestamp, later: Timestam
     let (found, hash) = users::by_name(db, &ada.username).await.unwrap().unwrap();
     assert!(found == *ada && hash == Some(Secret::new("other")));
     assert_eq!(users::all(db).await.unwrap().len(), 1);
-    users::insert_session(db, "s", ada.id, now, later).await.unwrap();
-    users::touch_session(db, "s", now).await.unwrap();
-    assert_eq!(users::session(db, "s", now).await.unwrap().unwrap().user, *ada);
-    assert!(users::session(db, "s", later).await.unwrap().is_none());
-    users::delete_session(db, "s").await.unwrap();
-    assert!(users::session(db, "s", now).await.unwrap().is_none());
+    ways_in(db, ada, now, later).await;
     let token = Token {
         id: 2.into(),
         name: "t".into(),
@@ -164,6 +159,50 @@ async fn people(db: &mut Connection, ada: &User, now: Timestamp, later: Timestam
     assert_eq!(tokens::by_hash(db, "h", now).await.unwrap().unwrap().1, ada.id);
     assert_eq!(tokens::of_user(db, ada.id).await.unwrap()[0].last_used_at, Some(now));
     assert!(tokens::delete(db, ada.id, token.id).await.unwrap());
+}
+
+async fn ways_in(db: &mut Connection, ada: &User, now: Timestamp, later: Timestamp) {
+    let session = Session {
+        id: 5.into(),
+        created_at: now,
+        last_seen_at: now,
+        expires_at: later,
+        provider: Some("uni".to_owned()),
+        address: "192.0.2.1".to_owned(),
+        agent: "Firefox".to_owned(),
+    };
+    sessions::insert(db, "s", ada.id, &session).await.unwrap();
+    sessions::touch(db, "s", now).await.unwrap();
+    assert_eq!(sessions::find(db, "s", now).await.unwrap(), Some((ada.clone(), session.clone())));
+    assert!(sessions::find(db, "s", later).await.unwrap().is_none());
+    assert_eq!(sessions::of_user(db, ada.id, now).await.unwrap(), [session.clone()]);
+    users::set_disabled(db, ada.id, Some(now)).await.unwrap();
+    assert!(sessions::find(db, "s", now).await.unwrap().is_none());
+    users::set_disabled(db, ada.id, None).await.unwrap();
+    sessions::delete(db, "s").await.unwrap();
+    assert!(!sessions::revoke(db, ada.id, session.id).await.unwrap());
+    let way = WayIn {
+        issuer: "https://id.example.org".to_owned(),
+        subject: "1".to_owned(),
+        label: "ada@example.org".to_owned(),
+        created_at: now,
+        last_used_at: now,
+    };
+    sessions::insert_identity(db, ada.id, &way).await.unwrap();
+    sessions::touch_identity(db, &way).await.unwrap();
+    assert_eq!(sessions::by_identity(db, &way.issuer, "1").await.unwrap(), Some(ada.id));
+    assert_eq!(sessions::identities(db, ada.id).await.unwrap(), std::slice::from_ref(&way));
+    assert!(sessions::delete_identity(db, ada.id, &way.issuer, "1").await.unwrap());
+    for (hash, user) in [("a", None), ("b", None), ("c", Some(ada.id)), ("d", Some(ada.id))] {
+        sessions::insert_link(db, hash, user, now, later).await.unwrap();
+    }
+    let mut links = Vec::new();
+    for hash in ["a", "b", "c", "d"] {
+        links.push(sessions::link(db, hash, now).await.unwrap());
+    }
+    assert_eq!(links, [None, Some(None), None, Some(Some(ada.id))]);
+    assert!(sessions::use_link(db, "b").await.unwrap() && !sessions::use_link(db, "b").await.unwrap());
+    assert!(users::any(db).await.unwrap() && users::administrators(db).await.unwrap() == 0);
 }
 
 async fn recipes(db: &mut Connection, ada: &User, now: Timestamp, later: Timestamp) -> (Project, Launcher) {
@@ -273,6 +312,7 @@ async fn running(
         resource_class_id: 1,
         created_at: now,
         ready_at: None,
+        failed: None,
     };
     assert_eq!(apps::insert_revision(db, &revision).await.unwrap(), 1);
     assert_eq!(apps::insert_revision(db, &Revision { id: 8.into(), ..revision.clone() }).await.unwrap(), 2);

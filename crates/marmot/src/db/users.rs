@@ -5,11 +5,11 @@ use marmot_core::id::UserId;
 use marmot_core::name::Namespace;
 use sqlx::any::AnyRow;
 
-use super::row::Columns;
-use super::{Connection, Result};
-use crate::model::{Secret, User};
+use super::row::{Columns, total};
+use super::{Connection, Found, Result};
+use crate::model::{Page, Secret, User};
 
-fn read(row: &AnyRow) -> Result<User> {
+pub(super) fn read(row: &AnyRow) -> Result<User> {
     Ok(User {
         id: row.parsed("id")?,
         username: row.parsed("username")?,
@@ -82,65 +82,87 @@ pub async fn set_password(db: &mut Connection, id: UserId, hash: &Secret) -> Res
     Ok(())
 }
 
-/// Starts a session, found again by the hash of its text; forgets those that are over.
-pub async fn insert_session(
-    db: &mut Connection,
-    hash: &str,
-    user: UserId,
-    now: Timestamp,
-    expires_at: Timestamp,
-) -> Result<()> {
-    sqlx::query("DELETE FROM sessions WHERE expires_at <= $1")
-        .bind(now.as_millisecond())
-        .execute(&mut *db)
-        .await?;
-    sqlx::query(
-        "INSERT INTO sessions (hash, user_id, created_at, last_seen_at, expires_at) VALUES ($1, $2, $3, $3, $4)",
-    )
-    .bind(hash)
-    .bind(user.to_string())
-    .bind(now.as_millisecond())
-    .bind(expires_at.as_millisecond())
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// A session that was found.
-#[derive(Debug)]
-pub struct Session {
-    /// Whose it is.
-    pub user: User,
-    /// When it was last seen in use, to within some minutes.
-    pub last_seen_at: Timestamp,
-}
-
-/// The session with this hash, unless it is over.
-pub async fn session(db: &mut Connection, hash: &str, now: Timestamp) -> Result<Option<Session>> {
-    let row = sqlx::query(
-        "SELECT u.*, s.last_seen_at FROM sessions s JOIN users u ON u.id = s.user_id \
-         WHERE s.hash = $1 AND s.expires_at > $2 AND u.disabled_at IS NULL",
-    )
-    .bind(hash)
-    .bind(now.as_millisecond())
-    .fetch_optional(db)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(Session { user: read(&row)?, last_seen_at: row.time("last_seen_at")? }))
-}
-
-/// Notes that a session is in use.
-pub async fn touch_session(db: &mut Connection, hash: &str, now: Timestamp) -> Result<()> {
-    sqlx::query("UPDATE sessions SET last_seen_at = $2 WHERE hash = $1")
-        .bind(hash)
-        .bind(now.as_millisecond())
+/// Keeps a person out from now on (`at`), or lets them in again.
+pub async fn set_disabled(db: &mut Connection, id: UserId, at: Option<Timestamp>) -> Result<()> {
+    sqlx::query("UPDATE users SET disabled_at = $2 WHERE id = $1")
+        .bind(id.to_string())
+        .bind(at.map(Timestamp::as_millisecond))
         .execute(db)
         .await?;
     Ok(())
 }
 
-/// Ends a session.
-pub async fn delete_session(db: &mut Connection, hash: &str) -> Result<()> {
-    sqlx::query("DELETE FROM sessions WHERE hash = $1").bind(hash).execute(db).await?;
+/// Writes what others may change of a person over what was there.
+pub async fn update(db: &mut Connection, user: &User) -> Result<()> {
+    sqlx::query("UPDATE users SET is_admin = $2, email = $3, first_name = $4, last_name = $5 WHERE id = $1")
+        .bind(user.id.to_string())
+        .bind(i64::from(user.is_admin))
+        .bind(user.email.as_deref())
+        .bind(user.first_name.as_deref())
+        .bind(user.last_name.as_deref())
+        .execute(db)
+        .await?;
     Ok(())
+}
+
+/// Ends all that lets a person in: sessions, tokens, links.
+pub async fn shut_out(db: &mut Connection, id: UserId) -> Result<()> {
+    for sql in [
+        "DELETE FROM sessions WHERE user_id = $1",
+        "DELETE FROM tokens WHERE user_id = $1",
+        "DELETE FROM links WHERE user_id = $1",
+    ] {
+        sqlx::query(sql).bind(id.to_string()).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+/// Removes what is known of a person. The row stays under another name, for what refers to it; the name is free again,
+/// unless there are projects in its namespace.
+pub async fn delete(db: &mut Connection, user: &User, now: Timestamp) -> Result<()> {
+    shut_out(db, user.id).await?;
+    for sql in [
+        "DELETE FROM members WHERE user_id = $1",
+        "DELETE FROM group_members WHERE user_id = $1",
+        "DELETE FROM identities WHERE user_id = $1",
+    ] {
+        sqlx::query(sql).bind(user.id.to_string()).execute(&mut *db).await?;
+    }
+    sqlx::query(
+        "UPDATE users SET username = $2, password_hash = NULL, is_admin = 0, email = NULL, first_name = NULL, \
+         last_name = NULL, disabled_at = $3, deleted_at = $3 WHERE id = $1",
+    )
+    .bind(user.id.to_string())
+    .bind(format!("gone-{}", user.id.to_string().to_lowercase()))
+    .bind(now.as_millisecond())
+    .execute(&mut *db)
+    .await?;
+    super::namespaces::give_back(db, &user.username).await
+}
+
+/// How many people run the installation and can sign in.
+pub async fn administrators(db: &mut Connection) -> Result<u64> {
+    let row = sqlx::query("SELECT COUNT(*) AS total FROM users WHERE is_admin = 1 AND disabled_at IS NULL");
+    total(&row.fetch_one(db).await?)
+}
+
+/// Whether there is anybody, or ever was.
+pub async fn any(db: &mut Connection) -> Result<bool> {
+    Ok(total(&sqlx::query("SELECT COUNT(*) AS total FROM users").fetch_one(db).await?)? > 0)
+}
+
+/// A part of everybody, by name.
+pub async fn list(db: &mut Connection, page: Page) -> Result<Found<User>> {
+    let count = sqlx::query("SELECT COUNT(*) AS total FROM users WHERE deleted_at IS NULL");
+    let total = total(&count.fetch_one(&mut *db).await?)?;
+    let rows =
+        sqlx::query("SELECT * FROM users WHERE deleted_at IS NULL ORDER BY username LIMIT $1 OFFSET $2");
+    let rows = rows.bind(i64::from(page.per_page)).bind(page.offset()).fetch_all(db).await?;
+    Ok((rows.iter().map(read).collect::<Result<_>>()?, total))
+}
+
+/// Whether a person has a password.
+pub async fn has_password(db: &mut Connection, id: UserId) -> Result<bool> {
+    let row = sqlx::query("SELECT COUNT(*) AS total FROM users WHERE id = $1 AND password_hash IS NOT NULL");
+    Ok(total(&row.bind(id.to_string()).fetch_one(db).await?)? > 0)
 }

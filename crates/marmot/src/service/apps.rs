@@ -16,7 +16,7 @@ use super::error::{Error, Result};
 use super::launchers::{allowed_app, allowed_launcher};
 use super::permission::{Action, Decision, Identity, Target, decide};
 use super::projects::role_of;
-use super::{AppState, AppView, Can, LauncherView, Service, fresh, now};
+use super::{AppState, AppView, Can, Failure, LauncherView, Service, fresh, now};
 use crate::db::{Connection, DbError, apps, builds, events, launchers, projects};
 use crate::model::{
     App, AppEvent, Build, EnvironmentSource, Launcher, Page, Paged, Program, Project, Revision,
@@ -320,8 +320,11 @@ impl Service {
         let observed = self.observed();
         let demand = self.inner.live.demands.of(&app.name).sample();
         let url = self.open_url(&launcher);
-        let state =
+        let mut state =
             AppState::derive(Some(&app), revision.as_ref(), build.as_ref(), &observed, demand, &app.name);
+        if state.failure.is_none() {
+            state.failure = failed_update(db, &launcher, revision.as_ref()).await?;
+        }
         Ok(AppView::new(
             Parts { launcher, project, app, revision, build, can, url },
             state,
@@ -404,6 +407,26 @@ pub(super) async fn active(db: &mut Connection, launcher: &Launcher) -> Result<A
     app.ok_or_else(|| Error::not_found("active app", &launcher.app_name))
 }
 
+/// Why the launcher's newest revision is not the one that runs, where starting it was given up.
+async fn failed_update(
+    db: &mut Connection,
+    launcher: &Launcher,
+    runs: Option<&Revision>,
+) -> Result<Option<Failure>> {
+    let Some(runs) = runs else { return Ok(None) };
+    let newest =
+        apps::revisions(db, launcher.id, 1).await?.pop().filter(|newest| newest.number > runs.number);
+    let failed = newest.and_then(|newest| Some((newest.number, newest.failed?)));
+    Ok(failed.map(|(number, failed)| Failure {
+        reason: format!(
+            "revision {number} could not be started ({}), so revision {} goes on",
+            failed.reason, runs.number
+        ),
+        last_lines: failed.last_lines,
+        at: Some(failed.at),
+    }))
+}
+
 /// Adds a revision of this program with the launcher's settings as they are now.
 pub(super) async fn insert_revision(
     db: &mut Connection,
@@ -419,6 +442,7 @@ pub(super) async fn insert_revision(
         resource_class_id: launcher.resource_class_id,
         created_at: now(),
         ready_at: None,
+        failed: None,
     };
     apps::insert_revision(db, &revision).await?;
     Ok(revision.id)

@@ -72,7 +72,7 @@ pub(super) async fn record(
     thing: Thing,
     details: Value,
 ) -> Result<()> {
-    let Call { via, address } = Call::current();
+    let Call { via, address, .. } = Call::current();
     let deed = Deed {
         id: fresh_ulid().to_string(),
         at: now(),

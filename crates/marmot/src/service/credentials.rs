@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use marmot_core::id::{CredentialId, ProjectId};
 use serde_json::json;
 
+use super::app_secrets::unsealable;
 use super::audit::{self, Thing};
 use super::error::{Error, Result};
 use super::permission::{Action, Identity};
 use super::projects::allowed_project;
-use super::secrets::unsealable;
 use super::{Service, fresh, now};
 use crate::db::{Connection, DbError, credentials};
 use crate::model::{Credential, CredentialKind, Secret};

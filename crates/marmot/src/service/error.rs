@@ -5,6 +5,7 @@ use std::time::Duration;
 use marmot_core::AppName;
 
 use crate::db::DbError;
+use crate::oidc::OidcError;
 
 /// Why an operation was refused.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,12 @@ pub enum Error {
         /// What, and what to do instead.
         message: String,
     },
+    /// A link that works once does not work.
+    #[error("this link does not work: it was used already, or has expired; ask for another")]
+    LinkSpent,
+    /// Signing in with an identity provider did not work.
+    #[error(transparent)]
+    Provider(OidcError),
     /// The server failed. Its cause is for the log, not for the person.
     #[error("the server could not do this; it has been noted in its log")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),

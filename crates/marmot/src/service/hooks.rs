@@ -12,13 +12,13 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::app_secrets::unsealable;
 use super::apps::{active, note};
 use super::audit::{self, Thing};
 use super::builds::insert_build;
 use super::error::{Error, Result};
 use super::launchers::allowed_launcher;
 use super::permission::{Action, Identity};
-use super::secrets::unsealable;
 use super::{Service, now};
 use crate::db::{Connection, DbError, apps, builds, hooks, launchers};
 use crate::model::{BuildStatus, Code, EnvironmentSource, Hook, Launcher, Secret};

@@ -14,8 +14,8 @@ use super::{Service, now};
 use crate::db::projects::Viewer;
 use crate::db::{DbError, apps, builds, events, groups, launchers, projects, scaling};
 use crate::model::{
-    App, AppEvent, Build, BuildResult, BuildStatus, CredentialKind, EnvironmentSource, GivenSecret, Launcher,
-    Page, Revision, Visibility,
+    App, AppEvent, Build, BuildResult, BuildStatus, CredentialKind, EnvVariable, EnvironmentSource,
+    FailedStart, GivenSecret, Launcher, Page, Program, Revision, Visibility,
 };
 use crate::scaling::Scaling;
 
@@ -33,6 +33,8 @@ pub struct Picture {
     pub git_hosts: BTreeMap<EnvironmentId, Vec<Login>>,
     /// What is shown to registries of images, by the environment that is built.
     pub registries: BTreeMap<EnvironmentId, Vec<Login>>,
+    /// The variables of the launchers whose environments these builds make.
+    pub variables: BTreeMap<EnvironmentId, Vec<EnvVariable>>,
     /// The finished builds whose results must stay.
     pub kept_builds: BTreeSet<BuildId>,
     /// Every app's address that means something, on or off.
@@ -168,7 +170,20 @@ impl Service {
         let registries = by_environment(CredentialKind::Registry);
         let groups = groups::all_members(&mut db).await?;
         let groups = groups.into_iter().map(|(group, members)| (group, Arc::new(members))).collect();
-        Ok(Picture { apps: active, builds: pending, git_hosts, registries, kept_builds, addresses, groups })
+        let built: BTreeSet<_> = pending.iter().map(|build| build.environment_id).collect();
+        let variables = launchers.values().filter(|launcher| built.contains(&launcher.environment.id));
+        let variables =
+            variables.map(|launcher| (launcher.environment.id, launcher.variables.clone())).collect();
+        Ok(Picture {
+            apps: active,
+            builds: pending,
+            git_hosts,
+            registries,
+            variables,
+            kept_builds,
+            addresses,
+            groups,
+        })
     }
 
     /// Notes how a build ended, and gives the app that waits for it its next revision. `false` when the end was known
@@ -249,6 +264,37 @@ impl Service {
             self.wrote();
         }
         Ok(news)
+    }
+
+    /// Notes that starting this revision was given up before it was ever ready. An app that ran another one goes on with
+    /// that, for good: also after its replicas have gone. `false` when that was known.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn revision_gave_up(&self, id: RevisionId, why: &FailedStart) -> Result<bool> {
+        let mut db = self.db().write().await?;
+        if !apps::revision_failed(&mut db, id, why).await? {
+            return Ok(false);
+        }
+        let Some(failed) = apps::revision(&mut db, id).await? else { return Ok(false) };
+        let kept = builds::kept(&mut db, REVISIONS_KEPT).await?;
+        let can_run = |program: &Program| program.build().is_none_or(|build| kept.contains(&build));
+        let known = apps::revisions(&mut db, failed.launcher_id, REVISIONS_KEPT * 2).await?;
+        let ran =
+            |one: &&Revision| one.number < failed.number && one.ready_at.is_some() && can_run(&one.program);
+        let app = apps::of_launcher(&mut db, failed.launcher_id).await?.filter(|app| app.wanted == Some(id));
+        if let (Some(app), Some(earlier)) = (app, known.iter().find(ran)) {
+            apps::set_wanted(&mut db, app.launcher_id, Some(earlier.id), app.awaits).await?;
+            let message = format!(
+                "revision {} could not be started ({}): revision {} goes on",
+                failed.number, why.reason, earlier.number
+            );
+            let event = AppEvent { at: now(), kind: "update_failed".to_owned(), message, by: None };
+            events::insert(&mut db, &super::fresh_ulid().to_string(), app.launcher_id, &event).await?;
+        }
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(true)
     }
 
     /// Notes something that happened to an app, for people to read. An app whose launcher is gone is no error.

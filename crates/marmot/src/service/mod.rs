@@ -4,6 +4,7 @@
 //! returns is up to date: phases are derived on the spot from the database, the engine's picture and the demand.
 
 mod accounts;
+mod app_secrets;
 mod app_view;
 mod apps;
 mod audit;
@@ -16,17 +17,23 @@ mod groups;
 mod hooks;
 mod launchers;
 mod lifecycle;
+mod links;
 mod meters;
 mod passwords;
+mod people;
 pub mod permission;
 mod projects;
+mod providers;
 mod scaling;
 mod secrets;
+mod sessions;
+mod tokens;
 mod tries;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use marmot_core::scaling::Policy;
@@ -36,7 +43,8 @@ use marmot_engine::logs::Logs;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use accounts::{NewUser, SignedIn};
+pub use accounts::NewUser;
+pub use app_secrets::SecretsOf;
 pub use app_view::{AppState, AppView, BuildView, Can, Failure, LauncherView, ReplicaView};
 pub use call::Call;
 pub use changes::Changes;
@@ -46,15 +54,20 @@ pub use groups::{GroupPatch, NewGroup};
 pub use hooks::{Message, Proof};
 pub use launchers::{LauncherPatch, NewLauncher};
 pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
+pub use links::{LinkFor, PasswordLink};
 pub use meters::Meters;
+pub use people::UserPatch;
 pub use permission::{Action, Errand, Identity, Scope};
 pub use projects::{MemberChange, NewProject, ProjectPatch, Whom};
+pub use providers::Returned;
 pub use scaling::ScalingView;
-pub use secrets::SecretsOf;
+pub use sessions::SignedIn;
+pub use tokens::NewToken;
 
 use crate::db::Db;
 pub use crate::db::projects::Filter as ProjectFilter;
 use crate::model::ResourceClass;
+use crate::oidc::{Provider, ProviderConfig};
 use crate::vault::Vault;
 
 /// The engine's side, as far as the service needs it.
@@ -116,6 +129,26 @@ pub struct Options {
     pub policy: Policy,
     /// The most replicas that an app may have.
     pub max_replicas: u32,
+    /// How people come in.
+    pub people: People,
+}
+
+/// How people come in, and for how long.
+#[derive(Debug, Clone)]
+pub struct People {
+    /// A session ends this long after it was last used.
+    pub session_idle: Duration,
+    /// A session ends this long after sign-in, whatever happens.
+    pub session_life: Duration,
+    /// Identity providers that they may come by.
+    pub providers: Vec<ProviderConfig>,
+}
+
+impl Default for People {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 3600);
+        Self { session_idle: 7 * day, session_life: 30 * day, providers: Vec::new() }
+    }
 }
 
 impl Options {
@@ -149,15 +182,19 @@ struct Inner {
     vault: Vault,
     /// What webhooks have told.
     heard: hooks::Heard,
+    providers: Vec<Provider>,
 }
 
 impl Service {
     /// The service over this database and engine. `vault` opens what is sealed in the database.
     pub fn new(db: Db, live: Live, options: Options, vault: Vault) -> Self {
+        let providers = options.people.providers.iter().cloned();
+        let providers = providers.map(|provider| Provider::new(provider, &options.public_url)).collect();
         let inner = Inner {
             db,
             live,
             options,
+            providers,
             written: watch::Sender::new(0),
             in_force: watch::Sender::new(None),
             passwords: passwords::Passwords::new(),

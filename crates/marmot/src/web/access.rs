@@ -51,7 +51,7 @@ pub(super) async fn share_link(
                 .to_owned(),
         ),
     };
-    let links = vec![Link { path: view.project.path(), label: "See its project" }];
+    let links = vec![Link { path: view.project.path(), label: "See its project".into() }];
     let page = MessagePage { frame: visitor.frame(), phase: Some(phase), title, text, links };
     let status = if view.phase == Phase::Failed { StatusCode::BAD_GATEWAY } else { StatusCode::NOT_FOUND };
     Ok((status, Html(page)).into_response())

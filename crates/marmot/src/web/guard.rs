@@ -72,8 +72,9 @@ pub(super) async fn guard(State(web): State<Web>, request: Request, next: Next) 
     let here = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
     let mut response = if web.rules.admits(request.method(), &headers) {
         let address = request.extensions().get::<Peer>();
-        let address = address.map(|peer| peer.0.ip().to_string()).unwrap_or_default();
-        Call { via: Via::Page, address }.accompany(next.run(request)).await
+        let address = address.map(|peer| peer.0.ip());
+        let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+        Call::new(Via::Page, address, agent.unwrap_or_default()).accompany(next.run(request)).await
     } else {
         Failed::Elsewhere.into_response()
     };

@@ -4,21 +4,26 @@
 //! the service's answers into plain values, `pages` and `view` are those values, `templates/` draws them.
 
 mod access;
+mod account_pages;
 mod ansi;
 mod apps;
 mod assets;
+mod audit;
 mod command;
 mod detail;
 mod forms;
 mod guard;
 mod home;
 mod launchers;
+mod links;
 mod live;
 mod logs;
 mod next;
 mod pages;
+mod people;
 mod present;
 mod projects;
+mod providers;
 mod respond;
 mod session;
 mod settings;
@@ -68,6 +73,8 @@ struct Web {
     service: Service,
     rules: Arc<Rules>,
     cookie: SessionCookie,
+    /// Keeps what somebody needs to come back from an identity provider with.
+    attempts: SessionCookie,
     demo: Option<Arc<Demo>>,
     tickets: Arc<Tickets>,
     stop: CancellationToken,
@@ -86,6 +93,7 @@ pub fn router(service: Service, options: Options) -> Router {
     let web = Web {
         rules: Arc::new(Rules::new(origin, &apps)),
         cookie: SessionCookie::at(&given.public_url),
+        attempts: SessionCookie::for_attempts_at(&given.public_url),
         demo: options.demo.map(Arc::new),
         tickets: options.tickets,
         stop: options.stop,
@@ -114,7 +122,8 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/builds/{build}", get(logs::build))
         .route("/builds/{build}/events", get(logs::build_events))
         .route("/builds/{build}/cancel", post(logs::cancel_build))
-        .route("/apps/{launcher}", get(access::share_link));
+        .route("/apps/{launcher}", get(access::share_link))
+        .route("/audit", get(audit::of_project));
     Router::new()
         .route("/", get(home::show))
         .route("/events", get(home::events))
@@ -127,6 +136,18 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/settings", get(settings::show))
         .route("/settings/tokens", post(settings::create_token))
         .route("/settings/tokens/{token}/revoke", post(settings::revoke_token))
+        .route("/settings/sessions/{session}/revoke", post(settings::revoke_session))
+        .route("/settings/password", post(settings::change_password))
+        .route("/settings/ways/{provider}/add", post(settings::link))
+        .route("/settings/ways/remove", post(settings::unlink))
+        .route("/sign-in/with/{provider}", get(providers::begin))
+        .route("/sign-in/with/{provider}/back", get(providers::back))
+        .route("/set-up/{code}", get(links::ask_set_up).post(links::set_up))
+        .route("/password/{code}", get(links::ask_password).post(links::set_password))
+        .route("/admin/users", get(people::show).post(people::add))
+        .route("/admin/users/{user}/delete", get(people::ask_delete).post(people::delete))
+        .route("/admin/users/{user}/{what}", post(people::act))
+        .route("/admin/audit", get(audit::all))
         .route("/design", get(home::design))
         .route("/assets/{file}", get(assets::serve))
         .fallback(respond::no_such_page)

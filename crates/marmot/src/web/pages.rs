@@ -1,5 +1,7 @@
 //! The pages, each with the values its template needs. A template that asks for anything else does not compile.
 
+use std::borrow::Cow;
+
 use askama::Template;
 
 use super::ansi::Line;
@@ -45,6 +47,8 @@ pub(super) struct SignInPage {
     pub(super) problem: Option<String>,
     /// Why signing in is asked for.
     pub(super) reason: Option<String>,
+    /// Identity providers to sign in with.
+    pub(super) providers: Vec<Link>,
 }
 
 /// What somebody typed about a project.
@@ -65,6 +69,8 @@ pub(super) struct ProjectFormPage {
     pub(super) frame: Frame,
     /// The path of the project that is edited; a new one when absent.
     pub(super) editing: Option<String>,
+    /// Who did what in it is shown.
+    pub(super) may_inspect: bool,
     pub(super) form: ProjectForm,
 }
 
@@ -216,7 +222,7 @@ pub(super) struct LogPage {
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     pub(super) path: String,
-    pub(super) label: &'static str,
+    pub(super) label: Cow<'static, str>,
 }
 
 /// One thing to say: an error, that an app is off, that it opens.
@@ -228,41 +234,6 @@ pub(super) struct MessagePage {
     pub(super) title: String,
     pub(super) text: String,
     pub(super) links: Vec<Link>,
-}
-
-/// A token that was made just now.
-#[derive(Debug)]
-pub(super) struct FreshToken {
-    pub(super) name: String,
-    pub(super) text: crate::model::Secret,
-}
-
-/// A token in the list.
-#[derive(Debug)]
-pub(super) struct TokenRow {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) made: String,
-    pub(super) used: String,
-    pub(super) until: String,
-}
-
-/// For how long a token may work.
-#[derive(Debug)]
-pub(super) struct Lifetime {
-    pub(super) days: i64,
-    pub(super) told: &'static str,
-    pub(super) chosen: bool,
-}
-
-#[derive(Debug, Template)]
-#[template(path = "settings.html")]
-pub(super) struct SettingsPage {
-    pub(super) frame: Frame,
-    pub(super) fresh: Option<FreshToken>,
-    pub(super) name: Field,
-    pub(super) lifetimes: Vec<Lifetime>,
-    pub(super) tokens: Vec<TokenRow>,
 }
 
 /// All parts of all pages.

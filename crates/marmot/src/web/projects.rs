@@ -92,7 +92,12 @@ fn fragments(launchers: LaunchersBox) -> Result<Fragments, Failed> {
 
 pub(super) async fn new(visitor: Visitor) -> Result<Response, Failed> {
     visitor.who.signed_in()?;
-    let page = ProjectFormPage { frame: visitor.frame(), editing: None, form: ProjectForm::default() };
+    let page = ProjectFormPage {
+        frame: visitor.frame(),
+        editing: None,
+        may_inspect: false,
+        form: ProjectForm::default(),
+    };
     Ok(Html(page).into_response())
 }
 
@@ -129,7 +134,7 @@ pub(super) async fn create(
 
 /// The form again, with what is wrong.
 fn refused(visitor: &Visitor, editing: Option<String>, form: ProjectForm) -> Response {
-    let page = ProjectFormPage { frame: visitor.frame(), editing, form };
+    let page = ProjectFormPage { frame: visitor.frame(), editing, may_inspect: false, form };
     (StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response()
 }
 
@@ -156,7 +161,9 @@ pub(super) async fn edit(
 ) -> Result<Response, Failed> {
     let project = to_change(&web, &visitor, &path, Action::Change).await?;
     let form = ProjectForm::of(&project);
-    Ok(Html(ProjectFormPage { frame: visitor.frame(), editing: Some(project.path()), form }).into_response())
+    let may_inspect = web.service.may(&visitor.who, &project, Action::Inspect).await?;
+    let editing = Some(project.path());
+    Ok(Html(ProjectFormPage { frame: visitor.frame(), editing, may_inspect, form }).into_response())
 }
 
 pub(super) async fn save(

@@ -117,6 +117,8 @@ impl Failed {
                         plain(StatusCode::UNPROCESSABLE_ENTITY, "That cannot be done like this", text)
                     }
                     E::TooManyTries { .. } => plain(StatusCode::TOO_MANY_REQUESTS, "A moment, please", text),
+                    E::LinkSpent => plain(StatusCode::NOT_FOUND, "A link that is over", text),
+                    E::Provider(_) => plain(StatusCode::BAD_GATEWAY, "That did not work", text),
                     E::NotOffered { .. } => plain(StatusCode::NOT_IMPLEMENTED, "Not offered here", text),
                     E::Internal(cause) => {
                         error!(error = &*cause, "a page could not be answered");
@@ -150,9 +152,9 @@ impl Refusal {
         if self.status == StatusCode::UNAUTHORIZED && !signed_in {
             return see_other(&frame.sign_in());
         }
-        let mut links = vec![Link { path: "/".to_owned(), label: "Go home" }];
+        let mut links = vec![Link { path: "/".to_owned(), label: "Go home".into() }];
         if self.sign_in && !signed_in {
-            links.insert(0, Link { path: frame.sign_in(), label: "Sign in" });
+            links.insert(0, Link { path: frame.sign_in(), label: "Sign in".into() });
         }
         let page = MessagePage { frame, phase: None, title: self.title.to_owned(), text: self.text, links };
         (self.status, Html(page)).into_response()

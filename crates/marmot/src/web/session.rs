@@ -5,14 +5,16 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use marmot_gateway::Peer;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::forms::Typed;
-use super::pages::SignInPage;
+use super::pages::{Link, MessagePage, SignInPage};
 use super::respond::{Failed, Html, see_other};
 use super::view::{Field, Frame};
 use super::{Web, next};
 use crate::model::Secret;
+use crate::oidc::ProviderConfig;
 use crate::service::{Error, Identity, SignedIn};
 
 /// Who sent a request, and how the answer is to be given.
@@ -37,6 +39,7 @@ impl Visitor {
     pub(super) fn frame(&self) -> Frame {
         Frame {
             username: self.who.user().map(|user| user.username.to_string()),
+            is_admin: self.who.is_admin(),
             here: self.here.clone(),
             live: None,
             strip: None,
@@ -71,7 +74,8 @@ impl Web {
         }
     }
 
-    fn start(&self, signed_in: &SignedIn, to: &str) -> Response {
+    /// Goes on to a page of ours with a session of one's own.
+    pub(super) fn start(&self, signed_in: &SignedIn, to: &str) -> Response {
         let mut response = see_other(to);
         if let Some(cookie) = self.cookie.set(&signed_in.session, signed_in.lives) {
             response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -88,7 +92,7 @@ pub(super) struct Wish {
 }
 
 /// The address of the client, if the server knows it.
-pub(super) struct Address(String);
+pub(super) struct Address(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Address {
     type Rejection = std::convert::Infallible;
@@ -99,13 +103,25 @@ impl<S: Send + Sync> FromRequestParts<S> for Address {
     }
 }
 
-pub(super) async fn ask(visitor: Visitor, Query(wish): Query<Wish>) -> Response {
+pub(super) async fn ask(State(web): State<Web>, visitor: Visitor, Query(wish): Query<Wish>) -> Response {
     let next = next::path_of_ours(&wish.next);
     if visitor.who.user().is_some() {
         return see_other(&next);
     }
     let reason = (next != "/").then(|| "Sign in to go on.".to_owned());
-    Html(SignInPage { frame: visitor.frame(), next, reason, ..SignInPage::default() }).into_response()
+    let providers = ways(&web, &next);
+    Html(SignInPage { frame: visitor.frame(), next, reason, providers, ..SignInPage::default() })
+        .into_response()
+}
+
+/// The identity providers to choose from, each with the way there and back to `next`.
+pub(super) fn ways(web: &Web, next: &str) -> Vec<Link> {
+    let next = utf8_percent_encode(next, NON_ALPHANUMERIC).to_string();
+    let link = |provider: &ProviderConfig| Link {
+        path: format!("/sign-in/with/{}?next={next}", provider.id),
+        label: provider.title.clone().into(),
+    };
+    web.service.providers().map(link).collect()
 }
 
 pub(super) async fn sign_in(
@@ -135,6 +151,7 @@ pub(super) async fn sign_in(
     };
     let page = SignInPage {
         frame: visitor.frame(),
+        providers: ways(&web, &next),
         next,
         username: Field::of(username),
         problem: Some(problem),
@@ -144,14 +161,37 @@ pub(super) async fn sign_in(
 }
 
 pub(super) async fn sign_out(State(web): State<Web>, visitor: Visitor) -> Result<Response, Failed> {
-    if let Some(session) = &visitor.session {
-        web.service.sign_out(session).await?;
-    }
-    let mut response = see_other("/");
+    let provider = match &visitor.session {
+        Some(session) => web.service.sign_out(session).await?,
+        None => None,
+    };
+    let mut response = match provider {
+        Some(provider) => signed_out(&web, &provider).await,
+        None => see_other("/"),
+    };
     if let Some(cookie) = web.cookie.clear() {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+/// Says that the session there goes on, where the person may end it, too.
+async fn signed_out(web: &Web, provider: &str) -> Response {
+    let config = web.service.providers().find(|config| config.id == provider).cloned();
+    let (Some(config), Some(address)) = (config, web.service.sign_out_address(provider).await) else {
+        return see_other("/");
+    };
+    let links = vec![
+        Link { path: address.into(), label: format!("Sign out of {}, too", config.title).into() },
+        Link { path: "/".to_owned(), label: "Go home".into() },
+    ];
+    let text = format!(
+        "You are signed out of Marmot. {} still knows this browser: whoever uses it next can sign in as you, unless you \
+         sign out there, too.",
+        config.title
+    );
+    let title = "Signed out".to_owned();
+    Html(MessagePage { frame: Frame::default(), phase: None, title, text, links }).into_response()
 }
 
 /// The link that a demo prints: signs whoever has it in.

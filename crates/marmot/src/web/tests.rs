@@ -20,6 +20,8 @@ mod account;
 mod flow;
 mod hostile;
 mod live;
+mod oidc;
+mod people;
 
 const HOME: &str = "http://localhost:8080";
 const PASSWORD: &str = "correct horse battery";
@@ -53,9 +55,15 @@ impl Platform {
     }
 
     async fn at(public_url: &str) -> Self {
+        Self::with(public_url, |_| {}).await
+    }
+
+    /// With other options than usual.
+    async fn with(public_url: &str, change: impl FnOnce(&mut crate::service::Options)) -> Self {
         let bench = Bench::with(|options| {
             options.public_url = public_url.to_owned();
             options.containers = false;
+            change(options);
         })
         .await;
         let service = bench.service.clone();

@@ -40,6 +40,8 @@ pub(super) struct PhaseView {
 pub(super) struct Frame {
     /// Who is signed in.
     pub(super) username: Option<String>,
+    /// That person runs the installation.
+    pub(super) is_admin: bool,
     /// Path and query of this page, for coming back after signing in.
     pub(super) here: String,
     /// Where this page's changes are told, if it has any.

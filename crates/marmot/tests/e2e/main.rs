@@ -7,4 +7,5 @@ mod images;
 #[path = "../../../marmot-engine/tests/support/podman.rs"]
 mod podman;
 mod refusals;
+mod rollout;
 mod story;

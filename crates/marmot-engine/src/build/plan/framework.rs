@@ -2,11 +2,7 @@
 
 use super::manifest::{Kind, Manifest};
 use super::python_source::Source;
-use super::{CannotPlan, Code};
-
-/// What is recognised, for a message.
-pub(super) const NAMES: &str = "Streamlit, Dash, Gradio, Shiny, Panel, Bokeh, marimo, Voilà, FastAPI, Starlette, \
-                                Litestar, Flask, Django";
+use super::{CannotPlan, Code, Proposal, Start, quoted};
 
 /// The names that apps' files have, likeliest first.
 const LIKELY: [&str; 18] = [
@@ -33,21 +29,8 @@ const LIKELY: [&str; 18] = [
 /// The directories in which apps' files are, likeliest first.
 const DIRECTORIES: [&str; 6] = ["app", "src", "api", "backend", "server", "dashboard"];
 
-/// A framework that was recognised.
-#[derive(Debug)]
-pub(super) struct Found {
-    /// The command, for a shell.
-    pub(super) line: String,
-    /// The program or Python module that the command needs.
-    pub(super) needs: String,
-    /// Packages that are needed and that nobody named.
-    pub(super) extra: Vec<String>,
-    pub(super) reasons: Vec<String>,
-    pub(super) warnings: Vec<String>,
-}
-
 /// Finds the app among the files, and how it is started.
-pub(super) fn detect(code: &Code, manifest: &Manifest) -> Result<Option<Found>, CannotPlan> {
+pub(super) fn detect(code: &Code, manifest: &Manifest) -> Result<Option<Proposal>, CannotPlan> {
     if let Some(found) = django(code, manifest) {
         return Ok(Some(found));
     }
@@ -65,7 +48,7 @@ pub(super) fn detect(code: &Code, manifest: &Manifest) -> Result<Option<Found>, 
         0 => Ok(voila(code, manifest)),
         1 => Ok(others.pop().map(|(_, found)| found)),
         _ => Err(CannotPlan::SeveralApps {
-            example: others[0].1.line.clone(),
+            example: others[0].1.line().to_owned(),
             files: others.into_iter().map(|(path, _)| path.clone()).collect(),
         }),
     }
@@ -84,7 +67,7 @@ struct App<'a> {
 }
 
 impl App<'_> {
-    fn found(&self) -> Option<Found> {
+    fn found(&self) -> Option<Proposal> {
         let source = Source::parse(self.text);
         self.by_command(&source)
             .or_else(|| self.asgi(&source))
@@ -94,7 +77,7 @@ impl App<'_> {
     }
 
     /// Frameworks that have a command which serves a file.
-    fn by_command(&self, source: &Source) -> Option<Found> {
+    fn by_command(&self, source: &Source) -> Option<Proposal> {
         let path = quoted(self.path);
         let (name, package, line) = if source.imports("marimo") && source.instance_of("App").is_some() {
             ("marimo", "marimo", format!("marimo run {path} --host 0.0.0.0 --port $PORT --headless"))
@@ -115,7 +98,7 @@ impl App<'_> {
         Some(self.serves(name, package, line))
     }
 
-    fn asgi(&self, source: &Source) -> Option<Found> {
+    fn asgi(&self, source: &Source) -> Option<Proposal> {
         let (name, package) = [
             ("FastAPI", "fastapi"),
             ("Starlette", "starlette"),
@@ -135,7 +118,7 @@ impl App<'_> {
             "uvicorn {dir}{module}:{target}{factory} --host 0.0.0.0 --port $PORT --proxy-headers --forwarded-allow-ips '*'"
         );
         let mut found = self.serves(name, package, line);
-        found.needs = "uvicorn".into();
+        found.set_needs("uvicorn");
         let brings = |package: &str| self.manifest.packages.contains(package);
         // `fastapi[standard]` brings it too, but from requirements alone that cannot be told; one more mention of a
         // package that comes anyway changes nothing. A lock is complete, and is not added to.
@@ -145,7 +128,7 @@ impl App<'_> {
         Some(found)
     }
 
-    fn dash(&self, source: &Source) -> Option<Found> {
+    fn dash(&self, source: &Source) -> Option<Proposal> {
         if !source.imports("dash") {
             return None;
         }
@@ -164,11 +147,11 @@ impl App<'_> {
             )
         };
         let mut found = self.serves("Dash", "dash", line);
-        found.needs = if found.line.starts_with("gunicorn") { "gunicorn".into() } else { String::new() };
+        found.set_needs(if found.line().starts_with("gunicorn") { "gunicorn" } else { "" });
         Some(found)
     }
 
-    fn flask(&self, source: &Source) -> Option<Found> {
+    fn flask(&self, source: &Source) -> Option<Proposal> {
         if !source.imports("flask") {
             return None;
         }
@@ -191,18 +174,18 @@ impl App<'_> {
             )
         };
         let mut found = self.serves("Flask", "flask", line);
-        found.needs = needs.into();
+        found.set_needs(needs);
         Some(found)
     }
 
-    fn gradio(&self, source: &Source) -> Option<Found> {
+    fn gradio(&self, source: &Source) -> Option<Proposal> {
         if !source.imports("gradio") || !source.mentions(".launch(") {
             return None;
         }
         let line =
             format!("GRADIO_SERVER_NAME=0.0.0.0 GRADIO_SERVER_PORT=$PORT python {}", quoted(self.path));
         let mut found = self.serves("Gradio", "gradio", line);
-        found.needs = String::new();
+        found.set_needs("");
         if let Some(port) = source.fixed_port() {
             found.warnings.push(format!(
                 "{} asks for port {port} itself: take `server_port` out of `launch()`, so that it listens on $PORT.",
@@ -235,19 +218,35 @@ impl App<'_> {
         }
     }
 
-    fn serves(&self, name: &str, package: &str, line: String) -> Found {
+    fn serves(&self, name: &str, package: &str, line: String) -> Proposal {
         let mut warnings = Vec::new();
         if self.manifest.kind != Kind::Nothing && !self.has(package) {
             warnings.push(format!("{} imports {package}, which is not named among the packages.", self.path));
         }
-        Found {
-            reasons: vec![format!("{} is a {name} app: it is started by `{line}`.", self.path)],
-            line,
-            needs: package.to_owned(),
-            extra: Vec::new(),
-            warnings,
+        let reason = format!("{} is a {name} app: it is started by `{line}`.", self.path);
+        Proposal { warnings, ..started(line, package, reason) }
+    }
+}
+
+impl Proposal {
+    /// The program or Python module that the command needs, if any.
+    fn set_needs(&mut self, program: &str) {
+        if let Start::Line { needs, .. } = &mut self.start {
+            *needs = (!program.is_empty()).then(|| program.to_owned());
         }
     }
+
+    fn line(&self) -> &str {
+        match &self.start {
+            Start::Line { line, .. } => line,
+            _ => "",
+        }
+    }
+}
+
+/// An app that is started by this line, which needs this program.
+fn started(line: String, needs: &str, reason: String) -> Proposal {
+    Proposal::new(Start::Line { line, needs: Some(needs.to_owned()) }, reason)
 }
 
 /// Bokeh compares the address in the browser with one that it is told; without the scheme, that of the app.
@@ -259,7 +258,7 @@ fn gunicorn(dir: Option<&str>, module: &str, target: &str) -> String {
     format!("gunicorn {dir}--bind 0.0.0.0:$PORT --threads 8 {}", quoted(&format!("{module}:{target}")))
 }
 
-fn django(code: &Code, manifest: &Manifest) -> Option<Found> {
+fn django(code: &Code, manifest: &Manifest) -> Option<Proposal> {
     let manage = Source::parse(code.text("manage.py")?);
     if !manage.imports("django") {
         return None;
@@ -274,16 +273,12 @@ fn django(code: &Code, manifest: &Manifest) -> Option<Found> {
         }
         _ => ("python manage.py runserver 0.0.0.0:$PORT --noreload".to_owned(), "django-admin"),
     };
-    Some(Found {
-        reasons: vec![format!("manage.py is a Django project: it is started by `{line}`.")],
-        line,
-        needs: needs.into(),
-        extra: Vec::new(),
-        warnings: vec!["Django answers only under the names in its ALLOWED_HOSTS: add the app's.".into()],
-    })
+    let reason = format!("manage.py is a Django project: it is started by `{line}`.");
+    let warnings = vec!["Django answers only under the names in its ALLOWED_HOSTS: add the app's.".into()];
+    Some(Proposal { warnings, ..started(line, needs, reason) })
 }
 
-fn voila(code: &Code, manifest: &Manifest) -> Option<Found> {
+fn voila(code: &Code, manifest: &Manifest) -> Option<Proposal> {
     if !manifest.packages.contains("voila") {
         return None;
     }
@@ -296,19 +291,6 @@ fn voila(code: &Code, manifest: &Manifest) -> Option<Found> {
         _ => return None,
     };
     let line = format!("voila {} --no-browser --port=$PORT --Voila.ip=0.0.0.0", quoted(path));
-    Some(Found {
-        reasons: vec![format!("{path} is shown by Voilà: it is started by `{line}`.")],
-        line,
-        needs: "voila".into(),
-        extra: Vec::new(),
-        warnings: Vec::new(),
-    })
-}
-
-/// `text` as one word for a shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':');
-    // What begins with a dash would be taken for an option.
-    let text = if text.starts_with('-') { format!("./{text}") } else { text.to_owned() };
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    let reason = format!("{path} is shown by Voilà: it is started by `{line}`.");
+    Some(started(line, "voila", reason))
 }

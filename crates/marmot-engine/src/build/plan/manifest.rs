@@ -48,6 +48,16 @@ pub struct PythonWish {
     pub required: Option<(String, String)>,
 }
 
+/// Whether there is Python at all.
+pub(super) fn evidence(code: &Code) -> bool {
+    let manifests =
+        ["pyproject.toml", "uv.lock", "requirements.txt", "Pipfile", "Pipfile.lock", "setup.py", "setup.cfg"];
+    manifests.iter().any(|file| code.has(file))
+        || code.paths.iter().any(|path| path.starts_with("requirements/") && path.ends_with(".txt"))
+        || code.paths.iter().any(|path| path.ends_with(".py") && path.matches('/').count() <= 1)
+        || code.in_root().any(|(path, _)| path.ends_with(".ipynb"))
+}
+
 /// Finds the manifest that counts, and says why.
 pub(super) fn find(code: &Code) -> Result<(Manifest, Vec<String>), CannotPlan> {
     let project = table(code, "pyproject.toml")?;

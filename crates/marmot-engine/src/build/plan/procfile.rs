@@ -9,6 +9,8 @@ const LINE_BYTES: usize = 8 << 10;
 pub(super) struct Procfile {
     /// The command of the process that is served.
     pub(super) web: String,
+    /// The command that is run once per revision, before it is served.
+    pub(super) release: Option<String>,
     /// The names of the other processes.
     others: Vec<String>,
 }
@@ -18,7 +20,7 @@ impl Procfile {
         let mut warnings = Vec::new();
         if !self.others.is_empty() {
             warnings.push(format!(
-                "Of the Procfile, only `web` is run; ignored: {}.",
+                "Of the Procfile, only `web` is served; ignored: {}.",
                 self.others.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
             ));
         }
@@ -42,7 +44,7 @@ impl Procfile {
 pub(super) fn read(code: &Code) -> Result<Option<Procfile>, CannotPlan> {
     let Some(text) = code.manifest("Procfile")? else { return Ok(None) };
     let bad = |why: String| CannotPlan::BadManifest { path: "Procfile".into(), why };
-    let mut web = None;
+    let (mut web, mut release) = (None, None);
     let mut others = Vec::new();
     for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let (number, line) = (number + 1, line.trim());
@@ -65,14 +67,20 @@ pub(super) fn read(code: &Code) -> Result<Option<Procfile>, CannotPlan> {
         if command.is_empty() {
             return Err(bad(format!("`{name}` has no command")));
         }
-        if name != "web" {
-            others.push(name.to_owned());
-        } else if web.replace(command.to_owned()).is_some() {
-            return Err(bad("it has two `web` lines".into()));
+        let once = match name {
+            "web" => &mut web,
+            "release" => &mut release,
+            _ => {
+                others.push(name.to_owned());
+                continue;
+            }
+        };
+        if once.replace(command.to_owned()).is_some() {
+            return Err(bad(format!("it has two `{name}` lines")));
         }
     }
     match web {
-        Some(web) => Ok(Some(Procfile { web, others })),
+        Some(web) => Ok(Some(Procfile { web, release, others })),
         None => Err(bad("it has no `web` line: add one with the command of the app".into())),
     }
 }

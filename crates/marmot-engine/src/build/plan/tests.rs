@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod table;
+
 type Files<'a> = &'a [(&'a str, &'a str)];
 
 fn planned(files: Files<'_>) -> Plan {
@@ -26,7 +28,7 @@ fn line(plan: &Plan) -> &str {
 fn manifest(plan: &Plan) -> &Manifest {
     match &plan.install {
         Install::Python { manifest, .. } => manifest,
-        Install::Nothing => panic!("nothing is installed"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -227,13 +229,16 @@ fn procfiles_are_read_as_data() {
     ] {
         assert_eq!(line(&with(text)), expected);
     }
-    assert!(with("web: a $PORT\nworker: b\nrelease: c").warnings[0].contains("`worker`, `release`"));
+    let several = with("web: a $PORT\nworker: b\nclock: c\nrelease: d --now");
+    assert!(several.warnings[0].contains("only `web` is served; ignored: `worker`, `clock`"));
+    assert_eq!(several.release.as_deref(), Some("d --now"));
     assert!(with("web: a --port 80").warnings[0].contains("$PORT"));
     let long = format!("web: {}", "x".repeat(10_000));
     for (text, expected) in [
         ("", "no `web` line"),
         ("worker: b", "no `web` line"),
         ("web: a\nweb: b", "two `web` lines"),
+        ("web: a\nrelease: b\nrelease: c", "two `release` lines"),
         ("web:", "no command"),
         ("just text", "line 1"),
         ("web: a\n!!: x", "line 2"),
@@ -432,13 +437,26 @@ fn what_will_surprise_is_said_before_it_does() {
 }
 
 #[test]
-fn other_languages_are_recognised_and_refused_in_words() {
+fn what_cannot_be_built_is_recognised_and_refused_in_words() {
     for (files, expected) in [
         (&[("environment.yml", "")][..], "conda environments are not built here yet. Looked for"),
-        (&[("package.json", "{}")], "Node projects"),
-        (&[("app.R", "")], "R projects"),
-        (&[("Procfile", "web: Rscript app.R $PORT"), ("renv.lock", "{}")], "R projects"),
-        (&[("Dockerfile", "")], "container image"),
+        (&[("Project.toml", "")], "Julia projects"),
+        (&[("go.mod", ""), ("main.go", "")], "Go projects"),
+        (&[("package.json", "{}")], "Looked for"),
+        (&[("package.json", "[]")], "it is not an object"),
+        (&[("package.json", "{")], "it is not valid JSON"),
+        (&[("analysis.R", "x <- 1")], "give the launcher a command"),
+        (&[("renv.lock", "{}"), ("app.R", "shinyApp()")], "renv.lock cannot be used: it names no `Packages`"),
+        (&[("_quarto.yml", ""), ("index.qmd", "")], "Run `quarto render` and commit the result"),
+        (&[("mkdocs.yml", ""), ("docs/index.md", "")], "Run `mkdocs build`"),
+        (&[("web/package.json", "{}")], "`web` looks like an app"),
+        (
+            &[(
+                "package.json",
+                r#"{"devDependencies": {"@sveltejs/kit": "2", "@sveltejs/adapter-auto": "3"}}"#,
+            )],
+            "@sveltejs/adapter-node",
+        ),
     ] {
         let why = refused(files);
         assert!(why.contains(expected), "{why}");
@@ -466,8 +484,14 @@ fn files_of_any_size_and_content_are_survived() {
 proptest::proptest! {
     #[test]
     fn no_text_makes_planning_panic(text in "\\PC*|[ -~\\n=\\[\\]'\"#:@/.\\\\-]{0,200}") {
-        for file in ["Procfile", "requirements.txt", "pyproject.toml", "Pipfile", "Pipfile.lock", "app.py", ".python-version", "manage.py"] {
-            drop(plan(&Code::new([(file, text.as_str()), ("main.py", STREAMLIT)]), Builder::Auto, false));
+        for file in [
+            "Procfile", "requirements.txt", "pyproject.toml", "Pipfile", "Pipfile.lock", "app.py", ".python-version",
+            "manage.py", "package.json", "pnpm-lock.yaml", "yarn.lock", ".nvmrc", "server.js", "angular.json", "renv.lock",
+            "DESCRIPTION", "app.R", "api.R", "index.Rmd", "_quarto.yml", "Dockerfile",
+        ] {
+            for other in [("main.py", STREAMLIT), ("package.json", r#"{"dependencies": {"@angular/core": "1", "express": "1"}}"#)] {
+                drop(plan(&Code::new([other, (file, text.as_str())]), Builder::Auto, false));
+            }
         }
     }
 }

@@ -140,7 +140,7 @@ pub(in crate::runtime) async fn begin(
             .map_err(io_error("its secrets could not be written"))?;
         env.insert("MARMOT_SECRETS_DIR".to_owned(), confine::SECRETS.to_owned());
     }
-    let body = Making {
+    let mut body = Making {
         image: &facts,
         who: &who,
         command: command.as_deref(),
@@ -166,7 +166,15 @@ pub(in crate::runtime) async fn begin(
         _ => error.into(),
     };
     let name = format!("{}-{id}", engine.tag()).to_ascii_lowercase();
-    let container = engine.create(&name, &body).await.map_err(in_words)?;
+    let container = match engine.create(&name, &body).await {
+        // Without one the program itself is the first process, and may ignore being asked to end.
+        Err(EngineError::Refused { message, .. }) if words::lacks_init(&message) => {
+            body["HostConfig"]["Init"] = false.into();
+            engine.create(&name, &body).await
+        }
+        created => created,
+    };
+    let container = container.map_err(in_words)?;
     let secrets = revision.secrets.iter().filter(|secret| !secret.is_file);
     let secrets = secrets.map(|secret| secret.name.clone()).collect();
     let contained = Contained { id: container, plug, program: program.clone(), secrets, written: None };

@@ -1,0 +1,1 @@
+//! Sessions, links that work once, and administrators: as they are used.
