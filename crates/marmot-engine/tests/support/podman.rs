@@ -1,6 +1,7 @@
 //! A Podman of its own: engine, storage and registry in a directory that goes with the test.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses some of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
 use std::io::Read;
