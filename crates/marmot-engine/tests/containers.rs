@@ -310,8 +310,8 @@ async fn containers_go_on_while_server_and_engine_are_started_anew() {
     assert_eq!((again.id, first_process(&machine, &again)), (replica.id, pid));
     assert!(get(&again, "/").await.contains("hello"));
 
-    // Without its engine it serves, sleeps and wakes.
-    podman.end();
+    // While its engine hangs it serves, sleeps and wakes.
+    podman.hang();
     assert!(get(&again, "/").await.contains("hello"));
     machine
         .want(|wanted| wanted.apps.get_mut(&app()).unwrap().policy.idle_after = Duration::from_millis(100));
@@ -322,7 +322,7 @@ async fn containers_go_on_while_server_and_engine_are_started_anew() {
     assert!(get(&awake, "/").await.contains("hello"));
     machine.want(|wanted| wanted.apps.get_mut(&app()).unwrap().policy.idle_after = Duration::from_secs(600));
     drop(waiting);
-    podman.begin();
+    podman.resume();
 
     // A server that starts while the engine is away finds it as well.
     let machine = machine.crash_and(async || podman.end()).await;
@@ -372,6 +372,22 @@ async fn what_ended_while_nobody_looked_is_told_and_what_is_not_ours_is_left_alo
     machine.until_gone().await;
     support::until(|| podman.containers() == ["foreign"]).await;
     podman.run(&["rm", "--force", "--time=0", "foreign"]);
+}
+
+#[tokio::test]
+async fn who_is_switched_off_does_not_wait_for_an_engine_that_hangs() {
+    let Some(podman) = Podman::start() else { return };
+    let machine = machine(&podman).await;
+    let id = podman.image("localhost/test:1", &[("serve", SERVE)], &["EXPOSE 8000", "CMD [\"/serve\"]"]);
+    artefact(&machine, 1, &id);
+    podman.hang();
+    machine.activate_program(1.into(), image(1), &policy(), &[]);
+    machine.until("starting", |app| !app.replicas.is_empty()).await;
+    machine.shut_down();
+    machine.until_gone().await;
+    podman.resume();
+    assert_eq!(machine.leftovers(), Vec::<String>::new());
+    support::until(|| podman.containers().is_empty()).await;
 }
 
 #[tokio::test]

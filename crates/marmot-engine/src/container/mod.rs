@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 pub(crate) mod api;
@@ -102,7 +103,12 @@ impl ContainerEngine {
             let info: Info = self.api.get(Call::new(&["info"])).await?;
             let options = info.security_options.unwrap_or_default();
             let maps = |option: &String| option.contains("rootless") || option.contains("userns");
-            let maps_users = options.iter().any(maps);
+            // Podman says it in a place of its own.
+            let rootless = podman && {
+                let own: Value = self.api.get(Call::of_podman(&["info"])).await?;
+                own["host"]["security"]["rootless"].as_bool().unwrap_or(false)
+            };
+            let maps_users = rootless || options.iter().any(maps);
             let makes_groups = info.cgroup_driver == "cgroupfs" && !maps_users;
             Ok(About { podman, maps_users, makes_groups })
         };

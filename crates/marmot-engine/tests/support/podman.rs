@@ -108,6 +108,22 @@ impl Podman {
         let _ = fs::remove_file(self.socket());
     }
 
+    /// The service answers nobody, until it is resumed.
+    pub fn hang(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// The service goes on.
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = self.service.as_ref().and_then(|service| i32::try_from(service.id()).ok());
+        let pid = pid.and_then(rustix::process::Pid::from_raw).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     /// Runs a command of Podman's.
     pub fn run(&self, arguments: &[&str]) -> String {
         let output = self.command("podman").args(arguments).output().unwrap();

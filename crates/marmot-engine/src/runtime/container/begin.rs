@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use marmot_core::id::{BuildId, ReplicaId};
 use marmot_core::scaling::Concurrency;
@@ -23,6 +24,7 @@ use crate::container::{About, ContainerEngine, PinnedImage};
 use crate::files;
 use crate::network::Uplink;
 use crate::observed::FailureReason;
+use crate::procfs::{self, RawPid};
 use crate::runtime::local::Shared;
 use crate::runtime::local::life::Process;
 use crate::runtime::local::prepare::{
@@ -33,6 +35,8 @@ use crate::shim::doorman::READY;
 use crate::shim::spec::{self, Contained, Launch, ShimProcess, Spec};
 use crate::wanted::{Program, Revision};
 
+/// How long an engine is waited for to remove what is not wanted any more.
+const GIVES_UP_WITHIN: Duration = Duration::from_secs(5);
 /// User ids for containers where the server has none to give: they belong to nobody.
 const UIDS: (u32, u32) = (2_000_000_000, 100_000);
 /// The same, in engines whose containers have few.
@@ -165,7 +169,7 @@ pub(in crate::runtime) async fn begin(
         ),
         _ => error.into(),
     };
-    let name = format!("{}-{id}", engine.tag()).to_ascii_lowercase();
+    let name = name_of(&engine, id);
     let container = match engine.create(&name, &body).await {
         // Without one the program itself is the first process, and may ignore being asked to end.
         Err(EngineError::Refused { message, .. }) if words::lacks_init(&message) => {
@@ -203,6 +207,22 @@ pub(in crate::runtime) async fn begin(
     })
 }
 
+/// What a replica's container is called in the engine.
+fn name_of(engine: &ContainerEngine, id: ReplicaId) -> String {
+    format!("{}-{id}", engine.tag()).to_ascii_lowercase()
+}
+
+/// Removes what [`begin`] has made of a replica so far. What an engine that hangs does not remove now, is removed when it
+/// is looked through the next time.
+pub(in crate::runtime) async fn give_up(shared: &Shared, id: ReplicaId) {
+    let Some(engine) = &shared.settings.containers else { return };
+    let name = name_of(engine, id);
+    let removing = engine.remove(&name);
+    if !matches!(tokio::time::timeout(GIVES_UP_WITHIN, removing).await, Ok(Ok(()))) {
+        tracing::warn!(replica = %id, "a container may be left for now");
+    }
+}
+
 /// The image, which is pulled again where somebody has removed it.
 async fn found_again(
     engine: &ContainerEngine,
@@ -238,10 +258,13 @@ async fn get_going(
     let state = engine.state(id).await?.ok_or(BeginError::Elsewhere)?;
     let Some(pid) = state.pid else { return Err(ended_at_once(shared, &container, dir, &spec).await) };
     let places = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    if !places.contains(id) {
+    let has_group = places.contains(id);
+    if !has_group && !is_kept_for(pid, id) {
         return Err(BeginError::Elsewhere);
     }
-    spec.group = ReplicaGroup::of_process(&places);
+    if has_group {
+        spec.group = ReplicaGroup::of_process(&places);
+    }
     if let Some(contained) = &mut spec.container {
         contained.written = state.written;
     }
@@ -264,6 +287,14 @@ async fn get_going(
         engine.begin(id).await?;
     }
     Ok(process)
+}
+
+/// Whether a process was started by one that looks after the container with this id: so it is of this machine, and of
+/// that container. For engines of ordinary users, which make no control groups everywhere.
+fn is_kept_for(pid: RawPid, id: &str) -> bool {
+    let Some(parent) = procfs::stat(pid).map(|stat| stat.parent) else { return false };
+    let line = std::fs::read(format!("/proc/{parent}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).contains(id)
 }
 
 /// The end of a program that nobody could hold back, with what it said.

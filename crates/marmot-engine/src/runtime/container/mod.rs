@@ -45,11 +45,13 @@ impl Container {
         &self.contained.id
     }
 
-    /// Asks the program to end, and ends it after `grace`.
-    pub(super) async fn stop(&self, grace: Duration) {
-        if let Err(error) = self.engine.stop(self.id(), grace).await {
+    /// Asks the program to end, and ends it after `grace`. `false`: the engine does not.
+    pub(super) async fn stop(&self, grace: Duration) -> bool {
+        let stopped = self.engine.stop(self.id(), grace).await;
+        if let Err(error) = &stopped {
             tracing::warn!(container = self.id(), %error, "a container could not be stopped by its engine");
         }
+        stopped.is_ok()
     }
 
     /// Holds all of its processes still, where that cannot be done without the engine.

@@ -85,6 +85,13 @@ impl Life {
         self.remove(dir, group.unwrap_or_default(), None).await;
     }
 
+    /// The end of a replica that was asked to be gone while its container was being made.
+    pub(super) async fn gone_before_it_began(self) {
+        self.gate.close();
+        let dir = self.shared.dir(&self.app, self.id);
+        self.remove(dir, ReplicaGroup::default(), None).await;
+    }
+
     /// The end of a replica that ended while no engine looked.
     pub(super) async fn failed_unseen(mut self, dir: PathBuf, spec: Arc<spec::Spec>, reason: FailureReason) {
         self.gate.close();
@@ -153,7 +160,9 @@ async fn end(process: &Process, grace: Duration) {
         // The engine knows which process is to be asked, and what with.
         tokio::select! {
             () = process.ended() => return,
-            () = container.stop(grace) => {}
+            stopped = container.stop(grace) => if !stopped {
+                terminate(process);
+            }
         }
     } else {
         terminate(process);

@@ -137,7 +137,17 @@ impl Life {
             let sockets = Sockets::of(self.shared.dir(&self.app, self.id));
             self.sockets = Some(Arc::clone(&sockets));
             self.shared.update(self.id, |seen| seen.sockets = Some(sockets));
-            let begun = begin::begin(&self.shared, self.id, &revision, limit, image).await;
+            let mut want = self.want.clone();
+            let begun = tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => return,
+                // An engine may take long, or hang: nobody who is switched off waits for it.
+                () = asked_to_be_gone(&mut want) => {
+                    begin::give_up(&self.shared, self.id).await;
+                    return self.gone_before_it_began().await;
+                }
+                begun = begin::begin(&self.shared, self.id, &revision, limit, image) => begun,
+            };
             begun.map_err(|error| match error {
                 BeginError::Ended(reason) => reason,
                 other => FailureReason::CouldNotStart(other.to_string()),
@@ -373,6 +383,11 @@ async fn leaves(shared: &Shared, process: &Process) -> Parting {
         () = shared.stop.cancelled() => Parting::Engine,
         () = process.ended() => Parting::Ended,
     }
+}
+
+/// Waits until a replica is asked to be gone, or the engine ends.
+async fn asked_to_be_gone(want: &mut watch::Receiver<Want>) {
+    let _ = want.wait_for(|want| *want == Want::Gone).await;
 }
 
 /// Waits until a booting replica is asked to end.
