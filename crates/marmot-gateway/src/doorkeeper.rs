@@ -139,7 +139,12 @@ fn is_own_request<B>(shared: &Shared, host: &str, request: &Request<B>) -> bool 
     // No page can set or change the `Sec-` headers of its browser.
     match header("sec-fetch-site") {
         Some(b"same-origin" | b"none") => true,
-        Some(_) => request.method() == Method::GET && header("sec-fetch-mode") == Some(b"navigate"),
+        // Not into a frame: there, the visitor would click on what they do not see.
+        Some(_) => {
+            let navigates = header("sec-fetch-mode") == Some(b"navigate");
+            let in_a_tab = matches!(header("sec-fetch-dest"), None | Some(b"document"));
+            request.method() == Method::GET && navigates && in_a_tab
+        }
         None => {
             let Some(origin) = request.headers().get(header::ORIGIN) else { return true };
             let expected = origin.to_str().ok().and_then(|origin| origin.split_once("://"));

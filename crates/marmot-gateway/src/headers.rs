@@ -29,6 +29,7 @@ const X_MARMOT_IDENTITY: HeaderName = HeaderName::from_static("x-marmot-identity
 const X_MARMOT_KEY: HeaderName = HeaderName::from_static("x-marmot-key");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// What the gateway tells an app about the visitor.
@@ -272,6 +273,7 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
 pub(crate) fn rewrite_response(headers: &mut HeaderMap, version: Version, apps_domain: &str) {
     remove_hop_by_hop(headers);
     headers.append(header::VIA, via(version));
+    forget_only_what_is_its_own(headers);
     let is_fine = |value: &HeaderValue| !is_private_set_cookie(value) && !reaches_beyond(value, apps_domain);
     if headers.get_all(header::SET_COOKIE).iter().all(is_fine) {
         return;
@@ -285,6 +287,24 @@ pub(crate) fn rewrite_response(headers: &mut HeaderMap, version: Version, apps_d
                 headers.append(header::SET_COOKIE, value);
             }
         }
+    }
+}
+
+/// Browsers that are asked to clear cookies clear those of the whole registrable domain: all apps', perhaps the platform's.
+/// What else they clear is of one origin.
+fn forget_only_what_is_its_own(headers: &mut HeaderMap) {
+    let beyond = |value: &HeaderValue| {
+        let members = value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        let is_own = |member: &[u8]| {
+            matches!(
+                member,
+                b"" | b"\"cache\"" | b"\"storage\"" | b"\"executionContexts\"" | b"\"clientHints\""
+            )
+        };
+        !members.into_iter().all(is_own)
+    };
+    if headers.get_all(CLEAR_SITE_DATA).iter().any(beyond) {
+        headers.insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"cache\", \"storage\""));
     }
 }
 
@@ -455,6 +475,23 @@ mod tests {
             headers.insert(header::SET_COOKIE, HeaderValue::from_static(given));
             rewrite_response(&mut headers, Version::HTTP_11, "apps.example.org");
             assert_eq!(headers[header::SET_COOKIE], kept, "{given}");
+        }
+    }
+
+    #[test]
+    fn an_app_makes_browsers_forget_what_is_its_own_and_no_more() {
+        let own = "\"cache\", \"storage\"";
+        for (given, kept) in [
+            ("\"cookies\"", own),
+            ("\"*\"", own),
+            ("\"cache\",\"cookies\"", own),
+            ("\"storage\"", "\"storage\""),
+            ("\"cache\" , \"storage\"", "\"cache\" , \"storage\""),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CLEAR_SITE_DATA, HeaderValue::from_static(given));
+            rewrite_response(&mut headers, Version::HTTP_11, "apps.example.org");
+            assert_eq!(headers[CLEAR_SITE_DATA], kept, "{given}");
         }
     }
 

@@ -250,6 +250,11 @@ async fn pages_of_other_apps_cannot_act_with_the_visitors_ticket() {
         ask(get.clone(), &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")]).await,
         200
     );
+    for frame in ["iframe", "frame", "object", "embed"] {
+        let framed =
+            [("sec-fetch-site", "same-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", frame)];
+        assert_eq!(ask(get.clone(), &framed).await, 403, "{frame}");
+    }
     let sister = "http://rose.localhost";
     assert_eq!(ask(post.clone(), &[("origin", sister), ("sec-fetch-site", "same-site")]).await, 403);
     assert_eq!(ask(post.clone(), &[("origin", sister)]).await, 403);

@@ -49,6 +49,8 @@ async fn main() -> anyhow::Result<()> {
         policy: marmot_core::scaling::Policy::default(),
         max_replicas: 10,
         people: Default::default(),
+        project_rate: None,
+        project_requests: None,
     };
     let service = Service::new(
         Db::open(None, data.path()).await?,
@@ -62,7 +64,11 @@ async fn main() -> anyhow::Result<()> {
     let _using: Vec<_> = (0..4).map(|_| demands.of(&sessions).session()).collect();
 
     let demo = web::Demo { code: Secret::new("letmein"), username: "ada".parse()? };
+    let key = marmot_gateway::IdentityKey::read(&marmot_gateway::IdentityKey::generate()?)?;
+    let identities =
+        std::sync::Arc::new(marmot_gateway::Identities::new("http://localhost", key.clone(), [&key]));
     let options = web::Options {
+        identities,
         demo: Some(demo),
         tickets: Arc::new(Tickets::new([0; 32])),
         stop: CancellationToken::new(),

@@ -21,7 +21,7 @@ use marmot_engine::wanted::{
     WantedBuild, WantedPull,
 };
 use marmot_gateway::LogSource;
-use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes, Step};
+use marmot_gateway::routes::{Backend, Progress, Route, RouteState, Routes, Step};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -239,7 +239,7 @@ fn route(
     Route {
         app: address.app.clone(),
         title: address.title.clone(),
-        access: address.people.clone().map_or_else(Access::everyone, Access::people),
+        access: address.access.clone(),
         log_readers: Arc::clone(&address.log_readers),
         state,
         demand,

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use marmot_core::{Clock, Moment};
 use marmot_engine::build::{BuildContext, operators_environment};
 use marmot_engine::{Engine, EngineConfig, Logs, Observed, ShimCommand};
+use marmot_gateway::routes::Rate;
 use marmot_gateway::{Certificates, Gateway, GatewayConfig, Listeners, Scheme, Tickets, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ use crate::db::Db;
 use crate::db::lock::{self, DataDirLock};
 use crate::lifecycle::{self, Lifecycle};
 use crate::service::{Demands, Live, Service};
-use crate::{api, web};
+use crate::{api, identity_keys, web};
 
 /// The hidden sub-command that supervises a replica: [`marmot_engine::shim::main`].
 pub const SHIM: &str = "replica-shim";
@@ -29,6 +30,9 @@ pub const SHIM: &str = "replica-shim";
 /// How much longer than an app may take to start a request waits for it, so that the reason of a start that failed
 /// reaches those who wait.
 const BEYOND_START: Duration = Duration::from_secs(10);
+
+/// How often it is noted how links and keys are used: a crash loses no more than that.
+const USAGE_NOTED: Duration = Duration::from_secs(30);
 
 /// A server that has started; it serves once it is [run](Server::run).
 #[derive(Debug)]
@@ -92,6 +96,7 @@ impl Server {
             service.trust_operators_alone();
         }
         let tickets = Arc::new(Tickets::new(signing_key(&data_dir)?));
+        let identities = identity_keys::open(&data_dir, &settings.public_url(listen).to_string())?;
 
         let engine_config = engine_config(settings, &data_dir)?;
         let mut lifecycle =
@@ -109,14 +114,20 @@ impl Server {
             move |app| nudge.app(app),
             Arc::clone(&tickets),
         )
+        .with_identities(Arc::clone(&identities))
         .with_logs(lifecycle.log_source(Logs::new(data_dir.clone()), engine.observed()));
-        let pages = web::router(service.clone(), web::Options { demo, tickets, stop: stop.clone() });
+        let pages = web::router(
+            service.clone(),
+            web::Options { demo, tickets, identities: Arc::clone(&identities), stop: stop.clone() },
+        );
         let platform =
             api::router(service.clone()).merge(pages).layer(axum::middleware::map_request(tell_peer));
 
         let (tasks, stop_tasks) = (TaskTracker::new(), CancellationToken::new());
         tasks.spawn(lifecycle.run(engine.observed(), stop_tasks.clone()));
         tasks.spawn(lifecycle::keep_record(service.clone(), engine.take_events()));
+        tasks.spawn(keep_usage(service.clone(), stop_tasks.clone()));
+        tasks.spawn(identity_keys::rotate(data_dir.clone(), identities, stop_tasks.clone()));
         tasks.spawn(end_streams(service.clone(), stop.clone()));
         tasks.spawn(relay(engine.observed(), observed, stop_tasks.clone()));
         Ok(Self {
@@ -190,6 +201,23 @@ async fn tell_peer(mut request: axum::extract::Request) -> axum::extract::Reques
 async fn end_streams(service: Service, stop: CancellationToken) {
     stop.cancelled().await;
     service.stopping().cancel();
+}
+
+/// Notes from time to time, and at the end, how links and keys are used.
+async fn keep_usage(service: Service, stop: CancellationToken) {
+    let mut look = tokio::time::interval(USAGE_NOTED);
+    loop {
+        let last = tokio::select! {
+            _ = look.tick() => false,
+            () = stop.cancelled() => true,
+        };
+        if let Err(error) = service.note_usage().await {
+            tracing::warn!(%error, "cannot note how links and keys are used; will try again");
+        }
+        if last {
+            return;
+        }
+    }
 }
 
 /// Hands on what the engine sees.
@@ -276,6 +304,9 @@ fn gateway_config(settings: &Settings, listen: SocketAddr) -> GatewayConfig {
         held_bytes_per_app: held_bytes / 2,
         held_bytes_in_all: held_bytes,
         session_linger: settings.session_linger,
+        visitor_rate: Rate::of(settings.visitor_rate.saturating_mul(10), Duration::from_secs(10)),
+        visitor_requests: settings.visitor_requests,
+        wake_rate: Rate::at_most(settings.wakes_per_minute, Duration::from_secs(60)),
         ..Default::default()
     };
     GatewayConfig {

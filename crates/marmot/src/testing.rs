@@ -46,6 +46,8 @@ impl Bench {
             policy: marmot_core::scaling::Policy::default(),
             max_replicas: 10,
             people: Default::default(),
+            project_rate: None,
+            project_requests: None,
         };
         change(&mut options);
         Self { service: Service::new(db, live, options, Vault::of_the_moment()), observed, dir }

@@ -128,11 +128,11 @@ export class Marmot {
     return text.trimEnd().split("\n").slice(-count).join("\n");
   }
 
-  /** A bare git repository with one commit of an example, to build from. */
-  async repositoryOf(example) {
+  /** A bare git repository with one commit of an example, or of what is in another directory, to build from. */
+  async repositoryOf(example, from = EXAMPLES) {
     const bare = path.join(this.#directory, "repositories", `${example}.git`);
     const work = path.join(this.#directory, "checkouts", example);
-    await fs.cp(path.join(EXAMPLES, example), work, { recursive: true, filter: isSource });
+    await fs.cp(path.join(from, example), work, { recursive: true, filter: isSource });
     await git(work, "init", "--quiet", "--initial-branch=main");
     await git(work, "add", "--all");
     await git(work, "commit", "--quiet", "--message", `Add ${example}`);

@@ -1,10 +1,13 @@
 //! Set-up: brings what is missing and says in a line each what is there already.
 
 mod cargo_deny;
+mod contract;
 mod debian;
 mod npm;
 mod tun;
 mod uv;
+
+use uv::link;
 
 use crate::repository::Repository;
 
@@ -34,6 +37,7 @@ pub(crate) fn run(repository: &Repository, needs: &[Need]) -> anyhow::Result<()>
     if needs.contains(&Need::Apps) {
         tun::run();
         uv::run(repository)?;
+        contract::run(repository)?;
     }
     if needs.contains(&Need::Node) {
         npm::run(repository, &repository.oidc_tests())?;

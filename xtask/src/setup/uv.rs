@@ -34,7 +34,8 @@ fn has_version(uv: &Path, version: &str) -> bool {
     String::from_utf8_lossy(&output.stdout).split_whitespace().nth(1) == Some(version)
 }
 
-fn link(program: &Path, at: &Path) -> anyhow::Result<()> {
+/// Makes `at` lead to `program`, wherever it led before.
+pub(super) fn link(program: &Path, at: &Path) -> anyhow::Result<()> {
     let directory = at.parent().context("a link needs a directory")?;
     std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     match std::fs::remove_file(at) {

@@ -173,12 +173,15 @@ pub(super) fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T> {
     text.parse().map_err(|error: T::Err| Problem::unprocessable(error.to_string()))
 }
 
+/// No list has more pages.
+const LAST_PAGE: u32 = 1_000_000_000;
+
 /// Which page of a list is asked for.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Pagination {
     /// From 1.
-    #[param(minimum = 1, default = 1)]
+    #[param(minimum = 1, maximum = 1_000_000_000, default = 1)]
     page: Option<u32>,
     /// From 1 to 100.
     #[param(minimum = 1, maximum = 100, default = 20)]
@@ -188,8 +191,10 @@ pub(super) struct Pagination {
 impl Pagination {
     pub(super) fn page(&self) -> Result<model::Page> {
         let (page, per_page) = (self.page.unwrap_or(1), self.per_page.unwrap_or(20));
-        if page == 0 {
-            return Err(Problem::unprocessable("`page` is 0: pages are counted from 1"));
+        if !(1..=LAST_PAGE).contains(&page) {
+            let message =
+                format!("`page` is {page}: pages are counted from 1, and there are {LAST_PAGE} at most");
+            return Err(Problem::unprocessable(message));
         }
         if !(1..=model::Page::MAX).contains(&per_page) {
             let message = format!("`per_page` is {per_page}: it must be from 1 to {}", model::Page::MAX);

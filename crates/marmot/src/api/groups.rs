@@ -44,8 +44,10 @@ impl From<Group> for GroupOut {
 #[serde(deny_unknown_fields)]
 pub(super) struct GroupIn {
     /// What people call it.
+    #[schema(min_length = 1, max_length = 99)]
     name: String,
     /// The namespace that it will own.
+    #[schema(pattern = "^[a-z](-?[a-z0-9]){0,38}$")]
     slug: String,
     description: Option<String>,
 }

@@ -14,6 +14,7 @@ mod health;
 mod hooks;
 mod launchers;
 mod metrics;
+mod opening;
 mod people;
 mod projects;
 mod scaling;
@@ -25,10 +26,10 @@ use axum::response::IntoResponse as _;
 use axum::routing::get;
 use http::header::{self, HeaderValue};
 use utoipa::OpenApi;
-use utoipa::openapi::RefOr;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::{ContentBuilder, Ref};
+use utoipa::openapi::{RefOr, Schema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -99,6 +100,11 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(groups::list, groups::create))
         .routes(routes!(groups::get, groups::update, groups::delete))
         .routes(routes!(groups::members, groups::change_members))
+        .routes(routes!(opening::get, opening::set))
+        .routes(routes!(opening::links, opening::create_link))
+        .routes(routes!(opening::revoke_link))
+        .routes(routes!(opening::keys, opening::create_key))
+        .routes(routes!(opening::revoke_key))
         .routes(routes!(user::get))
         .routes(routes!(user::tokens, user::create_token))
         .routes(routes!(user::revoke_token))
@@ -125,9 +131,25 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
             [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
             operation.responses.responses.insert("default".to_owned(), RefOr::T(refusal.clone()));
+            operation.parameters.iter_mut().flatten().for_each(say_what_it_looks_like);
         }
     }
     (router, document)
+}
+
+/// Ids and names in paths: what they look like follows from what they are called.
+fn say_what_it_looks_like(parameter: &mut RefOr<Parameter>) {
+    let RefOr::T(parameter) = parameter else { return };
+    let pattern = match parameter.name.as_str() {
+        name if name.ends_with("_id") => "^[0-7][0-9A-HJKMNP-TV-Z]{25}$",
+        "name" | "slug" | "namespace" => "^[a-z](-?[a-z0-9]){0,38}$",
+        _ => return,
+    };
+    if let (ParameterIn::Path, Some(RefOr::T(Schema::Object(schema)))) =
+        (&parameter.parameter_in, &mut parameter.schema)
+    {
+        schema.pattern = Some(pattern.to_owned());
+    }
 }
 
 /// Answers are for the one who asked, are what they say they are, and are no page.

@@ -48,6 +48,7 @@ impl From<User> for PersonOut {
 #[serde(deny_unknown_fields)]
 pub(super) struct PersonIn {
     /// The name to sign in with, and the namespace it owns.
+    #[schema(pattern = "^[a-z](-?[a-z0-9]){0,38}$")]
     username: String,
     email: Option<String>,
     first_name: Option<String>,
@@ -56,6 +57,7 @@ pub(super) struct PersonIn {
     #[serde(default)]
     is_admin: bool,
     /// Without one, a password link lets the person choose one.
+    #[schema(min_length = 8, max_length = 1000)]
     password: Option<String>,
 }
 

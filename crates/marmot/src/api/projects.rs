@@ -64,12 +64,16 @@ impl IntoResponse for ProjectOut {
 #[serde(deny_unknown_fields)]
 pub(super) struct ProjectIn {
     /// What people call it.
+    #[schema(min_length = 1, max_length = 99)]
     name: String,
     /// Your username when absent.
+    #[schema(pattern = "^[a-z](-?[a-z0-9]){0,38}$")]
     namespace: Option<String>,
     /// Made from the name when absent.
+    #[schema(pattern = "^[a-z](-?[a-z0-9]){0,38}$")]
     slug: Option<String>,
     /// `public` or `private`; private when absent.
+    #[schema(pattern = "^(public|private)$")]
     visibility: Option<String>,
     description: Option<String>,
     /// Addresses of its code repositories.
@@ -84,6 +88,7 @@ pub(super) struct ProjectChange {
     name: Option<String>,
     slug: Option<String>,
     /// `public` or `private`. Owners only.
+    #[schema(pattern = "^(public|private)$")]
     visibility: Option<String>,
     /// `null` removes it.
     #[serde(default, deserialize_with = "present")]
@@ -130,6 +135,7 @@ pub(super) struct MemberIn {
     id: Option<String>,
     username: Option<String>,
     /// `owner`, `editor` or `viewer`; `null` takes the role away.
+    #[schema(pattern = "^(owner|editor|viewer)$")]
     role: Option<String>,
 }
 

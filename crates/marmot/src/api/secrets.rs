@@ -62,8 +62,8 @@ pub(super) async fn of_project(
 }
 
 /// Sets a secret of a project. Its apps go on with it, as a new revision.
-#[utoipa::path(put, path = "/projects/{project_id}/secrets/{name}", tag = "secrets", request_body = SecretIn,
-    params(("project_id" = String, Path), ("name" = String, Path)), responses((status = 200, body = SecretOut)))]
+#[utoipa::path(put, path = "/projects/{project_id}/secrets/{secret}", tag = "secrets", request_body = SecretIn,
+    params(("project_id" = String, Path), ("secret" = String, Path)), responses((status = 200, body = SecretOut)))]
 pub(super) async fn set_of_project(
     State(service): State<Service>,
     Who(who): Who,
@@ -75,8 +75,8 @@ pub(super) async fn set_of_project(
 }
 
 /// Removes a secret of a project.
-#[utoipa::path(delete, path = "/projects/{project_id}/secrets/{name}", tag = "secrets",
-    params(("project_id" = String, Path), ("name" = String, Path)), responses((status = 204)))]
+#[utoipa::path(delete, path = "/projects/{project_id}/secrets/{secret}", tag = "secrets",
+    params(("project_id" = String, Path), ("secret" = String, Path)), responses((status = 204)))]
 pub(super) async fn remove_of_project(
     State(service): State<Service>,
     Who(who): Who,
@@ -99,8 +99,8 @@ pub(super) async fn of_launcher(
 }
 
 /// Sets a secret of a launcher. Its app goes on with it, as a new revision.
-#[utoipa::path(put, path = "/session_launchers/{launcher_id}/secrets/{name}", tag = "secrets", request_body = SecretIn,
-    params(("launcher_id" = String, Path), ("name" = String, Path)), responses((status = 200, body = SecretOut)))]
+#[utoipa::path(put, path = "/session_launchers/{launcher_id}/secrets/{secret}", tag = "secrets", request_body = SecretIn,
+    params(("launcher_id" = String, Path), ("secret" = String, Path)), responses((status = 200, body = SecretOut)))]
 pub(super) async fn set_of_launcher(
     State(service): State<Service>,
     Who(who): Who,
@@ -112,8 +112,8 @@ pub(super) async fn set_of_launcher(
 }
 
 /// Removes a secret of a launcher.
-#[utoipa::path(delete, path = "/session_launchers/{launcher_id}/secrets/{name}", tag = "secrets",
-    params(("launcher_id" = String, Path), ("name" = String, Path)), responses((status = 204)))]
+#[utoipa::path(delete, path = "/session_launchers/{launcher_id}/secrets/{secret}", tag = "secrets",
+    params(("launcher_id" = String, Path), ("secret" = String, Path)), responses((status = 204)))]
 pub(super) async fn remove_of_launcher(
     State(service): State<Service>,
     Who(who): Who,

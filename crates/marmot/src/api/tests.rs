@@ -5,6 +5,9 @@ mod accounts;
 mod apps;
 mod bad_input;
 mod groups;
+mod matrix;
+mod opening;
+mod people;
 mod projects;
 mod scaling;
 mod secrets;
@@ -16,7 +19,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::model::Secret;
-use crate::service::{Identity, NewToken, Service};
+use crate::service::{Identity, NewProject, NewToken, NewUser, Service};
 use crate::testing::Bench;
 
 /// The platform, without an engine: the test says what is observed.

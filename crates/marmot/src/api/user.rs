@@ -81,15 +81,19 @@ impl std::convert::From<Token> for TokenOut {
 #[serde(deny_unknown_fields)]
 pub(super) struct TokenIn {
     /// What it is for.
+    #[schema(min_length = 1, max_length = 99)]
     name: String,
     /// When it stops working; never when absent.
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
     /// `read` lets it see what you may see, `write` (the default) change what you may change, too.
+    #[schema(pattern = "^(read|write)$")]
     scope: Option<String>,
     /// Only in this project.
+    #[schema(pattern = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
     project_id: Option<String>,
     /// Only with this launcher and its app.
+    #[schema(pattern = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
     launcher_id: Option<String>,
     /// With `password`, in the place of a token or cookie.
     username: Option<String>,

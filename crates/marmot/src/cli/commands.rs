@@ -466,6 +466,14 @@ pub(super) enum App {
     },
     /// Show how an app scales, or say it: each option changes one thing, the others stay.
     Scaling(Box<super::scaling::Scaling>),
+    /// Show who may open an app, or say it.
+    Access(super::opening::Access),
+    /// Links that open an app for whoever has them.
+    #[command(subcommand)]
+    Share(super::opening::Share),
+    /// Keys that programs show to an app.
+    #[command(subcommand)]
+    Key(super::opening::Key),
     /// Wake an app, or try one again that failed.
     Wake {
         /// The app's name.
@@ -524,6 +532,9 @@ impl App {
                 output.print(&found, |found| table(found, &columns))
             }
             Self::Scaling(scaling) => scaling.run(&client, output).await,
+            Self::Access(access) => access.run(&client, output).await,
+            Self::Share(share) => share.run(&client, output).await,
+            Self::Key(key) => key.run(&client, output).await,
             Self::Wake { name } => {
                 output.print(&client.patch(&app(&name), json!({"state": "running"})).await?, show)
             }

@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod doctor;
 mod handover;
+mod opening;
 mod output;
 mod render;
 mod scaling;

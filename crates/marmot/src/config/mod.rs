@@ -222,6 +222,21 @@ settings! {
     /// How long a visitor's place at a replica is kept after the last connection is closed, where sessions are counted:
     /// most who lose it come back at once.
     session_linger: Duration = "15s", "DURATION";
+    /// How many requests a second one visitor may send, with ten seconds' worth at once. More: 429. A visitor is a person
+    /// who has signed in, or else an address; this machine's own and trusted proxies may send as many as they like.
+    visitor_rate: u32 = "200", "NUMBER";
+    /// How many requests of one visitor may be under way at the same time, open WebSockets and event streams among them.
+    /// More: 429.
+    visitor_requests: u32 = "1000", "NUMBER";
+    /// How many requests a second may be sent to all apps of a project together, with ten seconds' worth at once.
+    /// More: 429. By default as many as come.
+    project_rate: Option<u32> = "", "NUMBER";
+    /// How many requests to all apps of a project may be under way at the same time. More: 429. By default as many as
+    /// come.
+    project_requests: Option<u32> = "", "NUMBER";
+    /// How many apps one client may wake within a minute, by its address. More: 429. What is awake it may open at any time,
+    /// and this machine's own and trusted proxies may wake as many as they like.
+    wakes_per_minute: u32 = "20", "NUMBER";
     /// The apps of which each request is written to the server's log: method, path without its query, status, time.
     access_log: Apps = "", "LIST";
     /// How long the server may finish requests under way when it is stopped.
@@ -392,6 +407,8 @@ impl Settings {
                 session_life: self.session_life,
                 providers: self.identity_providers.clone(),
             },
+            project_rate: self.project_rate,
+            project_requests: self.project_requests,
         }
     }
 

@@ -24,6 +24,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "scaling", include_str!("../../migrations/0002_scaling.sql")),
     (3, "replicas", include_str!("../../migrations/0003_replicas.sql")),
     (4, "secrets", include_str!("../../migrations/0004_secrets.sql")),
+    (5, "opening", include_str!("../../migrations/0005_opening.sql")),
     (6, "people", include_str!("../../migrations/0006_people.sql")),
     (8, "containers", include_str!("../../migrations/0008_containers.sql")),
 ];

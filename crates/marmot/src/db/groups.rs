@@ -52,6 +52,10 @@ pub async fn update(db: &mut Connection, group: &Group) -> Result<()> {
 /// Removes a group, and gives its namespace back.
 pub async fn delete(db: &mut Connection, group: &Group) -> Result<()> {
     sqlx::query("DELETE FROM groups WHERE id = $1").bind(group.id.to_string()).execute(&mut *db).await?;
+    sqlx::query("DELETE FROM app_guests WHERE group_id = $1")
+        .bind(group.id.to_string())
+        .execute(&mut *db)
+        .await?;
     namespaces::give_back(db, &group.path).await
 }
 

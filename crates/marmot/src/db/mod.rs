@@ -14,6 +14,7 @@ pub mod hooks;
 pub mod launchers;
 pub mod lock;
 pub mod namespaces;
+pub mod opening;
 pub mod projects;
 mod row;
 pub mod scaling;

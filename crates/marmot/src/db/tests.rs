@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
+use super::opening::Place;
 use super::projects::{Filter, Viewer};
 use super::*;
 use crate::model::{
@@ -14,6 +15,7 @@ use crate::model::{
     Environment, EnvironmentSource, Launcher, LauncherKind, Page, Program, Project, Revision, Role, Secret,
     Session, Token, User, Visibility, WayIn,
 };
+use crate::opening::{AppKey, Grant, Guests, KeyQuota, OpenTo, Opening, ShareLink};
 
 async fn refusal(dir: &Path) -> String {
     Db::open(None, dir).await.unwrap_err().to_string()
@@ -119,6 +121,7 @@ async fn keeps_everything(db: &Db) {
     let db = &mut *db;
     people(db, &ada, now, later).await;
     let (project, launcher) = recipes(db, &ada, now, later).await;
+    doors(db, &launcher, now, later).await;
     running(db, &project, &launcher, now, later).await;
     assert!(matches!(users::insert(db, &User { id: 9.into(), ..ada }, None).await, Err(DbError::Exists(_))));
 }
@@ -268,6 +271,47 @@ async fn recipes(db: &mut Connection, ada: &User, now: Timestamp, later: Timesta
     assert!(launchers::app_name_taken(db, &launcher.app_name).await.unwrap());
     assert_eq!(launchers::list(db, Viewer::Administrator, Some(project.id), Page::FIRST).await.unwrap().1, 1);
     (project, launcher)
+}
+
+async fn doors(db: &mut Connection, launcher: &Launcher, now: Timestamp, later: Timestamp) {
+    assert_eq!(opening::get(db, launcher.id).await.unwrap(), Opening::default());
+    let guests = Guests { users: [launcher.created_by].into(), groups: [30.into()].into() };
+    for to in [OpenTo::Link, OpenTo::Named] {
+        let said = Opening { to, guests: guests.clone() };
+        opening::set(db, launcher.id, &said).await.unwrap();
+        assert_eq!(opening::get(db, launcher.id).await.unwrap(), said);
+        assert_eq!(opening::all(db).await.unwrap()[&launcher.id], said);
+    }
+    let by = Some(launcher.created_by);
+    let mut link = ShareLink { grant: grant(20, now, None) };
+    opening::insert_link(db, &link, Place { launcher: launcher.id, by, hash: "l" }).await.unwrap();
+    let quota = KeyQuota { per_minute: Some(60), at_once: None };
+    let key = AppKey { grant: grant(21, now, Some(later)), quota };
+    opening::insert_key(db, &key, Place { launcher: launcher.id, by, hash: "k" }).await.unwrap();
+    opening::note_use(db, &link.grant.id.to_string(), 2, later).await.unwrap();
+    opening::note_use(db, &link.grant.id.to_string(), 1, later).await.unwrap();
+    (link.grant.uses, link.grant.last_used_at) = (3, Some(later));
+    assert_eq!(opening::links(db, launcher.id).await.unwrap(), std::slice::from_ref(&link));
+    assert_eq!(opening::keys(db, launcher.id).await.unwrap(), std::slice::from_ref(&key));
+    let links = opening::all_links(db).await.unwrap();
+    assert_eq!((links[0].launcher, links[0].hash.as_str()), (launcher.id, "l"));
+    assert_eq!(opening::all_keys(db, now).await.unwrap()[0].what, key);
+    assert!(opening::all_keys(db, later).await.unwrap().is_empty(), "it has expired");
+    assert!(opening::delete_link(db, launcher.id, link.grant.id).await.unwrap());
+    assert!(!opening::delete_link(db, launcher.id, link.grant.id).await.unwrap());
+    assert!(!opening::delete_key(db, 99.into(), key.grant.id).await.unwrap(), "it is another app's");
+}
+
+fn grant<Id: From<u128>>(id: u128, created_at: Timestamp, expires_at: Option<Timestamp>) -> Grant<Id> {
+    Grant {
+        id: id.into(),
+        name: "n".to_owned(),
+        created_by: Some("ada".parse().unwrap()),
+        created_at,
+        expires_at,
+        last_used_at: None,
+        uses: 0,
+    }
 }
 
 async fn running(

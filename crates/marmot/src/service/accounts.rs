@@ -58,6 +58,8 @@ impl Service {
         let details = json!({"is_admin": user.is_admin});
         audit::record(&mut db, who, "user.created", Thing::user(&user), details).await?;
         db.commit().await.map_err(DbError::from)?;
+        // Apps that are open to everybody with an account are open to one more.
+        self.wrote();
         Ok(user)
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use marmot_core::AppName;
 use marmot_core::id::{BuildId, EnvironmentId, GroupId, RevisionId, UserId};
+use marmot_gateway::routes::Access;
 
 use super::apps::insert_revision;
 use super::builds::{fits, insert_build, program_of};
@@ -15,7 +16,7 @@ use crate::db::projects::Viewer;
 use crate::db::{DbError, apps, builds, events, groups, launchers, projects, scaling};
 use crate::model::{
     App, AppEvent, Build, BuildResult, BuildStatus, CredentialKind, EnvVariable, EnvironmentSource,
-    FailedStart, GivenSecret, Launcher, Page, Program, Revision, Visibility,
+    FailedStart, GivenSecret, Launcher, Page, Program, Revision,
 };
 use crate::scaling::Scaling;
 
@@ -69,8 +70,8 @@ pub struct Address {
     pub app: AppName,
     /// What people call it.
     pub title: String,
-    /// Who may open it; absent for everybody.
-    pub people: Option<BTreeSet<UserId>>,
+    /// Who may open it.
+    pub access: Access,
     /// Who may read its logs: the members of its project.
     pub log_readers: Arc<BTreeSet<UserId>>,
     /// It is on.
@@ -125,12 +126,10 @@ impl Service {
         let all_projects: BTreeMap<_, _> =
             all_projects.into_iter().map(|project| (project.id, project)).collect();
         let mut members = projects::all_members(&mut db).await?;
-        let admins: BTreeSet<_> = crate::db::users::all(&mut db)
-            .await?
-            .into_iter()
-            .filter(|user| user.is_admin && user.disabled_at.is_none())
-            .map(|user| user.id)
-            .collect();
+        let mut people = crate::db::users::all(&mut db).await?;
+        people.retain(|user| user.disabled_at.is_none());
+        let admins: BTreeSet<_> = people.iter().filter(|user| user.is_admin).map(|user| user.id).collect();
+        let mut doors = self.doors(&mut db, people.iter().map(|user| user.id).collect()).await?;
         let members: BTreeMap<_, Arc<BTreeSet<UserId>>> = all_projects
             .keys()
             .map(|project| (*project, Arc::new(&members.remove(project).unwrap_or_default() | &admins)))
@@ -141,7 +140,7 @@ impl Service {
             Some(Address {
                 app: launcher.app_name.clone(),
                 title: launcher.name.clone(),
-                people: (project.visibility == Visibility::Private).then(|| BTreeSet::clone(members)),
+                access: self.access(&mut doors, launcher, project, members),
                 log_readers: Arc::clone(members),
                 on: on.contains(&launcher.id),
             })

@@ -19,6 +19,7 @@ mod launchers;
 mod lifecycle;
 mod links;
 mod meters;
+mod opening;
 mod passwords;
 mod people;
 pub mod permission;
@@ -29,13 +30,15 @@ mod secrets;
 mod sessions;
 mod tokens;
 mod tries;
+mod usages;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use marmot_core::id::UserId;
 use marmot_core::scaling::Policy;
 use marmot_core::{AppName, Clock, Demand};
 use marmot_engine::Observed;
@@ -56,6 +59,7 @@ pub use launchers::{LauncherPatch, NewLauncher};
 pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
 pub use links::{LinkFor, PasswordLink};
 pub use meters::Meters;
+pub use opening::{Invited, NewGrant, OpeningView};
 pub use people::UserPatch;
 pub use permission::{Action, Errand, Identity, Scope};
 pub use projects::{MemberChange, NewProject, ProjectPatch, Whom};
@@ -129,6 +133,10 @@ pub struct Options {
     pub policy: Policy,
     /// The most replicas that an app may have.
     pub max_replicas: u32,
+    /// Requests a second to all apps of a project together; as many as come when absent.
+    pub project_rate: Option<u32>,
+    /// Requests to all apps of a project at the same time; as many as come when absent.
+    pub project_requests: Option<u32>,
     /// How people come in.
     pub people: People,
 }
@@ -183,6 +191,9 @@ struct Inner {
     /// What webhooks have told.
     heard: hooks::Heard,
     providers: Vec<Provider>,
+    usages: usages::Usages,
+    /// Everybody with an account, as the lifecycle last read it.
+    accounts: Mutex<Arc<BTreeSet<UserId>>>,
 }
 
 impl Service {
@@ -204,6 +215,8 @@ impl Service {
             meters: Meters::default(),
             vault,
             heard: hooks::Heard::default(),
+            usages: usages::Usages::default(),
+            accounts: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }

@@ -15,6 +15,7 @@ use super::present::{Presenter, can_open};
 use super::respond::{Failed, Html};
 use super::session::{Visitor, Wish};
 use super::words;
+use crate::service::Error;
 
 /// Goes to an address that may be on another host.
 pub(super) fn found(address: &str) -> Response {
@@ -30,7 +31,17 @@ pub(super) async fn share_link(
     visitor: Visitor,
     Path(path): LauncherPath,
 ) -> Result<Response, Failed> {
-    let view = find_launcher(&web, &visitor.who, &path).await?;
+    let view = match find_launcher(&web, &visitor.who, &path).await {
+        Ok(view) => view,
+        // The app may be open to somebody for whom its project is not.
+        Err(refused) => {
+            let launcher = path.2.parse().map_err(|_| Failed::NoSuchPage)?;
+            return match web.service.address_for(&visitor.who, launcher).await {
+                Ok(address) => Ok(found(&address)),
+                Err(_) => Err(refused),
+            };
+        }
+    };
     // While it starts, its own address shows how far it is and opens it by itself.
     let on_its_way = matches!(view.phase, Phase::Building | Phase::Starting);
     if view.app.is_some() && (can_open(view.phase) || on_its_way) {
@@ -57,6 +68,20 @@ pub(super) async fn share_link(
     Ok((status, Html(page)).into_response())
 }
 
+/// For one who has signed in, and may see the app but not open it: says whom to ask.
+async fn not_shared(web: &Web, visitor: &Visitor, app: &AppName) -> Result<Response, Failed> {
+    let project = web.service.project_of(&visitor.who, app).await?;
+    let text = format!(
+        "You are signed in, but this app is open to others only. It belongs to the project {}/{}: its owners can let \
+         you in.",
+        project.namespace, project.slug
+    );
+    let links = vec![Link { path: project.path(), label: "See its project".into() }];
+    let title = "This app is not shared with you".to_owned();
+    let page = MessagePage { frame: visitor.frame(), phase: None, title, text, links };
+    Ok((StatusCode::FORBIDDEN, Html(page)).into_response())
+}
+
 /// Where an app's own host sends a browser that has not signed in there: back it goes, with a code that says who it is.
 pub(super) async fn enter(
     State(web): State<Web>,
@@ -66,7 +91,11 @@ pub(super) async fn enter(
 ) -> Result<Response, Failed> {
     let app: AppName = app.parse().map_err(|_| Failed::NoSuchPage)?;
     let user = visitor.who.signed_in()?;
-    web.service.app(&visitor.who, &app).await?;
+    match web.service.may_open(&visitor.who, &app).await {
+        Ok(()) => {}
+        Err(Error::Forbidden { .. }) => return not_shared(&web, &visitor, &app).await,
+        Err(other) => return Err(other.into()),
+    }
     let person = Person { id: user.id, username: user.username.to_string() };
     let code = web.tickets.issue_code(&app, &person);
     // Handed on as it came: the app's host checks where it leads, and that this browser began there.

@@ -12,13 +12,14 @@ use marmot_core::phase::Phase;
 use super::Web;
 use super::launchers::{LauncherPath, find_launcher};
 use super::live::{self, Fragments, Part};
+use super::opening::{AccessSection, Outcome};
 use super::pages::Question;
 use super::present::Presenter;
 use super::respond::{Failed, Html, drawn, see_other};
 use super::session::Visitor;
 use super::view::{Frame, LauncherCard};
 use super::words;
-use crate::model::{Page, Program, Revision, Visibility};
+use crate::model::{Page, Program, Revision};
 use crate::service::{BuildView, Identity, LauncherView};
 
 /// Events that the page shows; the API has the others.
@@ -35,8 +36,10 @@ struct DetailPage {
     name: String,
     card: LauncherCard,
     snippets: Vec<Snippet>,
-    /// Programs need a credential as well.
+    /// Programs need a key.
     private: bool,
+    /// Who may open it, for members.
+    access: Option<AccessSection>,
     replicas: ReplicasSection,
     revisions: RevisionsSection,
     events: Option<EventsSection>,
@@ -170,13 +173,30 @@ pub(super) async fn show(
     visitor: Visitor,
     Path(path): LauncherPath,
 ) -> Result<Response, Failed> {
-    let view = find_launcher(&web, &visitor.who, &path).await?;
-    let drawn = Drawn::of(&web, &visitor.who, &view).await?;
+    Ok(page(&web, &visitor, &path, Outcome::default()).await?.into_response())
+}
+
+/// The page, with what came of a form of its box *Who may open it*.
+pub(super) async fn page(
+    web: &Web,
+    visitor: &Visitor,
+    path: &(String, String, String),
+    outcome: Outcome,
+) -> Result<Response, Failed> {
+    let view = find_launcher(web, &visitor.who, path).await?;
+    let drawn = Drawn::of(web, &visitor.who, &view).await?;
+    let access = if view.can.read_logs {
+        Some(AccessSection::of(web, &visitor.who, &view, outcome).await?)
+    } else {
+        None
+    };
+    let private = !web.service.is_for_everyone(&view).await?;
     let project_path = view.project.path();
     Ok(Html(DetailPage {
         frame: visitor.live_frame(format!("{project_path}/launchers/{}/events", view.launcher.id)),
-        snippets: snippets(&view.url),
-        private: view.project.visibility == Visibility::Private,
+        snippets: snippets(&view.url, private),
+        private,
+        access,
         name: view.launcher.name,
         project_name: view.project.name,
         project_path,
@@ -246,7 +266,7 @@ pub(super) async fn roll_back(
     Ok(see_other(&own_path(&view)))
 }
 
-fn own_path(view: &LauncherView) -> String {
+pub(super) fn own_path(view: &LauncherView) -> String {
     format!("{}/launchers/{}", view.project.path(), view.launcher.id)
 }
 
@@ -315,14 +335,21 @@ fn revisions_section(
 }
 
 /// How programs call the app at `url`.
-fn snippets(url: &str) -> Vec<Snippet> {
+fn snippets(url: &str, with_key: bool) -> Vec<Snippet> {
+    let choose = |key: &'static str| if with_key { key } else { "" };
+    let curl = choose(" -H \"X-Marmot-Key: $KEY\"");
+    let python = choose(", headers={\"X-Marmot-Key\": key}");
+    let r = choose(" |> req_headers(`X-Marmot-Key` = key)");
     vec![
-        Snippet { language: "curl", text: format!("curl '{url}'") },
-        Snippet { language: "Python", text: format!("import requests\nprint(requests.get(\"{url}\").text)") },
+        Snippet { language: "curl", text: format!("curl{curl} '{url}'") },
+        Snippet {
+            language: "Python",
+            text: format!("import requests\nprint(requests.get(\"{url}\"{python}).text)"),
+        },
         Snippet {
             language: "R",
             text: format!(
-                "library(httr2)\nrequest(\"{url}\") |> req_perform() |> resp_body_string() |> cat()"
+                "library(httr2)\nrequest(\"{url}\"){r} |> req_perform() |> resp_body_string() |> cat()"
             ),
         },
     ]

@@ -19,6 +19,7 @@ mod links;
 mod live;
 mod logs;
 mod next;
+mod opening;
 mod pages;
 mod people;
 mod present;
@@ -39,7 +40,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use marmot_core::name::Namespace;
-use marmot_gateway::Tickets;
+use marmot_gateway::{Identities, Tickets};
 use tokio_util::sync::CancellationToken;
 
 use crate::cookie::SessionCookie;
@@ -54,6 +55,8 @@ pub struct Options {
     pub demo: Option<Demo>,
     /// Carry a sign-in over to the hosts of private apps. The same that the gateway has.
     pub tickets: Arc<Tickets>,
+    /// Sign who visitors of apps are. The same that the gateway has.
+    pub identities: Arc<Identities>,
     /// Ends the event streams, which otherwise last as long as somebody looks.
     pub stop: CancellationToken,
 }
@@ -77,6 +80,7 @@ struct Web {
     attempts: SessionCookie,
     demo: Option<Arc<Demo>>,
     tickets: Arc<Tickets>,
+    identities: Arc<Identities>,
     stop: CancellationToken,
 }
 
@@ -96,6 +100,7 @@ pub fn router(service: Service, options: Options) -> Router {
         attempts: SessionCookie::for_attempts_at(&given.public_url),
         demo: options.demo.map(Arc::new),
         tickets: options.tickets,
+        identities: options.identities,
         stop: options.stop,
         service,
     };
@@ -103,6 +108,11 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/", get(detail::show))
         .route("/events", get(detail::events))
         .route("/revisions/{revision}/roll-back", get(detail::ask_roll_back).post(detail::roll_back))
+        .route("/access", post(opening::save))
+        .route("/links", post(opening::create_link))
+        .route("/links/{link}/revoke", post(opening::revoke_link))
+        .route("/keys", post(opening::create_key))
+        .route("/keys/{key}/revoke", post(opening::revoke_key))
         .route("/edit", get(launchers::edit).post(launchers::save))
         .route("/delete", get(launchers::ask_delete).post(launchers::delete))
         .route("/activate", post(apps::activate))
@@ -133,6 +143,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/projects/new", get(projects::new).post(projects::create))
         .nest("/p/{namespace}/{slug}", project)
         .route("/access/{app}", get(access::enter))
+        .route("/.well-known/jwks.json", get(opening::published_keys))
         .route("/settings", get(settings::show))
         .route("/settings/tokens", post(settings::create_token))
         .route("/settings/tokens/{token}/revoke", post(settings::revoke_token))

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, StatusCode, header};
 use futures_util::StreamExt;
-use marmot_gateway::Tickets;
+use marmot_gateway::{Identities, IdentityKey, Tickets};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -21,6 +21,7 @@ mod flow;
 mod hostile;
 mod live;
 mod oidc;
+mod opening;
 mod people;
 
 const HOME: &str = "http://localhost:8080";
@@ -79,8 +80,10 @@ impl Platform {
             service.create_user(new).await.unwrap();
         }
         let (stop, tickets) = (CancellationToken::new(), Arc::new(Tickets::new([7; 32])));
+        let identities = identities(public_url);
         let demo = web::Demo { code: Secret::new("letmein"), username: "ada".parse().unwrap() };
-        let options = web::Options { demo: Some(demo), tickets: Arc::clone(&tickets), stop: stop.clone() };
+        let options =
+            web::Options { demo: Some(demo), tickets: Arc::clone(&tickets), identities, stop: stop.clone() };
         let router = web::router(service.clone(), options);
         Self { router, service, tickets, stop, _bench: bench }
     }
@@ -186,4 +189,10 @@ impl Answer {
         assert_eq!(self.status, status, "{}", self.text);
         self
     }
+}
+
+/// What tells apps who visits, with a key of its own.
+fn identities(public_url: &str) -> Arc<Identities> {
+    let key = IdentityKey::read(&IdentityKey::generate().unwrap()).unwrap();
+    Arc::new(Identities::new(public_url, key.clone(), [&key]))
 }

@@ -1,9 +1,11 @@
 //! End to end, black box: the real program, real repositories, real processes, over HTTP.
 
 mod chaos;
+mod contract;
 mod faults;
 mod harness;
 mod images;
+mod opening;
 #[path = "../../../marmot-engine/tests/support/podman.rs"]
 mod podman;
 mod refusals;

@@ -376,7 +376,10 @@ async fn the_picture_says_who_may_open_what() {
     let people = |name: &str| {
         let address = picture.addresses.iter().find(|address| address.app.as_str() == name).unwrap();
         assert!(!address.on);
-        address.people.as_ref().map(|people| people.len())
+        match &address.access.audience {
+            marmot_gateway::routes::Audience::Everyone => None,
+            marmot_gateway::routes::Audience::People(people) => Some(people.len()),
+        }
     };
     assert_eq!((people("iris"), people("hidden")), (None, Some(1)));
 }

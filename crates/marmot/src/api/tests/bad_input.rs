@@ -7,11 +7,14 @@ async fn bodies_that_are_no_json_are_refused_in_the_same_shape() {
     let platform = Platform::new().await;
     let ada = platform.user("ada").await;
     let deep = "[".repeat(100_000);
+    let nested = "{\"name\":".repeat(10_000);
     let huge = format!("{{\"name\": \"{}\"}}", "x".repeat(2 << 20));
     let cases = [
         ("not json", StatusCode::BAD_REQUEST),
         ("", StatusCode::BAD_REQUEST),
         ("{\"name\": NaN}", StatusCode::BAD_REQUEST),
+        ("{\"name\": 1e999}", StatusCode::BAD_REQUEST),
+        (nested.as_str(), StatusCode::UNPROCESSABLE_ENTITY),
         ("\u{feff}{\"name\": \"x\"}", StatusCode::BAD_REQUEST),
         ("{\"name\": \"\\ud800\"}", StatusCode::BAD_REQUEST),
         (deep.as_str(), StatusCode::UNPROCESSABLE_ENTITY),
@@ -35,6 +38,17 @@ async fn bodies_that_are_no_json_are_refused_in_the_same_shape() {
         let answer = platform.send(request).await;
         assert_eq!(answer.status, status, "{:.60}: {}", body, answer.body);
         answer.message();
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_before_it_is_looked_at() {
+    let platform = Platform::new().await;
+    let ada = platform.user("ada").await;
+    for encoding in ["gzip", "deflate", "br", "zstd", "gzip, identity", "x-unknown"] {
+        let mut request = platform.request(Method::POST, "/projects", &ada, Some(json!({"name": "x"})));
+        request.headers_mut().insert("content-encoding", encoding.parse().unwrap());
+        platform.send(request).await.is(StatusCode::UNSUPPORTED_MEDIA_TYPE).message();
     }
 }
 

@@ -24,6 +24,15 @@ async fn every_change_needs_to_come_from_a_page_of_ours() {
         "/projects/new".to_owned(),
         "/settings/tokens".to_owned(),
         "/settings/tokens/x/revoke".to_owned(),
+        "/settings/sessions/x/revoke".to_owned(),
+        "/settings/password".to_owned(),
+        "/settings/ways/uni/add".to_owned(),
+        "/settings/ways/remove".to_owned(),
+        "/admin/users".to_owned(),
+        "/admin/users/x/disable".to_owned(),
+        "/admin/users/x/delete".to_owned(),
+        "/set-up/x".to_owned(),
+        "/password/x".to_owned(),
         format!("{project}/settings"),
         format!("{project}/delete"),
         format!("{project}/launchers/new"),
@@ -170,6 +179,12 @@ async fn no_path_makes_the_pages_fail() {
         "/assets/..%2fCargo.toml",
         "/demo/%FF",
         "/settings/tokens/x/revoke",
+        "/set-up/%FF",
+        "/password/x",
+        "/admin/users?page=-1",
+        "/admin/users/x/delete",
+        "/sign-in/with/%2e%2e",
+        "/sign-in/with/x/back?code=%00",
     ] {
         let answer = ada.get(&platform, path).await;
         assert!(answer.status.is_client_error(), "{path}: {}", answer.status);

@@ -1,0 +1,355 @@
+//! The box *Who may open it* of an app's page: to whom it is open, its links, its keys.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::{SignedDuration, Timestamp};
+use marmot_core::id::{AppKeyId, ShareLinkId};
+use marmot_core::name::Namespace;
+
+use super::Web;
+use super::account_pages::Lifetime;
+use super::detail;
+use super::forms::Typed;
+use super::launchers::{LauncherPath, find_launcher};
+use super::present::Presenter;
+use super::respond::{Failed, see_other};
+use super::session::Visitor;
+use super::words;
+use crate::model::{Secret, Visibility};
+use crate::opening::{Grant, KeyQuota, OpenTo};
+use crate::service::{Error, Identity, Invited, LauncherView, NewGrant};
+
+/// Days, and how they are told. None of them: until it is revoked.
+const LIFETIMES: &[(i64, &str)] =
+    &[(1, "A day"), (7, "A week"), (30, "30 days"), (365, "A year"), (0, "Until it is revoked")];
+const USUAL_LIFETIME: i64 = 30;
+
+/// Who may open the app.
+#[derive(Debug, Template)]
+#[template(path = "detail_access.html")]
+pub(super) struct AccessSection {
+    /// The path of the app's page.
+    path: String,
+    /// Who may, in a sentence.
+    told: &'static str,
+    /// Who could, for those who may choose.
+    choices: Vec<Choice>,
+    /// The names of people, as they are typed.
+    users: String,
+    /// The paths of groups.
+    groups: String,
+    links: Option<Grants>,
+    keys: Option<Grants>,
+    /// What was made just now.
+    fresh: Option<Fresh>,
+    /// Why what was asked for was not done.
+    problem: Option<String>,
+    lifetimes: Vec<Lifetime>,
+}
+
+#[derive(Debug)]
+struct Choice {
+    value: &'static str,
+    label: &'static str,
+    icon: &'static str,
+    help: &'static str,
+    chosen: bool,
+}
+
+/// Links, or keys.
+#[derive(Debug)]
+struct Grants {
+    rows: Vec<GrantRow>,
+}
+
+#[derive(Debug)]
+struct GrantRow {
+    id: String,
+    name: String,
+    until: String,
+    used: String,
+    /// How much it may be used, for keys.
+    quota: String,
+}
+
+/// A link or key that was made just now.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    title: String,
+    /// What to do with it.
+    how: &'static str,
+    text: Secret,
+}
+
+/// What a form of the box came to.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    fresh: Option<Fresh>,
+    problem: Option<String>,
+}
+
+impl AccessSection {
+    /// The box, for members.
+    pub(super) async fn of(
+        web: &Web,
+        who: &Identity,
+        view: &LauncherView,
+        outcome: Outcome,
+    ) -> Result<Self, Failed> {
+        let name = &view.launcher.app_name;
+        let opening = web.service.opening(who, name).await?;
+        let presenter = Presenter::new(&web.service);
+        let (mut links, mut keys) = (None, None);
+        if view.can.change {
+            let quota = |quota: KeyQuota| {
+                let parts = [
+                    quota.per_minute.map(|count| format!("{count} a minute")),
+                    quota.at_once.map(|count| format!("{count} at once")),
+                ];
+                parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+            };
+            let found = web.service.app_keys(who, name).await?;
+            let rows = found.into_iter().map(|key| row(&presenter, key.grant, quota(key.quota))).collect();
+            keys = Some(Grants { rows });
+            if opening.to == OpenTo::Link {
+                let found = web.service.share_links(who, name).await?;
+                let rows = found.into_iter().map(|link| row(&presenter, link.grant, String::new())).collect();
+                links = Some(Grants { rows });
+            }
+        }
+        let choices = if view.can.govern { choices(opening.to, view.project.visibility) } else { Vec::new() };
+        let lifetime =
+            |&(days, told): &(i64, &'static str)| Lifetime { days, told, chosen: days == USUAL_LIFETIME };
+        Ok(Self {
+            path: detail::own_path(view),
+            told: told(opening.effective),
+            choices,
+            users: names(&opening.users),
+            groups: names(&opening.groups),
+            links,
+            keys,
+            fresh: outcome.fresh,
+            problem: outcome.problem,
+            lifetimes: LIFETIMES.iter().map(lifetime).collect(),
+        })
+    }
+}
+
+fn names(names: &[Namespace]) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Names as somebody types them.
+fn typed_names(typed: &Typed, field: &str) -> Vec<String> {
+    let names = typed.get(field).split([',', ' ', '\n', '\r', '\t']);
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn told(to: OpenTo) -> &'static str {
+    match to {
+        OpenTo::Everyone => "Everyone may open it, signed in or not.",
+        OpenTo::Link => "Everyone with a link may open it, and the members of the project.",
+        OpenTo::SignedIn => "Everybody who has an account here may open it.",
+        OpenTo::Named => "Those named below may open it, and the members of the project.",
+        OpenTo::Project | OpenTo::Members => "The members of the project may open it, and nobody else.",
+    }
+}
+
+fn choices(to: OpenTo, visibility: Visibility) -> Vec<Choice> {
+    let public = visibility == Visibility::Public;
+    let choice = |value: OpenTo, label, icon, help| Choice {
+        value: value.as_str(),
+        label,
+        icon,
+        help,
+        chosen: value == to,
+    };
+    let mut choices = vec![choice(
+        OpenTo::Project,
+        "Like the project",
+        "app",
+        if public { "It is public: everyone." } else { "It is private: its members." },
+    )];
+    if public || to == OpenTo::Everyone {
+        choices.push(choice(OpenTo::Everyone, "Everyone", "globe", "As long as the project is public."));
+    }
+    choices.extend([
+        choice(OpenTo::Link, "Everyone with a link", "link", "Whoever has one of the links that you make."),
+        choice(OpenTo::SignedIn, "Signed-in people", "key", "Everybody with an account here."),
+        choice(OpenTo::Members, "Members", "lock", "The members of the project alone."),
+        choice(
+            OpenTo::Named,
+            "Named people and groups",
+            "people",
+            "Those you name, and the members of the project.",
+        ),
+    ]);
+    choices
+}
+
+fn row<Id: ToString>(presenter: &Presenter<'_>, grant: Grant<Id>, quota: String) -> GrantRow {
+    let over = grant.expires_at.is_some_and(|at| at <= Timestamp::now());
+    GrantRow {
+        id: grant.id.to_string(),
+        name: grant.name,
+        until: match grant.expires_at {
+            Some(_) if over => "expired".to_owned(),
+            Some(at) => at.strftime("%-d %B %Y").to_string(),
+            None => "it is revoked".to_owned(),
+        },
+        used: match (grant.uses, grant.last_used_at) {
+            (0, None) => "never".to_owned(),
+            (times, at) => {
+                let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+                at.map_or_else(|| times.clone(), |at| format!("{times}, {}", presenter.ago(at)))
+            }
+        },
+        quota,
+    }
+}
+
+/// The page again, with what came of a form.
+async fn answer<T>(
+    web: &Web,
+    visitor: &Visitor,
+    path: &(String, String, String),
+    done: Result<T, Error>,
+    fresh: impl FnOnce(T) -> Fresh,
+) -> Result<Response, Failed> {
+    let (status, outcome) = match done {
+        Ok(made) => (StatusCode::OK, Outcome { fresh: Some(fresh(made)), problem: None }),
+        Err(error @ (Error::Invalid { .. } | Error::Conflict { .. })) => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Outcome { fresh: None, problem: Some(words::plainly(&error.to_string())) },
+        ),
+        Err(other) => return Err(other.into()),
+    };
+    // In the answer itself, not behind a redirect: a secret is kept nowhere.
+    let page = detail::page(web, visitor, path, outcome).await?;
+    Ok((status, page).into_response())
+}
+
+pub(super) async fn save(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    let (users, groups) = (typed_names(&typed, "users"), typed_names(&typed, "groups"));
+    let invited = Invited { users: &users, groups: &groups };
+    let done = match typed.get("open_to").parse::<OpenTo>() {
+        Ok(to) => web.service.set_opening(&visitor.who, &view.launcher.app_name, to, invited).await,
+        Err(unknown) => Err(Error::Invalid { message: unknown.to_string() }),
+    };
+    match done {
+        Ok(_) => Ok(see_other(&format!("{}#access", detail::own_path(&view)))),
+        refused => {
+            let nothing = |_| Fresh { title: String::new(), how: "", text: Secret::new("") };
+            answer(&web, &visitor, &path, refused, nothing).await
+        }
+    }
+}
+
+fn new_grant(typed: &Typed) -> NewGrant {
+    let wanted: Option<i64> = typed.get("lifetime").parse().ok();
+    let days =
+        wanted.filter(|days| LIFETIMES.iter().any(|(known, _)| known == days)).unwrap_or(USUAL_LIFETIME);
+    NewGrant {
+        name: typed.get("name").trim().to_owned(),
+        expires_at: (days > 0).then(|| Timestamp::now() + SignedDuration::from_hours(24 * days)),
+    }
+}
+
+pub(super) async fn create_link(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    let made = web.service.create_share_link(&visitor.who, &view.launcher.app_name, new_grant(&typed)).await;
+    let fresh = |(link, url): (crate::opening::ShareLink, Secret)| Fresh {
+        title: format!("Your new link “{}”.", link.grant.name),
+        how: "Whoever has it may open the app.",
+        text: url,
+    };
+    answer(&web, &visitor, &path, made, fresh).await
+}
+
+/// A number, nothing where nothing was typed.
+fn number(typed: &Typed, name: &str) -> Result<Option<u32>, Error> {
+    match typed.get(name).trim() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| Error::Invalid {
+            message: format!("`{}` is no number of requests", text.escape_debug()),
+        }),
+    }
+}
+
+pub(super) async fn create_key(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    let quota = number(&typed, "per_minute")
+        .and_then(|per_minute| Ok(KeyQuota { per_minute, at_once: number(&typed, "at_once")? }));
+    let made = match quota {
+        Ok(quota) => {
+            let name = &view.launcher.app_name;
+            web.service.create_app_key(&visitor.who, name, new_grant(&typed), quota).await
+        }
+        Err(refused) => Err(refused),
+    };
+    let fresh = |(key, text): (crate::opening::AppKey, Secret)| Fresh {
+        title: format!("Your new key “{}”.", key.grant.name),
+        how: "Programs send it as “Authorization: Bearer …” or “X-Marmot-Key: …”.",
+        text,
+    };
+    answer(&web, &visitor, &path, made, fresh).await
+}
+
+/// Namespace and slug of the project, the launcher's id, the link's or key's.
+type GrantPath = Path<(String, String, String, String)>;
+
+pub(super) async fn revoke_link(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path((namespace, slug, launcher, id)): GrantPath,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &(namespace, slug, launcher)).await?;
+    let id: ShareLinkId = id.parse().map_err(|_| Failed::NoSuchPage)?;
+    revoked(&view, web.service.revoke_share_link(&visitor.who, &view.launcher.app_name, id).await)
+}
+
+pub(super) async fn revoke_key(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path((namespace, slug, launcher, id)): GrantPath,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &(namespace, slug, launcher)).await?;
+    let id: AppKeyId = id.parse().map_err(|_| Failed::NoSuchPage)?;
+    revoked(&view, web.service.revoke_app_key(&visitor.who, &view.launcher.app_name, id).await)
+}
+
+fn revoked(view: &LauncherView, done: Result<(), Error>) -> Result<Response, Failed> {
+    match done {
+        // Somebody was faster.
+        Ok(()) | Err(Error::NotFound { .. }) => Ok(see_other(&format!("{}#access", detail::own_path(view)))),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// The keys by which apps can tell that it was us who said who their visitor is.
+pub(super) async fn published_keys(State(web): State<Web>) -> Response {
+    let mut response = web.identities.published().into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+    // The next key is published for much longer than this before it signs.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    response
+}
