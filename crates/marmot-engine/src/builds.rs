@@ -19,7 +19,7 @@ use crate::files;
 use crate::layout::Layout;
 use crate::observed::{BuildFailure, BuildOutcome, BuildState};
 use crate::shim::spec;
-use crate::wanted::{Wanted, WantedBuild};
+use crate::wanted::{Wanted, WantedBuild, WantedPull};
 
 /// The result of a build, in its directory. Without it, the build is not done.
 const OUTCOME: &str = "outcome.json";
@@ -28,6 +28,8 @@ const LINGER: Duration = Duration::from_secs(600);
 
 /// What is in the cache of builds stays this long without being of use to any.
 const CACHE_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// An image that no result names stays this long: the result may be on its way.
+const IMAGE_AGE: Duration = Duration::from_secs(60 * 60);
 /// How often the cache is looked through.
 const CACHE_PERIOD: Duration = Duration::from_secs(60 * 60);
 
@@ -37,6 +39,26 @@ const CACHE_PERIOD: Duration = Duration::from_secs(60 * 60);
 enum Outcome {
     Succeeded { commit: String, command: Option<String>, summary: String },
     Failed { step: String, reason: String, last_lines: Vec<String> },
+}
+
+/// What is to be done.
+enum Work {
+    Build(Arc<WantedBuild>),
+    Pull(Arc<WantedPull>),
+}
+
+impl Work {
+    fn of(wanted: &Wanted, id: BuildId) -> Option<Self> {
+        let build = wanted.builds.get(&id).cloned().map(Self::Build);
+        build.or_else(|| wanted.pulls.get(&id).cloned().map(Self::Pull))
+    }
+
+    fn owner(&self) -> EnvironmentId {
+        match self {
+            Self::Build(build) => build.owner,
+            Self::Pull(pull) => pull.owner,
+        }
+    }
 }
 
 /// What a build's task tells the loop.
@@ -125,12 +147,12 @@ impl Builds {
     /// Cancels what is no longer wanted, takes in what is new, starts what there is room for.
     async fn step(&mut self, wanted: &Wanted) {
         for (id, running) in &self.running {
-            if !wanted.builds.contains_key(id) {
+            if !wanted.asks_for(*id) {
                 running.cancel.cancel();
             }
         }
-        self.states.retain(|id, _| wanted.builds.contains_key(id) || self.running.contains_key(id));
-        for &id in wanted.builds.keys() {
+        self.states.retain(|id, _| wanted.asks_for(*id) || self.running.contains_key(id));
+        for &id in wanted.builds.keys().chain(wanted.pulls.keys()) {
             if !self.states.contains_key(&id) {
                 let state = self.found(id).await.unwrap_or(BuildState::Queued);
                 self.states.insert(id, state);
@@ -149,10 +171,10 @@ impl Builds {
             }
             // One at a time of the same owner: nobody who pushes often keeps the others waiting, and what they would share
             // in the caches is changed by one alone.
-            if let Some(build) = wanted.builds.get(&id)
-                && !self.running.values().any(|running| running.owner == build.owner)
+            if let Some(work) = Work::of(wanted, id)
+                && !self.running.values().any(|running| running.owner == work.owner())
             {
-                self.start(id, Arc::clone(build));
+                self.start(id, work);
             }
         }
     }
@@ -167,20 +189,27 @@ impl Builds {
         usable.then_some(state)
     }
 
-    fn start(&mut self, id: BuildId, wanted: Arc<WantedBuild>) {
+    fn start(&mut self, id: BuildId, work: Work) {
         let cancel = CancellationToken::new();
-        self.running.insert(id, Running { owner: wanted.owner, cancel: cancel.clone() });
+        self.running.insert(id, Running { owner: work.owner(), cancel: cancel.clone() });
         self.states.insert(id, BuildState::InProgress { step: "Starting".to_owned() });
         let (context, dir, speak) = (Arc::clone(&self.context), self.layout.build(id), self.speak.clone());
         let tell = speak.clone();
-        let work = self.tasks.spawn(async move {
+        let working = self.tasks.spawn(async move {
             let fresh = dir.clone();
             match tokio::task::spawn_blocking(move || make_fresh(&fresh)).await {
                 Ok(Ok(())) => {
                     let progress = |step: &str| {
                         let _ = speak.send(Word::Step(id, step.to_owned()));
                     };
-                    let end = build::run(&context, id, &wanted, &dir, progress, cancel).await;
+                    let end = match work {
+                        Work::Build(wanted) => {
+                            build::run(&context, id, &wanted, &dir, progress, cancel).await
+                        }
+                        Work::Pull(wanted) => {
+                            build::pull(&context, id, &wanted, &dir, progress, cancel).await
+                        }
+                    };
                     keep(&dir, end).await
                 }
                 Ok(Err(error)) => could_not_keep(&error),
@@ -189,16 +218,19 @@ impl Builds {
         });
         // Told by another task: a build that panics has ended, too, and its place is free.
         self.tasks.spawn(async move {
-            let state = work.await.unwrap_or_else(|error| could_not_keep(&io::Error::other(error)));
+            let state = working.await.unwrap_or_else(|error| could_not_keep(&io::Error::other(error)));
             let _ = tell.send(Word::Ended(id, state));
         });
     }
 
     /// Removes what no build needs from their cache, beside everything else.
     fn collect(&self) {
-        let (context, builds) = (Arc::clone(&self.context), self.layout.builds());
+        let (context, layout) = (Arc::clone(&self.context), self.layout.clone());
         self.tasks.spawn(async move {
-            if let Err(error) = build::collect(&context, &builds, CACHE_AGE).await {
+            if let Some(engine) = context.containers() {
+                engine.collect(&layout, IMAGE_AGE).await;
+            }
+            if let Err(error) = build::collect(&context, &layout.builds(), CACHE_AGE).await {
                 tracing::warn!(%error, "the cache of builds cannot be looked through");
             }
         });
@@ -206,7 +238,7 @@ impl Builds {
 
     /// Removes the results that nobody keeps any more. Logs and outcomes stay.
     async fn remove_unkept(&mut self, wanted: &Wanted) {
-        let kept = |id: &BuildId| wanted.kept_builds.contains(id) || wanted.builds.contains_key(id);
+        let kept = |id: &BuildId| wanted.kept_builds.contains(id) || wanted.asks_for(*id);
         let present: Vec<BuildId> = fs::read_dir(self.layout.builds())
             .into_iter()
             .flatten()

@@ -78,6 +78,14 @@ impl Check {
         Self { state, cost: Some(cost.into()), commands: commands.into_iter().collect(), ..self }
     }
 
+    /// Says it, for operators.
+    pub(crate) fn tell(&self) {
+        match self.state {
+            CheckState::Good => tracing::info!("{}", self.sentence()),
+            CheckState::Reduced | CheckState::Missing => tracing::warn!("{}", self.sentence()),
+        }
+    }
+
     /// All of it in sentences.
     pub fn sentence(&self) -> String {
         let mut text = self.found.clone();
@@ -144,12 +152,7 @@ impl Capabilities {
 
     /// Says once what is missing here, for operators.
     pub(crate) fn tell(&self) {
-        for check in &self.checks {
-            match check.state {
-                CheckState::Good => tracing::info!("{}", check.sentence()),
-                CheckState::Reduced | CheckState::Missing => tracing::warn!("{}", check.sentence()),
-            }
-        }
+        self.checks.iter().for_each(Check::tell);
     }
 }
 

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use marmot_core::id::ReplicaId;
+use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 
@@ -158,6 +159,39 @@ impl Groups {
 }
 
 impl ReplicaGroup {
+    /// The groups that somebody else has made for a process; `places`: its `/proc/PID/cgroup`. Frozen as a whole it can be
+    /// where this user may write to the one of version 2.
+    pub(crate) fn of_process(places: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mut group = Self::default();
+        for Hierarchy { own, controllers } in mounts.lines().filter_map(|mount| hierarchy(mount, places)) {
+            match controllers {
+                None if access(own.join("cgroup.freeze"), Access::WRITE_OK).is_ok() => {
+                    group.unified = Some(own);
+                }
+                Some(names) if names.iter().any(|name| name == "memory") => group.legacy.push(own),
+                _ => {}
+            }
+        }
+        group
+    }
+
+    /// The groups of this name at the top of each hierarchy, as far as they exist.
+    pub(crate) fn at_the_top(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mut group = Self::default();
+        for mount in mounts.lines() {
+            let (Some((place, kind)), false) = (mount.split_once(" - "), name.is_empty()) else { continue };
+            let Some(dir) = place.split(' ').nth(4).map(|top| Path::new(top).join(name)) else { continue };
+            match kind.split(' ').next() {
+                Some("cgroup2") if dir.is_dir() => group.unified = Some(dir),
+                Some("cgroup") if dir.is_dir() => group.legacy.push(dir),
+                _ => {}
+            }
+        }
+        group
+    }
+
     fn all(&self) -> impl Iterator<Item = &Path> {
         self.unified.iter().chain(&self.legacy).map(PathBuf::as_path)
     }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use marmot_core::{Clock, Moment};
 use rustix::fs::FlockOperation;
@@ -19,6 +20,7 @@ use crate::capabilities::Capabilities;
 use crate::cgroup::Groups;
 use crate::config::{Confinement, EngineConfig, OnStop};
 use crate::confine::Confiner;
+use crate::container;
 use crate::files;
 use crate::hibernate::Pager;
 use crate::hibernate::means::Means;
@@ -29,10 +31,12 @@ use crate::network::{Shortcoming, Uplink};
 use crate::nudge::Nudge;
 use crate::observed::{Event, Observed};
 use crate::reconcile::{Boots, Reconciler};
-use crate::runtime::process::{ProcessRuntime, Settings};
+use crate::runtime::local::{LocalRuntime, Settings};
 use crate::sweep;
 use crate::wanted::Wanted;
 
+/// How long the container engine is given to say what it is.
+const TELLS_WITHIN: Duration = Duration::from_secs(60);
 /// Longest log of one replica.
 const LOG_BYTES: u64 = 8 << 20;
 
@@ -105,6 +109,16 @@ impl Engine {
         if let Some(confiner) = &confiner {
             config.build.confine_by(confiner.clone());
         }
+        let containers = config.container_engine.map(|socket| container::Engine::at(socket, &layout));
+        if let Some(containers) = &containers {
+            config.build.run_containers_by(containers);
+        }
+        let containers = containers.map(|engine| engine.0);
+        if let Some(containers) = containers.clone() {
+            // Nobody waits for an engine that may not answer.
+            let telling = async move { container::check::found(&containers).await.tell() };
+            tokio::spawn(tokio::time::timeout(TELLS_WITHIN, telling));
+        }
         // Only a replica that is confined can be another user: everything it needs is shown to it.
         let uids = if separate { config.uids } else { 0..0 };
         let (stop, tasks, nudge) = (CancellationToken::new(), TaskTracker::new(), Nudge::default());
@@ -112,6 +126,7 @@ impl Engine {
             layout: layout.clone(),
             shim: config.shim,
             groups: groups.clone(),
+            containers,
             disk_bytes: config.disk_bytes,
             ports: config.ports,
             uids,
@@ -125,7 +140,7 @@ impl Engine {
         };
         // Replicas' tasks end after the loop, which may still ask for them to be ended.
         let release = CancellationToken::new();
-        let runtime = ProcessRuntime::new(settings, release.clone(), tasks.clone());
+        let runtime = LocalRuntime::new(settings, release.clone(), tasks.clone());
         runtime.adopt().await;
         let at_once = config.builds_at_once.unwrap_or_else(cores);
         let (publish, builds) = watch::channel(BTreeMap::new());

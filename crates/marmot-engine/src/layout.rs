@@ -61,6 +61,11 @@ impl Layout {
         self.replicas(app).join(replica.to_string())
     }
 
+    /// The notes of which images this data directory's server brought into the container engine.
+    pub fn images(&self) -> PathBuf {
+        self.data_dir.join("images")
+    }
+
     /// The parent of all builds' directories.
     pub fn builds(&self) -> PathBuf {
         self.data_dir.join("builds")

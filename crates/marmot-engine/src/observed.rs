@@ -175,6 +175,8 @@ pub enum FailureReason {
     },
     /// It could not be started, in words.
     CouldNotStart(String),
+    /// It ended, and the container engine cannot say how.
+    Unknown,
 }
 
 impl fmt::Display for FailureReason {
@@ -207,6 +209,12 @@ impl fmt::Display for FailureReason {
                     let ports: Vec<_> = found.iter().map(u16::to_string).collect();
                     write!(f, "; it listens on {}: start it with the port in $PORT", ports.join(", "))
                 }
+            }
+            Self::Unknown => {
+                write!(
+                    f,
+                    "the program ended, and the container engine does not say how: it may have been started anew"
+                )
             }
             Self::CouldNotStart(why) => write!(f, "the program could not be started: {why}"),
         }

@@ -19,7 +19,8 @@ use rustix::process::{Resource, Rlimit, Signal, WaitOptions, WaitStatus};
 use crate::confine::seccomp;
 use crate::procfs::{self, RawPid};
 
-mod log;
+pub(crate) mod doorman;
+pub(crate) mod log;
 mod network;
 pub(crate) mod spec;
 
@@ -51,6 +52,9 @@ fn supervise(dir: &Path) -> io::Result<()> {
     rustix::process::setrlimit(Resource::Core, no_dumps)?;
     limit_descriptors()?;
     let spec: Spec = spec::read(dir, spec::SPEC)?.ok_or(io::ErrorKind::NotFound)?;
+    if let Some(contained) = &spec.container {
+        return doorman::serve(dir, contained);
+    }
     let private = Private::read(io::stdin().lock())?;
     // From here on, whoever finds the directory finds this process. Fails when the directory was removed.
     spec::write(dir, spec::SHIM, &spec::ShimProcess::own()?)?;

@@ -48,7 +48,7 @@ fn sweep(layout: &Layout, wanted: &Wanted, now: SystemTime) {
     }
     for (dir, name) in entries(&layout.builds()) {
         let Ok(build) = name.parse::<BuildId>() else { continue };
-        let kept = wanted.builds.contains_key(&build) || wanted.kept_builds.contains(&build);
+        let kept = wanted.asks_for(build) || wanted.kept_builds.contains(&build);
         if !kept && old(&dir) {
             remove(&dir);
         }

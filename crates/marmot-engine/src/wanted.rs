@@ -17,11 +17,18 @@ pub struct Wanted {
     pub apps: BTreeMap<AppName, WantedApp>,
     /// The builds that should be done. One that is taken out before it ends is cancelled.
     pub builds: BTreeMap<BuildId, Arc<WantedBuild>>,
+    /// The images that should be pulled, each as the build with this id. As with builds.
+    pub pulls: BTreeMap<BuildId, Arc<WantedPull>>,
     /// The finished builds whose results must stay; those of other builds are removed.
     pub kept_builds: BTreeSet<BuildId>,
 }
 
 impl Wanted {
+    /// Whether a build or a pull of this id should be done.
+    pub(crate) fn asks_for(&self, id: BuildId) -> bool {
+        self.builds.contains_key(&id) || self.pulls.contains_key(&id)
+    }
+
     /// The apps of each project, of those that may have more than one replica.
     pub(crate) fn by_project(&self) -> impl Iterator<Item = Vec<&AppName>> {
         let mut projects: BTreeMap<ProjectId, Vec<&AppName>> = BTreeMap::new();
@@ -87,10 +94,10 @@ pub enum Program {
     },
     /// A container image.
     Image {
-        /// The image's reference.
-        image: String,
-        /// The port it listens on.
-        port: u16,
+        /// Which build pulled or made it.
+        build: BuildId,
+        /// The port it listens on; what the image says when absent.
+        port: Option<u16>,
         /// In the place of the image's entry point.
         command: Option<Vec<String>>,
         /// In the place of the image's arguments.
@@ -192,6 +199,23 @@ pub struct WantedBuild {
     pub secrets: Vec<Secret>,
     /// What is shown to hosts of repositories.
     pub logins: Vec<Login>,
+    /// What is shown to registries, where a `Dockerfile` names their images.
+    pub registries: Vec<Login>,
+}
+
+/// An image that should be pulled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedPull {
+    /// The image's reference, as somebody wrote it.
+    pub image: String,
+    /// Whose it is.
+    pub owner: EnvironmentId,
+    /// The port it will be asked on, where somebody has said so.
+    pub port: Option<u16>,
+    /// The launcher has a command of its own, so the image need not say what to start.
+    pub command_given: bool,
+    /// What is shown to registries.
+    pub registries: Vec<Login>,
 }
 
 /// Where code is.

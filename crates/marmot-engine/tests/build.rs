@@ -371,6 +371,7 @@ async fn cancelling_ends_every_process_and_leaves_nothing_but_the_log() {
         builder: Builder::Auto,
         owner: 1.into(),
         command_given: false,
+        registries: Vec::new(),
         variables: Vec::new(),
         secrets: Vec::new(),
         logins: Vec::new(),

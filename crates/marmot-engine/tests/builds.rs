@@ -22,6 +22,7 @@ fn wanted(repository: &str) -> Arc<WantedBuild> {
         builder: Builder::Auto,
         owner: 1.into(),
         command_given: false,
+        registries: Vec::new(),
         variables: Vec::new(),
         secrets: Vec::new(),
         logins: Vec::new(),

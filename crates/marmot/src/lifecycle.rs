@@ -17,7 +17,7 @@ use marmot_core::{AppName, Clock, Moment};
 use marmot_engine::logs::Logs;
 use marmot_engine::observed::{BuildState, Event, Happening, Observed, ObservedApp, ReplicaStage, StartStep};
 use marmot_engine::wanted::{
-    Limits, Outbound, Program, Revision, Secret, Variable, Wanted, WantedApp, WantedBuild,
+    Limits, Outbound, Program, Revision, Secret, Variable, Wanted, WantedApp, WantedBuild, WantedPull,
 };
 use marmot_gateway::LogSource;
 use marmot_gateway::routes::{Backend, Progress, Route, RouteState, Routes, Step};
@@ -361,11 +361,14 @@ fn wanted(service: &Service, picture: &Picture) -> Wanted {
             },
         ))
     };
+    let of_code = picture.builds.iter().filter(|build| build.image.is_none());
     let builds: BTreeMap<BuildId, Arc<WantedBuild>> =
-        picture.builds.iter().map(|build| (build.id, Arc::new(engine_build(picture, build)))).collect();
+        of_code.map(|build| (build.id, Arc::new(engine_build(picture, build)))).collect();
+    let pulls = picture.builds.iter().filter_map(|build| Some((build.id, engine_pull(picture, build)?)));
     Wanted {
         apps: picture.apps.iter().filter_map(app).collect(),
         builds,
+        pulls: pulls.collect(),
         kept_builds: picture.kept_builds.clone(),
     }
 }
@@ -426,8 +429,9 @@ fn program(program: &model::Program) -> Program {
                 .map(|command| command.iter().chain(run.args.iter().flatten()).cloned().collect()),
             port: run.port,
         },
-        model::Program::Image(image) => Program::Image {
-            image: image.container_image.clone(),
+        model::Program::Image { build, image } => Program::Image {
+            // One that was made before images were pinned: no build has this id, and the app says so.
+            build: build.unwrap_or_else(|| 0.into()),
             port: image.port,
             command: image.command.clone(),
             args: image.args.clone(),
@@ -444,8 +448,24 @@ fn engine_build(picture: &Picture, build: &model::Build) -> WantedBuild {
     WantedBuild {
         variables: given.into_iter().flat_map(|(variables, _)| variables).map(variable).collect(),
         secrets: given.into_iter().flat_map(|(_, secrets)| secrets).map(secret).collect(),
+        registries: registries(picture, build),
         ..wanted_build(&build.code, build.environment_id, build.command_given, logins)
     }
+}
+
+fn registries(picture: &Picture, build: &model::Build) -> Vec<marmot_engine::wanted::Login> {
+    picture.registries.get(&build.environment_id).into_iter().flatten().map(engine_login).collect()
+}
+
+fn engine_pull(picture: &Picture, build: &model::Build) -> Option<Arc<WantedPull>> {
+    let image = build.image.as_ref()?;
+    Some(Arc::new(WantedPull {
+        image: image.reference.clone(),
+        owner: build.environment_id,
+        port: image.port,
+        command_given: build.command_given,
+        registries: registries(picture, build),
+    }))
 }
 
 /// Whether the engine would do the same for both.
@@ -461,6 +481,7 @@ fn same(left: &Wanted, right: &Wanted) -> bool {
     };
     left.kept_builds == right.kept_builds
         && left.builds == right.builds
+        && left.pulls == right.pulls
         && left.apps.keys().eq(right.apps.keys())
         && left.apps.values().zip(right.apps.values()).all(app)
 }

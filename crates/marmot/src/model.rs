@@ -249,6 +249,8 @@ words! {
         Node = "node",
         /// Files served as they are.
         Static = "static",
+        /// An image, by the `Dockerfile` in the code.
+        Dockerfile = "dockerfile",
     }
     /// How a replica is given a secret.
     SecretForm {
@@ -434,6 +436,13 @@ impl Code {
     }
 }
 
+impl Code {
+    /// No code: of a build that pulls an image.
+    pub fn none() -> Self {
+        Self { repository: String::new(), revision: None, context_dir: None, builder: BuilderVariant::Auto }
+    }
+}
+
 impl fmt::Debug for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Code")
@@ -463,8 +472,9 @@ pub struct ImageSource {
     pub name: String,
     /// The image's reference.
     pub container_image: String,
-    /// The port it listens on.
-    pub port: u16,
+    /// The port it listens on; the one that the image names when absent.
+    #[serde(default)]
+    pub port: Option<u16>,
     /// In the place of the image's entry point.
     pub command: Option<Vec<String>>,
     /// In the place of the image's arguments.
@@ -563,6 +573,8 @@ pub struct Build {
     pub environment_id: EnvironmentId,
     /// The code it builds, as it was described when the build was started.
     pub code: Code,
+    /// The image it pulls, where it pulls one: then there is no code.
+    pub image: Option<PulledImage>,
     /// The launcher had a command of its own, so the code need not say how to start it.
     pub command_given: bool,
     /// Where it is.
@@ -573,6 +585,15 @@ pub struct Build {
     pub ended_at: Option<Timestamp>,
     /// What came of it, once it ended.
     pub result: BuildResult,
+}
+
+/// An image to be pulled, and pinned as what it is then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PulledImage {
+    /// The image's reference.
+    pub reference: String,
+    /// The port it will be asked on, where somebody has said so.
+    pub port: Option<u16>,
 }
 
 /// What came of a build.
@@ -660,7 +681,49 @@ pub enum Program {
         run: CodeRun,
     },
     /// A container image.
-    Image(ImageSource),
+    Image {
+        /// Which build pulled it; as text.
+        #[serde(default, with = "maybe_as_text", skip_serializing_if = "Option::is_none")]
+        build: Option<BuildId>,
+        /// The image, and how it is run.
+        #[serde(flatten)]
+        image: ImageSource,
+    },
+}
+
+impl Program {
+    /// The build whose result it is.
+    pub fn build(&self) -> Option<BuildId> {
+        match self {
+            Self::Built { build, .. } => Some(*build),
+            Self::Image { build, .. } => *build,
+        }
+    }
+}
+
+/// The same for ids that may be absent.
+mod maybe_as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[expect(clippy::ref_option, reason = "serde hands it over so")]
+    pub(super) fn serialize<T: std::fmt::Display, S: Serializer>(
+        value: &Option<T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => to.collect_str(value),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display>,
+        D: Deserializer<'de>,
+    {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    }
 }
 
 /// Ids in JSON columns are written as text.

@@ -275,6 +275,10 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
             config::Confinement::Auto => marmot_engine::Confinement::Auto,
             config::Confinement::None => marmot_engine::Confinement::None,
         },
+        container_engine: settings.container_engine.0.socket().unwrap_or_else(|why| {
+            tracing::warn!("container images cannot be run: {why}");
+            None
+        }),
         ..EngineConfig::new(data_dir, shim, Arc::new(build))
     })
 }

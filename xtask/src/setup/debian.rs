@@ -16,7 +16,7 @@ struct Package {
     is_there: fn() -> bool,
 }
 
-const PACKAGES: [Package; 18] = [
+const PACKAGES: [Package; 25] = [
     Package { name: "ca-certificates", need: Need::Apps, is_there: || Path::new("/etc/ssl/certs").is_dir() },
     Package { name: "git", need: Need::Apps, is_there: || find("git").is_some() },
     Package { name: "bubblewrap", need: Need::Apps, is_there: || find("bwrap").is_some() },
@@ -35,6 +35,17 @@ const PACKAGES: [Package; 18] = [
     Package { name: "r-base-core", need: Need::Tests, is_there: || find("Rscript").is_some() },
     Package { name: "r-cran-shiny", need: Need::Tests, is_there: || has_r_package("shiny") },
     Package { name: "r-cran-plumber", need: Need::Tests, is_there: || has_r_package("plumber") },
+    Package { name: "podman", need: Need::Tests, is_there: || find("podman").is_some() },
+    Package { name: "runc", need: Need::Tests, is_there: || in_system("runc") },
+    Package { name: "catatonit", need: Need::Tests, is_there: || find("catatonit").is_some() },
+    Package {
+        name: "netavark",
+        need: Need::Tests,
+        is_there: || Path::new("/usr/lib/podman/netavark").exists(),
+    },
+    Package { name: "iptables", need: Need::Tests, is_there: || in_system("iptables") },
+    Package { name: "docker-registry", need: Need::Tests, is_there: || find("docker-registry").is_some() },
+    Package { name: "busybox-static", need: Need::Tests, is_there: || find("busybox").is_some() },
     Package { name: "nginx-light", need: Need::Peers, is_there: || find("nginx").is_some() },
     Package { name: "haproxy", need: Need::Peers, is_there: || find("haproxy").is_some() },
     Package { name: "wrk", need: Need::Peers, is_there: || find("wrk").is_some() },
@@ -44,6 +55,11 @@ const PACKAGES: [Package; 18] = [
         is_there: || find("chromium").is_some() || std::env::var_os("CHROMIUM").is_some(),
     },
 ];
+
+/// Whether it is there for root, on whose `PATH` it is.
+fn in_system(name: &str) -> bool {
+    ["/usr/bin", "/usr/sbin", "/usr/local/bin"].iter().any(|place| Path::new(place).join(name).is_file())
+}
 
 fn has_r_package(name: &str) -> bool {
     let places = ["/usr/lib/R/site-library", "/usr/local/lib/R/site-library"];

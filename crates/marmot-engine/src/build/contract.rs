@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::locks::Locks;
 use crate::confine::Confiner;
+use crate::container::{self, ContainerEngine, PinnedImage};
 use crate::observed::BuildFailure;
 
 /// What every build of this installation works with. One per server, since it also holds the locks of the caches.
@@ -40,6 +41,7 @@ pub struct BuildContext {
     pub environment: Vec<(String, String)>,
     pub(super) locks: Locks,
     confiner: OnceLock<Confiner>,
+    containers: OnceLock<Arc<ContainerEngine>>,
 }
 
 impl BuildContext {
@@ -60,6 +62,7 @@ impl BuildContext {
             environment: Vec::new(),
             locks: Locks::default(),
             confiner: OnceLock::new(),
+            containers: OnceLock::new(),
         }
     }
 
@@ -76,6 +79,15 @@ impl BuildContext {
     pub(crate) fn confine_by(&self, confiner: Confiner) {
         // The first one found is as good as any other on this machine.
         let _ = self.confiner.set(confiner);
+    }
+
+    /// Lets builds pull images and make some by this engine. One for all of a server's life.
+    pub fn run_containers_by(&self, engine: &container::Engine) {
+        let _ = self.containers.set(Arc::clone(&engine.0));
+    }
+
+    pub(crate) fn containers(&self) -> Option<&Arc<ContainerEngine>> {
+        self.containers.get()
     }
 
     pub(super) fn confiner(&self) -> Option<&Confiner> {
@@ -142,6 +154,9 @@ pub struct RunFile {
     pub working_directory: PathBuf,
     /// Files and directories outside of `working_directory` that it must be able to read, under these very paths.
     pub reads: Vec<PathBuf>,
+    /// It is not a program of this machine that is started, but this image: nothing else of this file counts then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<PinnedImage>,
 }
 
 impl RunFile {

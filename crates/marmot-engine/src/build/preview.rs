@@ -88,7 +88,14 @@ impl Planner {
             ..own.clone()
         };
         let cancel = CancellationToken::new();
-        let job = run::prepare(&self.context, &limits, u128::from(name).into(), wanted, &place.0, cancel)?;
+        let job = run::prepare(
+            &self.context,
+            &limits,
+            u128::from(name).into(),
+            run::masked(wanted),
+            &place.0,
+            cancel,
+        )?;
         let looked = Build::new(&self.context, &job, &place.0, &|_: &str| {}).look(wanted).await;
         job.end_strays().await;
         match looked {

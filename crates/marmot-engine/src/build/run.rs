@@ -11,6 +11,7 @@ use super::checkout::{self, CheckedOut, CheckoutError};
 use super::contract::{BuildContext, BuildEnd, BuildLimits};
 use super::environment::{Environment, remove};
 use super::fetch::{self, FetchError, Git};
+use super::image::{self, NoImage};
 use super::install::{self, InstallError, Order};
 use super::log::BuildLog;
 use super::plan::{self, CannotPlan, Code, Install, Plan};
@@ -54,6 +55,8 @@ pub(super) enum StepError {
     Release(ReleaseError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error(transparent)]
+    Image(#[from] NoImage),
     #[error("the build's own directory could not be written: {0}")]
     Directory(#[from] io::Error),
 }
@@ -123,26 +126,37 @@ pub async fn run(
 ) -> Result<BuildOutcome, BuildEnd> {
     let absolute = std::path::absolute(dir);
     let dir = absolute.as_deref().unwrap_or(dir);
-    let job = prepare(context, &context.limits, id, wanted, dir, cancel).map_err(|error| {
+    let job = prepare(context, &context.limits, id, masked(wanted), dir, cancel).map_err(|error| {
         BuildEnd::Failed(BuildFailure {
             step: FETCHING.into(),
             reason: StepError::from(error).to_string(),
             last_lines: Vec::new(),
         })
     })?;
-    let cleaner = Cleaner { dir, succeeded: false };
+    let cleaner = Cleaner::of(dir);
     let mut build = Build::new(context, &job, dir, &progress);
-    let done = build.all(wanted).await;
+    let done = build.all(id, wanted).await;
     let step = build.step;
     job.end_strays().await;
     finish(&job, cleaner, step, done)
 }
 
+/// What the log of a build must not show.
+pub(super) fn masked(wanted: &WantedBuild) -> Vec<String> {
+    let variables = wanted.variables.iter().map(|variable| (variable.name.clone(), variable.value.clone()));
+    let mut masked = network::secrets(&variables.collect::<Vec<_>>());
+    masked.extend(wanted.secrets.iter().map(|secret| secret.value.clone()).filter(|value| value.len() >= 6));
+    masked.extend(login::secrets(&wanted.logins));
+    masked.extend(login::secrets(&wanted.registries));
+    masked
+}
+
+/// Gets the directory and the log of a build ready. `masked`: what the log never shows.
 pub(super) fn prepare(
     context: &BuildContext,
     limits: &BuildLimits,
     id: BuildId,
-    wanted: &WantedBuild,
+    masked: Vec<String>,
     dir: &Path,
     cancel: CancellationToken,
 ) -> io::Result<Job> {
@@ -155,10 +169,7 @@ pub(super) fn prepare(
         std::fs::remove_file(dir.join("log.done"))?;
     }
     let mut secrets = network::secrets(&context.environment);
-    let variables = wanted.variables.iter().map(|variable| (variable.name.clone(), variable.value.clone()));
-    secrets.extend(network::secrets(&variables.collect::<Vec<_>>()));
-    secrets.extend(wanted.secrets.iter().map(|secret| secret.value.clone()).filter(|value| value.len() >= 6));
-    secrets.extend(login::secrets(&wanted.logins));
+    secrets.extend(masked);
     Ok(Job {
         mark: Mark::new(id),
         log: BuildLog::create(&dir.join("log"), limits.log_bytes, secrets)?,
@@ -170,7 +181,7 @@ pub(super) fn prepare(
     })
 }
 
-fn finish(
+pub(super) fn finish(
     job: &Job,
     mut cleaner: Cleaner<'_>,
     step: &str,
@@ -212,9 +223,15 @@ pub(super) fn sentence(text: &str) -> String {
 }
 
 /// Removes what a build only needed while it ran, and the result of one that failed. By whatever path it ends.
-struct Cleaner<'a> {
+pub(super) struct Cleaner<'a> {
     dir: &'a Path,
     succeeded: bool,
+}
+
+impl<'a> Cleaner<'a> {
+    pub(super) fn of(dir: &'a Path) -> Self {
+        Self { dir, succeeded: false }
+    }
 }
 
 impl Drop for Cleaner<'_> {
@@ -268,10 +285,16 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
         Ok((commit, self.plan(wanted, files, &code)?))
     }
 
-    async fn all(&mut self, wanted: &WantedBuild) -> Result<BuildOutcome, StepError> {
+    async fn all(&mut self, id: BuildId, wanted: &WantedBuild) -> Result<BuildOutcome, StepError> {
         let (commit, plan) = self.look(wanted).await?;
         let artefact = self.dir.join("artefact");
         let code = artefact.join("code");
+        if let Install::Dockerfile(file) = &plan.install {
+            let engine = self.context.containers().ok_or_else(|| StepError::NeedsContainers(file.clone()))?;
+            let recipe = image::Recipe::read(self.context, engine, self.job, wanted, file, &code)?;
+            self.begin(image::BUILDING);
+            return image::build(self.context, self.job, &recipe, &commit, &artefact, id).await;
+        }
         let environment = self.install(wanted, &plan, &artefact, &commit).await?;
         if let Some(line) = &plan.release {
             self.begin(RELEASING);
@@ -298,8 +321,7 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
         let (context, job, owner) = (self.context, self.job, wanted.owner);
         let code = &artefact.join("code");
         match &plan.install {
-            Install::Nothing => Ok(None),
-            Install::Dockerfile(file) => Err(StepError::NeedsContainers(file.clone())),
+            Install::Nothing | Install::Dockerfile(_) => Ok(None),
             Install::Python { manifest, extra } => {
                 self.begin(INSTALLING);
                 let order = Order { manifest, extra, code, artefact, owner, commit };

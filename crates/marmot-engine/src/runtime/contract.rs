@@ -14,17 +14,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::fake::FakeRuntime;
-use super::process::{ProcessRuntime, Settings};
+use super::local::{LocalRuntime, Settings};
 use super::{Runtime, Seen, State, Want};
 use crate::build::RunFile;
 use crate::cgroup::Groups;
 use crate::config::ShimCommand;
+use crate::container::{ContainerEngine, PinnedImage};
 use crate::hibernate::Pager;
 use crate::hibernate::means::Way;
 use crate::layout::Layout;
 use crate::nudge::Nudge;
 use crate::observed::Memory;
 use crate::wanted::{Limits, Program, Revision};
+
+#[path = "../../tests/support/podman.rs"]
+mod podman;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -77,14 +81,19 @@ impl Under<'_> {
     }
 
     async fn check(&self, serves: &[&str]) {
+        self.check_with(&revision(serves), &revision(&["false"])).await;
+    }
+
+    /// `serves` listens on its port and goes on; `ends` does not.
+    async fn check_with(&self, serves: &Arc<Revision>, ends: &Arc<Revision>) {
         let id = ReplicaId::from(7);
         self.runtime.ensure(id, Want::Awake);
         assert!(self.runtime.apps().is_empty(), "what does not exist is not made by asking for a state");
 
-        self.runtime.start(id, &revision(serves), Concurrency::Requests(5));
+        self.runtime.start(id, serves, Concurrency::Requests(5));
         let first = self.until_awake().await;
         assert_eq!((first.id, first.gate.state()), (id, GateState::Open));
-        self.runtime.start(id, &revision(serves), Concurrency::Requests(5));
+        self.runtime.start(id, serves, Concurrency::Requests(5));
         assert_eq!(
             self.runtime.observe(&"iris".parse().unwrap()).len(),
             1,
@@ -114,7 +123,7 @@ impl Under<'_> {
         assert!(self.runtime.apps().is_empty(), "gone is gone");
 
         let failing = ReplicaId::from(8);
-        self.runtime.start(failing, &revision(&["false"]), Concurrency::Requests(5));
+        self.runtime.start(failing, ends, Concurrency::Requests(5));
         let ended = |seen: &[Seen]| matches!(seen, [Seen { state: State::Ended(_), .. }]);
         let seen = self.until("ended", ended).await;
         assert_eq!(seen[0].gate.state(), GateState::Closed);
@@ -156,6 +165,45 @@ async fn processes_keep_the_contract_frozen_by_signals() {
     processes(data.path(), Groups::default(), 31_000..32_000).await;
 }
 
+#[tokio::test]
+async fn containers_keep_the_contract_frozen_by_control_groups() {
+    let Some(podman) = podman::Podman::start() else { return };
+    let data = tempfile::tempdir().unwrap();
+    let layout = Layout::new(data.path());
+    let image = |build: u128, command: &str| {
+        let name = format!("localhost/image:{build}");
+        let id = podman.image(&name, &[("serve", podman::SERVE)], &["EXPOSE 8000", command]);
+        let image = Some(PinnedImage { id: format!("sha256:{id}"), origin: None });
+        let artefact = layout.artefact(build.into());
+        std::fs::create_dir_all(&artefact).unwrap();
+        RunFile { image, ..RunFile::default() }.write(&artefact).unwrap();
+        let program = Program::Image {
+            build: build.into(),
+            port: None,
+            command: None,
+            args: None,
+            uid: None,
+            gid: None,
+            working_directory: None,
+        };
+        Arc::new(Revision { program, ..Revision::clone(&revision(&[])) })
+    };
+    let (serves, ends) = (image(1, "CMD [\"/serve\"]"), image(2, "CMD [\"/bin/sh\", \"-c\", \"exit 3\"]"));
+    let engine = ContainerEngine::new(podman.socket(), layout.tag(), data.path().join("images"));
+    let (nudge, clock) = (Nudge::default(), clock());
+    let settings = Settings {
+        containers: Some(engine),
+        ..settings(layout.clone(), Groups::default(), 0..0, &nudge, &clock)
+    };
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let runtime = LocalRuntime::new(settings, stop.clone(), tasks.clone());
+    Under { runtime: &runtime, nudge: &nudge, clock }.check_with(&serves, &ends).await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    assert_eq!(podman.containers(), Vec::<String>::new());
+}
+
 async fn processes(data: &Path, groups: Groups, ports: Range<u16>) {
     let layout = Layout::new(data);
     let artefact = layout.artefact(1.into());
@@ -163,7 +211,19 @@ async fn processes(data: &Path, groups: Groups, ports: Range<u16>) {
     let run = RunFile { working_directory: "code".into(), ..RunFile::default() };
     run.write(&artefact).unwrap();
     let (nudge, clock) = (Nudge::default(), clock());
-    let settings = Settings {
+    let settings = settings(layout, groups, ports, &nudge, &clock);
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let runtime = LocalRuntime::new(settings, stop.clone(), tasks.clone());
+    Under { runtime: &runtime, nudge: &nudge, clock }
+        .check(&["python3", "-m", "http.server", "--bind", "127.0.0.1", "$PORT"])
+        .await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+}
+
+fn settings(layout: Layout, groups: Groups, ports: Range<u16>, nudge: &Nudge, clock: &Clock) -> Settings {
+    Settings {
         layout,
         shim: ShimCommand {
             program: std::env::current_exe().unwrap(),
@@ -173,6 +233,7 @@ async fn processes(data: &Path, groups: Groups, ports: Range<u16>) {
         uplink: None,
         confiner: None,
         pager: Pager::new(Way::Processes),
+        containers: None,
         disk_bytes: 1 << 30,
         ports,
         uids: 0..0,
@@ -180,15 +241,7 @@ async fn processes(data: &Path, groups: Groups, ports: Range<u16>) {
         log_bytes: 1 << 20,
         clock: clock.clone(),
         nudge: nudge.clone(),
-    };
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let runtime = ProcessRuntime::new(settings, stop.clone(), tasks.clone());
-    Under { runtime: &runtime, nudge: &nudge, clock }
-        .check(&["python3", "-m", "http.server", "--bind", "127.0.0.1", "$PORT"])
-        .await;
-    stop.cancel();
-    tasks.close();
-    tasks.wait().await;
+    }
 }
 
 /// This test binary is the supervisor's program, too: it is given the name of this test and a directory.

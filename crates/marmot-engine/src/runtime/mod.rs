@@ -12,11 +12,12 @@ use crate::observed::{Failure, Memory, SleepDepth, StartStep};
 use crate::sockets::Sockets;
 use crate::wanted::Revision;
 
+mod container;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
 pub(crate) mod fake;
-pub(crate) mod process;
+pub(crate) mod local;
 
 /// Runs replicas. No call waits; each change of what [`Runtime::observe`] shows nudges the app.
 pub(crate) trait Runtime: Send + Sync + 'static {

@@ -19,7 +19,7 @@ const SHORTEST_MASKED: usize = 6;
 const MASK: &[u8] = b"***";
 
 /// The log of a replica.
-pub(super) struct Log {
+pub(crate) struct Log {
     /// What is never shown, longest first, so that a secret inside of another does not leave its rest.
     masked: Vec<Vec<u8>>,
     /// How much of a line is held: enough that a secret across the cut is still recognised.
@@ -37,7 +37,7 @@ pub(super) struct Log {
 
 impl Log {
     /// The log in `dir`, at most `max_bytes` long with its rotated part, which never shows what is `masked`.
-    pub(super) fn new(dir: &Path, max_bytes: u64, masked: &[String]) -> Self {
+    pub(crate) fn new(dir: &Path, max_bytes: u64, masked: &[String]) -> Self {
         let path = dir.join(LOG);
         // One of several lines is printed as several.
         let lines = masked.iter().flat_map(|secret| secret.lines()).map(str::trim);
@@ -58,7 +58,7 @@ impl Log {
     }
 
     /// Copies everything from `pipe` until its end. Never stops reading because of what the disk does.
-    pub(super) fn copy(&mut self, mut pipe: impl Read) {
+    pub(crate) fn copy(&mut self, mut pipe: impl Read) {
         let mut buffer = vec![0; 64 << 10];
         let (mut second, mut in_second) = (Instant::now(), 0);
         loop {

@@ -66,7 +66,7 @@ impl Held {
 }
 
 /// Connects the network of the program with the one in the middle.
-fn connect(plug: &Plug, middle: &File, own: &File, inside: RawPid) -> io::Result<()> {
+pub(super) fn connect(plug: &Plug, middle: &File, own: &File, inside: RawPid) -> io::Result<()> {
     enter(middle)?;
     // The last one with this name may have ended a moment ago: then the kernel still removes its interface.
     let links = fs::read_to_string("/proc/thread-self/net/dev")?;
@@ -97,12 +97,12 @@ fn run(command: &mut Command, input: &str) -> io::Result<()> {
     Err(io::Error::other(format!("{program}: {said}")))
 }
 
-fn network_of(pid: RawPid) -> io::Result<File> {
+pub(super) fn network_of(pid: RawPid) -> io::Result<File> {
     File::open(format!("/proc/{pid}/ns/net"))
 }
 
 /// Moves this thread, and all that it will start, into a network.
-fn enter(network: &File) -> io::Result<()> {
+pub(super) fn enter(network: &File) -> io::Result<()> {
     Ok(rustix::thread::move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 

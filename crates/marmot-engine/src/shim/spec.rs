@@ -17,6 +17,8 @@ use crate::procfs::{self, RawPid};
 pub(crate) const SPEC: &str = "spec.json";
 /// Which process the supervisor is, written by it before it runs anything.
 pub(crate) const SHIM: &str = "shim.json";
+/// Which process a container's doorman is, written by it.
+pub(crate) const DOORMAN: &str = "doorman.json";
 /// How far the replica got, written by the server.
 pub(crate) const STATE: &str = "state.json";
 /// How the program ended, written by the supervisor.
@@ -44,6 +46,25 @@ pub(crate) struct Spec {
     pub(crate) group: ReplicaGroup,
     /// What the supervisor runs.
     pub(crate) launch: Launch,
+    /// The container that it is, where it is one: then it has no supervisor.
+    #[serde(default)]
+    pub(crate) container: Option<Contained>,
+}
+
+/// The container that a replica is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Contained {
+    /// Its id in the engine.
+    pub(crate) id: String,
+    /// The way out of its network.
+    pub(crate) plug: Option<Plug>,
+    /// What it starts, for people.
+    pub(crate) program: Option<String>,
+    /// The names of the variables that are secrets. Their values are with the engine alone.
+    #[serde(default)]
+    pub(crate) secrets: Vec<String>,
+    /// Where what it writes beside its own places is kept on this machine, if it can be told.
+    pub(crate) written: Option<PathBuf>,
 }
 
 /// What the supervisor runs.
@@ -59,6 +80,14 @@ pub(crate) struct Launch {
     pub(crate) log_bytes: u64,
 }
 
+impl Launch {
+    /// Of a program that a container engine starts: there is nothing to launch.
+    pub(crate) fn of_engine(log_bytes: u64) -> Self {
+        let (argv, directory) = <_>::default();
+        Self { argv, directory, sandbox: None, log_bytes }
+    }
+}
+
 impl Spec {
     /// As many as it serves at the same time.
     pub(crate) fn limit(&self) -> Concurrency {
@@ -71,14 +100,16 @@ impl Spec {
 
     /// Whether the replica has a network of its own.
     pub(crate) fn own_network(&self) -> bool {
-        self.launch.sandbox.as_ref().is_some_and(|sandbox| sandbox.own_network)
+        self.container.is_some() || self.launch.sandbox.as_ref().is_some_and(|sandbox| sandbox.own_network)
     }
 }
 
 impl Spec {
     /// Its place in the network in the middle.
     pub(crate) fn slot(&self) -> Option<u16> {
-        self.launch.sandbox.as_ref()?.plug.as_ref().map(|plug| plug.slot)
+        let sandboxs = self.launch.sandbox.as_ref().and_then(|sandbox| sandbox.plug.as_ref());
+        let containers = self.container.as_ref().and_then(|container| container.plug.as_ref());
+        sandboxs.or(containers).map(|plug| plug.slot)
     }
 }
 

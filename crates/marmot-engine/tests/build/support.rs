@@ -141,6 +141,7 @@ with tarfile.open(path, "w:gz") as sdist:
             builder: Builder::Auto,
             owner: 1.into(),
             command_given: false,
+            registries: Vec::new(),
             variables: Vec::new(),
             secrets: Vec::new(),
             logins: Vec::new(),

@@ -53,6 +53,8 @@ pub struct Machine {
     pub build: Arc<BuildContext>,
     /// What its apps may reach.
     pub outbound: Outbound,
+    /// The socket of its container engine.
+    pub containers: Option<PathBuf>,
     /// What its apps are given besides variables.
     pub secrets: Vec<Secret>,
 }
@@ -129,11 +131,24 @@ impl Machine {
         let demand = wanted.apps.get(&app()).map_or_else(<_>::default, |app| Arc::clone(&app.demand));
         let (wanted, receiver) = watch::channel(wanted);
         let (clock, confinement, build) = (clock(), config.confinement, Arc::clone(&config.build));
+        let containers = config.container_engine.clone();
         let engine = Engine::start(config, receiver, clock.clone()).await.unwrap();
         let events = engine.take_events();
         let outbound = Outbound::Internet;
         let secrets = Vec::new();
-        Self { data, engine, wanted, demand, clock, events, confinement, build, outbound, secrets }
+        Self {
+            data,
+            engine,
+            wanted,
+            demand,
+            clock,
+            events,
+            confinement,
+            build,
+            outbound,
+            secrets,
+            containers,
+        }
     }
 
     /// The engine is gone without a word, as after `kill -9`, and another one starts on the same data directory.
@@ -153,12 +168,12 @@ impl Machine {
     }
 
     async fn replaced(self, wanted: Arc<Wanted>, meanwhile: impl AsyncFnOnce()) -> Self {
-        let Self { data, engine, confinement, build, .. } = self;
+        let Self { data, engine, confinement, build, containers, .. } = self;
         let mut observed = engine.observed();
         drop(engine);
         while observed.changed().await.is_ok() {}
         meanwhile().await;
-        let config = EngineConfig { build, ..config(&data, confinement) };
+        let config = EngineConfig { build, container_engine: containers, ..config(&data, confinement) };
         Self::start(data, wanted, config).await
     }
 
@@ -215,17 +230,25 @@ impl Machine {
         variables: &[Variable],
         port: Option<u16>,
     ) {
+        let command = command.map(|words| words.iter().map(|&word| word.to_owned()).collect());
+        self.activate_program(build, Program::Built { build, command, port }, policy, variables);
+    }
+
+    /// Wants the app to run this.
+    pub fn activate_program(
+        &self,
+        build: BuildId,
+        program: Program,
+        policy: &Policy,
+        variables: &[Variable],
+    ) {
         let revision = Revision {
             id: u128::from_be_bytes(*b"revision-of-iris")
                 .wrapping_add(u128::from(build_number(build)))
                 .into(),
             app: app(),
             url: "http://iris.localhost:8080".to_owned(),
-            program: Program::Built {
-                build,
-                command: command.map(|words| words.iter().map(|&word| word.to_owned()).collect()),
-                port,
-            },
+            program,
             variables: variables.to_vec(),
             secrets: self.secrets.clone(),
             limits: Limits { memory_bytes: 512 << 20, cpu_millis: 1000 },

@@ -189,7 +189,9 @@ impl From<Revision> for RevisionOut {
     fn from(revision: Revision) -> Self {
         let (build_id, image) = match revision.program {
             Program::Built { build, .. } => (Some(build.to_string()), None),
-            Program::Image(image) => (None, Some(image.container_image)),
+            Program::Image { build, image } => {
+                (build.map(|build| build.to_string()), Some(image.container_image))
+            }
         };
         Self {
             id: revision.id.to_string(),

@@ -154,7 +154,7 @@ impl From<Environment> for EnvironmentOut {
                 environment_image_source: "image",
                 name: Some(image.name),
                 container_image: Some(image.container_image),
-                port: Some(image.port),
+                port: image.port,
                 command: image.command,
                 args: image.args,
                 uid: image.uid,
@@ -183,14 +183,17 @@ pub(super) struct EnvironmentIn {
     repository_revision: Option<String>,
     /// The app's directory in the repository.
     context_dir: Option<String>,
-    /// `auto`, `python`, `r`, `node` or `static`; `auto` when absent.
+    /// `auto`, `python`, `r`, `node`, `static` or `dockerfile`; `auto` when absent.
     builder_variant: Option<String>,
     /// `none`.
     frontend_variant: Option<String>,
+    /// Such as `ghcr.io/org/app:1.2`. It is pulled when the app is activated first, and with each build that is asked for.
     container_image: Option<String>,
+    /// Of an image, the port that it exposes when absent.
     port: Option<u16>,
     command: Option<Vec<String>>,
     args: Option<Vec<String>>,
+    /// The user an image is run as; never 0. The image's own when absent, unless that is root.
     uid: Option<u32>,
     gid: Option<u32>,
     working_directory: Option<String>,
@@ -254,7 +257,7 @@ impl EnvironmentIn {
         Ok(EnvironmentSource::Image(ImageSource {
             name: self.name.unwrap_or_else(|| container_image.chars().take(99).collect()),
             container_image,
-            port: required("port", self.port)?,
+            port: self.port,
             command: self.command,
             args: self.args,
             uid: self.uid,

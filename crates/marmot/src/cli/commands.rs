@@ -186,15 +186,21 @@ pub(super) struct NewLauncher {
     /// The app's directory in the repository.
     #[arg(long, value_name = "DIR", requires = "repository")]
     context_dir: Option<String>,
-    /// How to build it: auto, python or static.
+    /// How to build it: auto, python, static or dockerfile.
     #[arg(long, requires = "repository")]
     builder: Option<String>,
     /// Run this container image.
-    #[arg(long, value_name = "IMAGE", requires = "port")]
+    #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
-    /// The port it listens on.
+    /// The port it listens on. Of an image, the one it exposes when absent.
     #[arg(long)]
     port: Option<u16>,
+    /// The user that the image is run as, by number: UID or UID:GID.
+    #[arg(long, value_name = "UID[:GID]", requires = "image")]
+    user: Option<String>,
+    /// An argument for the image's entry point, in the place of its own; may be given more than once.
+    #[arg(long = "arg", value_name = "ARGUMENT", requires = "image", allow_hyphen_values = true)]
+    args: Vec<String>,
     /// A variable, as NAME=VALUE; may be given more than once.
     #[arg(long = "env", value_name = "NAME=VALUE")]
     variables: Vec<String>,
@@ -213,6 +219,24 @@ pub(super) struct NewLauncher {
     command: Vec<String>,
 }
 
+/// `UID` or `UID:GID`.
+fn user_and_group(text: &str) -> anyhow::Result<(u32, Option<u32>)> {
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    let number = |text: &str| {
+        text.parse::<u32>().map_err(|_| {
+            let given: String = text.chars().take(40).collect();
+            Hinted::new(
+                format!("`{given}` is no id of a user or group"),
+                "give it as `--user 1000` or `--user 1000:100`",
+            )
+        })
+    };
+    Ok((number(user)?, group.map(number).transpose()?))
+}
+
 impl NewLauncher {
     fn body(self, project_id: &str) -> anyhow::Result<Value> {
         let mut environment = Map::new();
@@ -229,6 +253,12 @@ impl NewLauncher {
         set("builder_variant", self.builder.map(Value::from));
         set("container_image", self.image.map(Value::from));
         set("port", self.port.map(Value::from));
+        set("args", Some(self.args).filter(|args| !args.is_empty()).map(Value::from));
+        if let Some(user) = &self.user {
+            let (uid, gid) = user_and_group(user)?;
+            set("uid", Some(uid.into()));
+            set("gid", gid.map(Value::from));
+        }
         set("command", Some(self.command).filter(|command| !command.is_empty()).map(Value::from));
         let variables = self.variables.iter().map(|pair| {
             let (name, value) = pair

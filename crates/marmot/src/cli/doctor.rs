@@ -11,8 +11,9 @@ use super::output::Output;
 pub(super) struct Doctor {}
 
 impl Doctor {
-    pub(super) fn run(&self, output: Output) -> anyhow::Result<()> {
-        let found = capabilities::examine();
+    pub(super) async fn run(&self, output: Output) -> anyhow::Result<()> {
+        let mut found = capabilities::examine();
+        found.checks.push(marmot_engine::container::check(&marmot_engine::Endpoint::Usual).await);
         output.print(&as_json(&found), |_| as_text(&found.checks))
     }
 }

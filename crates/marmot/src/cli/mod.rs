@@ -120,7 +120,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let served = marmot_engine::build::static_server::serve_as_app(&root).await;
             served.with_context(|| format!("cannot serve `{}`", root.display()))
         }),
-        Command::Doctor(doctor) => doctor.run(output),
+        Command::Doctor(doctor) => wait(doctor.run(output)),
         Command::Admin(admin) => wait(admin.run(output)),
         Command::Login(login) => wait(login.run()),
         Command::Project(project) => wait(project.run(output)),

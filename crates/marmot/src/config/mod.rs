@@ -19,7 +19,8 @@ pub use sources::{Origin as Place, Sources};
 use values::Value;
 pub(crate) use values::duration;
 pub use values::{
-    Apps, Bytes, Confinement, Destinations, Domain, Keys, LogFilter, LogFormat, OnStop, Origin,
+    Apps, Bytes, Confinement, ContainerEngine, Destinations, Domain, Keys, LogFilter, LogFormat, OnStop,
+    Origin,
 };
 
 use marmot_gateway::Networks;
@@ -271,9 +272,10 @@ settings! {
     apps_may_reach: Destinations = "", "LIST";
     /// How much a replica may keep on disk: its home, its `/tmp` and its copy of the code. One that keeps more is ended.
     disk_limit: Bytes = "4G", "SIZE";
-    /// The socket of a Docker-compatible engine that runs container images, like `/run/podman/podman.sock`.
-    /// Without one, apps come from code only.
-    container_engine: Option<PathBuf> = "", "SOCKET";
+    /// The engine that runs container images, Docker or Podman: its socket, like `/run/podman/podman.sock`, or `none`.
+    /// `auto` takes what `DOCKER_HOST` names, or the first of the usual sockets that is there. Without one, apps come from
+    /// code only.
+    container_engine: ContainerEngine = "auto", "auto|none|SOCKET";
     /// A session ends when it was not used for this long.
     session_idle: Duration = "7d", "DURATION";
     /// A session ends this long after signing in, whatever happens.
@@ -396,7 +398,7 @@ impl Settings {
             apps_scheme: public.scheme.clone(),
             public_url: public.to_string(),
             allow_local_repositories: self.allow_local_repositories,
-            containers: self.container_engine.is_some(),
+            containers: matches!(self.container_engine.0.socket(), Ok(Some(_))),
             resource_classes: self.resource_classes.clone(),
             policy: self.policy(),
             max_replicas: self.max_replicas,

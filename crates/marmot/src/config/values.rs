@@ -147,6 +147,26 @@ impl Value for Destinations {
     }
 }
 
+/// Where the container engine is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ContainerEngine(pub marmot_engine::Endpoint);
+
+impl Value for ContainerEngine {
+    const ALLOWED: &'static str = "`auto`, `none`, or the path of a socket, like `/run/podman/podman.sock`";
+
+    fn parse(text: &str) -> Option<Self> {
+        use marmot_engine::Endpoint;
+        Some(Self(match text {
+            "auto" => Endpoint::Usual,
+            "none" => Endpoint::None,
+            path => {
+                let path = path.strip_prefix("unix://").unwrap_or(path);
+                (path.starts_with('/') && !path.contains('\0')).then(|| Endpoint::Socket(path.into()))?
+            }
+        }))
+    }
+}
+
 /// Apps, by their names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Apps(pub BTreeSet<AppName>);

@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use super::projects::{Seen, Viewer};
 use super::row::{Columns, to_json, total};
 use super::{Connection, Found, Result};
-use crate::model::{App, EnvVariable, FailedStart, Page, Program, Revision};
+use crate::model::{App, EnvVariable, FailedStart, Page, Revision};
 
 fn read(row: &AnyRow) -> Result<App> {
     Ok(App {
@@ -149,10 +149,7 @@ fn read_revision(row: &AnyRow) -> Result<Revision> {
 
 /// Adds a revision, whose number is the next one of its launcher; returns that number.
 pub async fn insert_revision(db: &mut Connection, revision: &Revision) -> Result<i64> {
-    let build = match &revision.program {
-        Program::Built { build, .. } => Some(build.to_string()),
-        Program::Image(_) => None,
-    };
+    let build = revision.program.build().map(|build| build.to_string());
     let row = sqlx::query(
         "INSERT INTO revisions (id, launcher_id, number, build_id, program, variables, resource_class_id, created_at, \
          ready_at) SELECT $1, $2, COALESCE(MAX(number), 0) + 1, $3, $4, $5, $6, $7, $8 FROM revisions \

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use marmot_core::id::{BuildId, EnvironmentId};
 use sqlx::any::AnyRow;
 
-use super::row::{Columns, to_json, total};
+use super::row::{Columns, from_json, to_json, total};
 use super::{Connection, Found, Result};
 use crate::model::{Build, BuildResult, BuildStatus, Page};
 
@@ -13,6 +13,7 @@ fn read(row: &AnyRow) -> Result<Build> {
         id: row.parsed("id")?,
         environment_id: row.parsed("environment_id")?,
         code: row.json("code")?,
+        image: row.maybe_text("image")?.map(|text| from_json("image", &text)).transpose()?,
         command_given: row.flag("command_given")?,
         status: row.parsed("status")?,
         created_at: row.time("created_at")?,
@@ -24,8 +25,8 @@ fn read(row: &AnyRow) -> Result<Build> {
 /// Adds a build.
 pub async fn insert(db: &mut Connection, build: &Build) -> Result<()> {
     sqlx::query(
-        "INSERT INTO builds (id, environment_id, code, command_given, status, created_at, ended_at, result) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO builds (id, environment_id, code, command_given, status, created_at, ended_at, result, image) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     )
     .bind(build.id.to_string())
     .bind(build.environment_id.to_string())
@@ -35,6 +36,7 @@ pub async fn insert(db: &mut Connection, build: &Build) -> Result<()> {
     .bind(build.created_at.as_millisecond())
     .bind(build.ended_at.map(Timestamp::as_millisecond))
     .bind(to_json("result", &build.result)?)
+    .bind(build.image.as_ref().map(|image| to_json("image", image)).transpose()?)
     .execute(db)
     .await?;
     Ok(())

@@ -26,6 +26,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "secrets", include_str!("../../migrations/0004_secrets.sql")),
     (5, "opening", include_str!("../../migrations/0005_opening.sql")),
     (6, "people", include_str!("../../migrations/0006_people.sql")),
+    (8, "containers", include_str!("../../migrations/0008_containers.sql")),
 ];
 
 /// The database cannot be used.

@@ -31,10 +31,7 @@ pub(super) trait Columns {
     }
 
     fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T> {
-        serde_json::from_str(&self.text(column)?).map_err(|error| DbError::Unreadable {
-            column,
-            why: format!("not the expected JSON ({:?})", error.classify()),
-        })
+        from_json(column, &self.text(column)?)
     }
 
     fn time(&self, column: &'static str) -> Result<Timestamp> {
@@ -73,6 +70,14 @@ impl Columns for AnyRow {
 }
 
 /// A value as JSON for a column.
+/// Reads JSON that is in a column which may be empty.
+pub(super) fn from_json<T: DeserializeOwned>(column: &'static str, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| DbError::Unreadable {
+        column,
+        why: format!("not the expected JSON ({:?})", error.classify()),
+    })
+}
+
 pub(super) fn to_json<T: Serialize>(column: &'static str, value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|error| DbError::Unreadable { column, why: error.to_string() })
 }

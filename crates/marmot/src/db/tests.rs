@@ -326,6 +326,7 @@ async fn running(
         id: 6.into(),
         environment_id: launcher.environment.id,
         code,
+        image: None,
         command_given: false,
         status: BuildStatus::InProgress,
         created_at: now,

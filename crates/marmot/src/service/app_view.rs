@@ -294,7 +294,14 @@ impl AppView {
     pub(super) fn new(parts: Parts, state: AppState, observed: &Observed, demand: DemandSample) -> Self {
         let Parts { launcher, project, app, mut revision, build, can, url } = parts;
         let image = match revision.as_ref().map(|revision| &revision.program) {
-            Some(Program::Image(image)) => Some(image.container_image.clone()),
+            Some(Program::Image { build: id, image }) => {
+                let build = build.as_ref().filter(|build| Some(build.id) == *id);
+                let digest = build.and_then(|build| build.result.commit.as_deref());
+                Some(match digest {
+                    Some(digest) => format!("{}@{digest}", image.container_image),
+                    None => image.container_image.clone(),
+                })
+            }
             Some(Program::Built { build: id, .. }) => {
                 build.as_ref().filter(|build| build.id == *id).and_then(|build| build.result.commit.clone())
             }

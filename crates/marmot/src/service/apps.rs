@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::app_view::Parts;
 use super::audit::{self, Thing};
-use super::builds::{MOST_LINES, insert_build, under_way, unreadable, usable};
+use super::builds::{MOST_LINES, insert_build, program_of, under_way, unreadable, usable};
 use super::error::{Error, Result};
 use super::launchers::{allowed_app, allowed_launcher};
 use super::permission::{Action, Decision, Identity, Target, decide};
@@ -48,23 +48,18 @@ impl Service {
             awaits: None,
             retry: 0,
         };
-        match &launcher.environment.source {
-            EnvironmentSource::Image(image) => {
-                app.wanted = Some(insert_revision(&mut db, &launcher, Program::Image(image.clone())).await?);
+        match usable(&mut db, &launcher).await? {
+            Some(build) => {
+                let program = program_of(&launcher, &build);
+                app.wanted = Some(insert_revision(&mut db, &launcher, program).await?);
             }
-            EnvironmentSource::Code { run, .. } => match usable(&mut db, &launcher).await? {
-                Some(build) => {
-                    let program = Program::Built { build: build.id, run: run.clone() };
-                    app.wanted = Some(insert_revision(&mut db, &launcher, program).await?);
-                }
-                None => {
-                    let build = match under_way(&mut db, &launcher).await? {
-                        Some(build) => build,
-                        None => insert_build(&mut db, &launcher).await?,
-                    };
-                    app.awaits = Some(build.id);
-                }
-            },
+            None => {
+                let build = match under_way(&mut db, &launcher).await? {
+                    Some(build) => build,
+                    None => insert_build(&mut db, &launcher).await?,
+                };
+                app.awaits = Some(build.id);
+            }
         }
         apps::insert(&mut db, &app).await.map_err(|error| match error {
             DbError::Exists(_) => already(),
@@ -265,7 +260,7 @@ impl Service {
         let mut app = active(&mut db, &launcher).await?;
         let found = apps::revision(&mut db, revision).await?.filter(|found| found.launcher_id == launcher.id);
         let found = found.ok_or_else(|| Error::not_found("revision", revision))?;
-        if let Program::Built { build, .. } = found.program
+        if let Some(build) = found.program.build()
             && !builds::kept(&mut db, super::lifecycle::REVISIONS_KEPT).await?.contains(&build)
         {
             return Err(Error::conflict(
@@ -345,10 +340,7 @@ impl Service {
         app: &App,
         revision: Option<&Revision>,
     ) -> Result<Option<Build>> {
-        let built = revision.and_then(|revision| match revision.program {
-            Program::Built { build, .. } => Some(build),
-            Program::Image(_) => None,
-        });
+        let built = revision.and_then(|revision| revision.program.build());
         match app.awaits.or(built) {
             Some(id) => Ok(builds::get(db, id).await?),
             None => Ok(None),
@@ -502,27 +494,20 @@ pub(super) async fn follow_launcher(
         }
         return Ok(());
     }
-    match &after.environment.source {
-        EnvironmentSource::Image(image) => {
-            let program = Program::Image(image.clone());
+    match usable(db, after).await? {
+        Some(build) => {
             let app = App { awaits: None, ..app };
-            set_program(db, who, after, &app, program, "goes on with another image").await
+            let program = program_of(after, &build);
+            set_program(db, who, after, &app, program, "goes on with other settings").await
         }
-        EnvironmentSource::Code { run, .. } => match usable(db, after).await? {
-            Some(build) => {
-                let program = Program::Built { build: build.id, run: run.clone() };
-                let app = App { awaits: None, ..app };
-                set_program(db, who, after, &app, program, "goes on with other settings").await
-            }
-            None => {
-                let build = match under_way(db, after).await? {
-                    Some(build) => build,
-                    None => insert_build(db, after).await?,
-                };
-                apps::set_wanted(db, after.id, app.wanted, Some(build.id)).await?;
-                note(db, who, after.id, "building", "is built anew, since its launcher was changed").await
-            }
-        },
+        None => {
+            let build = match under_way(db, after).await? {
+                Some(build) => build,
+                None => insert_build(db, after).await?,
+            };
+            apps::set_wanted(db, after.id, app.wanted, Some(build.id)).await?;
+            note(db, who, after.id, "building", "is built anew, since its launcher was changed").await
+        }
     }
 }
 

@@ -12,7 +12,10 @@ use super::launchers::allowed_environment;
 use super::permission::{Action, Identity};
 use super::{BuildView, Service, fresh, now};
 use crate::db::{Connection, DbError, apps, builds};
-use crate::model::{Build, BuildResult, BuildStatus, EnvironmentSource, Launcher, Page, Paged};
+use crate::model::{
+    Build, BuildResult, BuildStatus, Code, EnvironmentSource, ImageSource, Launcher, Page, Paged, Program,
+    PulledImage,
+};
 
 /// The most lines of a log that are read at once.
 pub(super) const MOST_LINES: usize = 10_000;
@@ -36,11 +39,10 @@ impl Service {
         Ok(Paged { items, page, total })
     }
 
-    /// Starts a build. When its app is on, the result becomes the app's next revision.
+    /// Starts a build, or a pull where the environment is an image. When its app is on, the result becomes the app's next revision.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Conflict`] while one is under way, [`Error::Invalid`] for an
-    /// environment that is an image.
+    /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Conflict`] while one is under way.
     pub async fn start_build(&self, who: &Identity, environment: EnvironmentId) -> Result<BuildView> {
         self.may_run_code(who)?;
         let mut db = self.db().write().await?;
@@ -148,7 +150,9 @@ pub(super) fn fits(build: &Build, launcher: &Launcher) -> bool {
         EnvironmentSource::Code { code, run } => {
             build.code == *code && (run.command.is_some() || !build.command_given)
         }
-        EnvironmentSource::Image(_) => false,
+        EnvironmentSource::Image(image) => {
+            build.image.as_ref() == Some(&pulled(image)) && (gives_command(image) || !build.command_given)
+        }
     }
 }
 
@@ -158,16 +162,35 @@ pub(super) async fn usable(db: &mut Connection, launcher: &Launcher) -> Result<O
     Ok(found.into_iter().find(|build| fits(build, launcher)))
 }
 
+/// What a build pulls for this.
+fn pulled(image: &ImageSource) -> PulledImage {
+    PulledImage { reference: image.container_image.clone(), port: image.port }
+}
+
+fn gives_command(image: &ImageSource) -> bool {
+    [&image.command, &image.args].into_iter().flatten().any(|words| !words.is_empty())
+}
+
+/// What the launcher's app runs of a build's result.
+pub(super) fn program_of(launcher: &Launcher, build: &Build) -> Program {
+    match &launcher.environment.source {
+        EnvironmentSource::Code { run, .. } => Program::Built { build: build.id, run: run.clone() },
+        EnvironmentSource::Image(image) => Program::Image { build: Some(build.id), image: image.clone() },
+    }
+}
+
 /// Adds a build of what the launcher asks for now.
 pub(super) async fn insert_build(db: &mut Connection, launcher: &Launcher) -> Result<Build> {
-    let EnvironmentSource::Code { code, run } = &launcher.environment.source else {
-        return Err(Error::invalid("this environment is a container image: there is nothing to build"));
+    let (code, image, command_given) = match &launcher.environment.source {
+        EnvironmentSource::Code { code, run } => (code.clone(), None, run.command.is_some()),
+        EnvironmentSource::Image(image) => (Code::none(), Some(pulled(image)), gives_command(image)),
     };
     let build = Build {
         id: fresh(),
         environment_id: launcher.environment.id,
-        code: code.clone(),
-        command_given: run.command.is_some(),
+        code,
+        image,
+        command_given,
         status: BuildStatus::InProgress,
         created_at: now(),
         ended_at: None,

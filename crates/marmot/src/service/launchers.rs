@@ -508,12 +508,8 @@ fn check_run(run: &CodeRun) -> Result<()> {
 fn check_image(image: &ImageSource) -> Result<()> {
     title("environment's name", &image.name)?;
     check_text("container_image", Some(&image.container_image))?;
-    let reference = &image.container_image;
-    if reference.is_empty() || reference.starts_with('-') || reference.contains(char::is_whitespace) {
-        return Err(Error::invalid(format!(
-            "`container_image`: `{}` is no image reference, like `ghcr.io/org/app:1.2`",
-            cut(reference)
-        )));
+    if let Err(why) = image.container_image.parse::<marmot_engine::Reference>() {
+        return Err(Error::invalid(format!("`container_image`: `{}`: {why}", cut(&image.container_image))));
     }
     check_words("command", image.command.as_deref())?;
     check_words("args", image.args.as_deref())?;
@@ -522,7 +518,18 @@ fn check_image(image: &ImageSource) -> Result<()> {
     if image.default_url.as_deref().is_some_and(|path| !path.starts_with('/') || path.starts_with("//")) {
         return Err(Error::invalid("`default_url` must be a path that begins with one `/`"));
     }
-    check_port(Some(image.port))
+    if image.working_directory.as_deref().is_some_and(|dir| !dir.starts_with('/')) {
+        return Err(Error::invalid("`working_directory` must be a path in the image that begins with `/`"));
+    }
+    if image.uid == Some(0) {
+        return Err(Error::invalid(
+            "`uid` is 0: root in an image is root of the machine's kernel, too; give another user, or none",
+        ));
+    }
+    if image.gid.is_some() && image.uid.is_none() {
+        return Err(Error::invalid("`gid` needs a `uid` to go with"));
+    }
+    check_port(image.port)
 }
 
 fn checked_variables(variables: Vec<EnvVariable>) -> Result<Vec<EnvVariable>> {

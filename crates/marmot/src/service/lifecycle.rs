@@ -8,7 +8,7 @@ use marmot_core::id::{BuildId, EnvironmentId, GroupId, RevisionId, UserId};
 use marmot_gateway::routes::Access;
 
 use super::apps::insert_revision;
-use super::builds::{fits, insert_build};
+use super::builds::{fits, insert_build, program_of};
 use super::credentials::Login;
 use super::error::{Error, Result};
 use super::{Service, now};
@@ -34,6 +34,8 @@ pub struct Picture {
     pub given: BTreeMap<EnvironmentId, (Vec<EnvVariable>, Vec<GivenSecret>)>,
     /// What is shown to hosts of repositories, by the environment that is built.
     pub git_hosts: BTreeMap<EnvironmentId, Vec<Login>>,
+    /// What is shown to registries of images, by the environment that is built.
+    pub registries: BTreeMap<EnvironmentId, Vec<Login>>,
     /// The finished builds whose results must stay.
     pub kept_builds: BTreeSet<BuildId>,
     /// Every app's address that means something, on or off.
@@ -166,14 +168,24 @@ impl Service {
             (launcher.environment.id, (launcher.variables.clone(), secrets))
         });
         let given = given.collect();
-        let git_hosts = launchers
-            .values()
-            .map(|launcher| (launcher.environment.id, logins.of(launcher.project_id, CredentialKind::Git)))
-            .filter(|(_, logins)| !logins.is_empty())
-            .collect();
+        let by_environment = |kind: CredentialKind| {
+            let shown = |launcher: &Launcher| (launcher.environment.id, logins.of(launcher.project_id, kind));
+            launchers.values().map(shown).filter(|(_, logins)| !logins.is_empty()).collect()
+        };
+        let git_hosts = by_environment(CredentialKind::Git);
+        let registries = by_environment(CredentialKind::Registry);
         let groups = groups::all_members(&mut db).await?;
         let groups = groups.into_iter().map(|(group, members)| (group, Arc::new(members))).collect();
-        Ok(Picture { apps: active, builds: pending, given, git_hosts, kept_builds, addresses, groups })
+        Ok(Picture {
+            apps: active,
+            builds: pending,
+            given,
+            git_hosts,
+            registries,
+            kept_builds,
+            addresses,
+            groups,
+        })
     }
 
     /// Notes how a build ended, and gives the app that waits for it its next revision. `false` when the end was known
@@ -216,20 +228,20 @@ impl Service {
             |kind: &str, message: String| AppEvent { at: now(), kind: kind.to_owned(), message, by: None };
         let event = match (build.status, &launcher.environment.source) {
             // The launcher was changed meanwhile: what it asks for now comes next.
-            (BuildStatus::Succeeded, EnvironmentSource::Code { .. }) if !fits(build, launcher) => {
+            (BuildStatus::Succeeded, _) if !fits(build, launcher) => {
                 let next = insert_build(db, launcher).await?;
                 let wanted = apps::of_launcher(db, launcher.id).await?.and_then(|app| app.wanted);
                 apps::set_wanted(db, launcher.id, wanted, Some(next.id)).await?;
                 event("building", "is built anew, since its launcher was changed meanwhile".to_owned())
             }
             (BuildStatus::Succeeded, EnvironmentSource::Image(image)) => {
-                let revision = insert_revision(db, launcher, Program::Image(image.clone())).await?;
+                let revision = insert_revision(db, launcher, program_of(launcher, build)).await?;
                 apps::set_wanted(db, launcher.id, Some(revision), None).await?;
-                event("changed", format!("goes on with the image {}", image.container_image))
+                let digest = build.result.commit.as_deref().unwrap_or_default();
+                event("pulled", format!("has the image {} as {digest}", image.container_image))
             }
-            (BuildStatus::Succeeded, EnvironmentSource::Code { run, .. }) => {
-                let program = Program::Built { build: build.id, run: run.clone() };
-                let revision = insert_revision(db, launcher, program).await?;
+            (BuildStatus::Succeeded, EnvironmentSource::Code { .. }) => {
+                let revision = insert_revision(db, launcher, program_of(launcher, build)).await?;
                 apps::set_wanted(db, launcher.id, Some(revision), None).await?;
                 let commit: String =
                     build.result.commit.as_deref().unwrap_or_default().chars().take(10).collect();
@@ -268,10 +280,7 @@ impl Service {
         }
         let Some(failed) = apps::revision(&mut db, id).await? else { return Ok(false) };
         let kept = builds::kept(&mut db, REVISIONS_KEPT).await?;
-        let can_run = |program: &Program| match program {
-            Program::Built { build, .. } => kept.contains(build),
-            Program::Image(_) => true,
-        };
+        let can_run = |program: &Program| program.build().is_none_or(|build| kept.contains(&build));
         let known = apps::revisions(&mut db, failed.launcher_id, REVISIONS_KEPT * 2).await?;
         let ran =
             |one: &&Revision| one.number < failed.number && one.ready_at.is_some() && can_run(&one.program);

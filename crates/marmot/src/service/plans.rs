@@ -90,6 +90,7 @@ pub fn engine_builder(builder: BuilderVariant) -> Builder {
         BuilderVariant::R => Builder::R,
         BuilderVariant::Node => Builder::Node,
         BuilderVariant::Static => Builder::Static,
+        BuilderVariant::Dockerfile => Builder::Dockerfile,
     }
 }
 
@@ -107,6 +108,7 @@ pub fn wanted_build(code: &Code, owner: EnvironmentId, command_given: bool, logi
         variables: Vec::new(),
         secrets: Vec::new(),
         logins: logins.iter().map(engine_login).collect(),
+        registries: Vec::new(),
     }
 }
 

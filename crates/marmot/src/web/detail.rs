@@ -316,7 +316,15 @@ fn revisions_section(
                 Some(commit) => format!("commit {}", commit.chars().take(10).collect::<String>()),
                 None => format!("build {build}"),
             },
-            Program::Image(image) => image.container_image.clone(),
+            Program::Image { build, image } => {
+                let digest = build.as_ref().and_then(|build| commits.get(build));
+                match digest.and_then(|digest| digest.strip_prefix("sha256:")) {
+                    Some(digest) => {
+                        format!("{} ({})", image.container_image, digest.chars().take(12).collect::<String>())
+                    }
+                    None => image.container_image.clone(),
+                }
+            }
         },
         wanted: Some(revision.id) == wanted,
         unproven: revision.ready_at.is_none(),

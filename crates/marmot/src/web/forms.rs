@@ -148,6 +148,8 @@ impl LauncherForm {
             builder: typed.get("builder").parse().unwrap_or_default(),
             planned: typed.get("planned_command").to_owned(),
             image: typed.field("image"),
+            arguments: typed.field("arguments"),
+            user: typed.field("user"),
             command: typed.field("command"),
             port: typed.field("port"),
             resource_class: typed.get("resource_class").parse().unwrap_or_default(),
@@ -174,7 +176,13 @@ impl LauncherForm {
             EnvironmentSource::Image(image) => {
                 form.source = Source::Image;
                 form.image = Field::of(&image.container_image);
-                (&image.command, &image.args, Some(image.port))
+                form.arguments = Field::of(command::text(image.args.as_deref().unwrap_or_default()));
+                form.user = Field::of(match (image.uid, image.gid) {
+                    (Some(uid), Some(gid)) => format!("{uid}:{gid}"),
+                    (Some(uid), None) => uid.to_string(),
+                    (None, _) => String::new(),
+                });
+                (&image.command, &None, image.port)
             }
         };
         let words: Vec<String> = command.iter().flatten().chain(args.iter().flatten()).cloned().collect();
@@ -226,8 +234,16 @@ impl LauncherForm {
             }
             Source::Image => self.image_source(command, port, before),
         };
-        let fields =
-            [&self.name, &self.repository, &self.image, &self.command, &self.port, &self.variables_wrong];
+        let fields = [
+            &self.name,
+            &self.repository,
+            &self.image,
+            &self.arguments,
+            &self.user,
+            &self.command,
+            &self.port,
+            &self.variables_wrong,
+        ];
         if fields.iter().any(|field| field.wrong.is_some()) {
             Err(Box::new(self))
         } else {
@@ -283,9 +299,14 @@ impl LauncherForm {
         if self.image.value.is_empty() {
             self.image.wrong = Some("Give the reference of an image.".to_owned());
         }
-        if self.port.value.is_empty() {
-            self.port.wrong = Some("Give the port that the image listens on.".to_owned());
-        }
+        let args = match command::words(&self.arguments.value) {
+            Ok(words) => (!words.is_empty()).then_some(words),
+            Err(why) => {
+                self.arguments.wrong = Some(why.to_string());
+                None
+            }
+        };
+        let (uid, gid) = self.user_and_group();
         let before = match before {
             Some(EnvironmentSource::Image(image)) => Some(image.clone()),
             _ => None,
@@ -293,25 +314,49 @@ impl LauncherForm {
         let image = ImageSource {
             name: self.image.value.clone(),
             container_image: self.image.value.clone(),
-            port: port.unwrap_or_default(),
+            port,
             command,
-            args: None,
-            uid: None,
-            gid: None,
+            args,
+            uid,
+            gid,
             working_directory: None,
             default_url: None,
         };
         EnvironmentSource::Image(match before {
             // What this form does not ask stays as it is.
             Some(before) => ImageSource {
-                uid: before.uid,
-                gid: before.gid,
                 working_directory: before.working_directory,
                 default_url: before.default_url,
                 ..image
             },
             None => image,
         })
+    }
+
+    /// `UID` or `UID:GID`, or nothing.
+    fn user_and_group(&mut self) -> (Option<u32>, Option<u32>) {
+        let text = self.user.value.clone();
+        if text.is_empty() {
+            return (None, None);
+        }
+        let (user, group) = match text.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (text.as_str(), None),
+        };
+        match (user.parse::<u32>(), group.map(str::parse::<u32>).transpose()) {
+            (Ok(0), _) => {
+                self.user.wrong = Some(
+                    "0 is root, of the machine’s kernel too: give another user, or leave it empty."
+                        .to_owned(),
+                );
+                (None, None)
+            }
+            (Ok(user), Ok(group)) => (Some(user), group),
+            _ => {
+                self.user.wrong = Some(format!("“{text}” is no user: give numbers, like 1000 or 1000:100."));
+                (None, None)
+            }
+        }
     }
 
     pub(super) fn description(&self) -> Option<String> {
@@ -340,6 +385,8 @@ impl LauncherForm {
             &mut self.directory
         } else if about(&["`container_image`"]) {
             &mut self.image
+        } else if about(&["`uid`", "`gid`"]) {
+            &mut self.user
         } else if about(&["resource class"]) {
             &mut self.resource_class_wrong
         } else if about(&["`port`"]) {

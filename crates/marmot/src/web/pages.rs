@@ -142,6 +142,9 @@ pub(super) struct LauncherForm {
     /// What a build would do, where somebody had the code looked at.
     pub(super) plan: Option<CodePlan>,
     pub(super) image: Field,
+    /// Arguments for the image, and the user it runs as.
+    pub(super) arguments: Field,
+    pub(super) user: Field,
     pub(super) command: Field,
     pub(super) port: Field,
     pub(super) resource_class: i64,

@@ -116,16 +116,23 @@ impl<'a> Presenter<'a> {
 
     fn build(&self, view: &LauncherView, build: &service::BuildView) -> BuildView {
         let at = build.build.ended_at.unwrap_or(build.build.created_at);
+        let pulls = build.build.image.is_some();
+        let [now, done, noun, from] = if pulls {
+            ["Pulling now", "Pulled", "Pull", "as"]
+        } else {
+            ["Building now", "Built", "Build", "from"]
+        };
         let told = match build.build.status {
-            BuildStatus::InProgress => "Building now".to_owned(),
+            BuildStatus::InProgress => now.to_owned(),
             BuildStatus::Succeeded => match &build.build.result.commit {
                 Some(commit) => {
-                    format!("Built {} from {}", self.ago(at), commit.chars().take(7).collect::<String>())
+                    let commit: String = commit.trim_start_matches("sha256:").chars().take(7).collect();
+                    format!("{done} {} {from} {commit}", self.ago(at))
                 }
-                None => format!("Built {}", self.ago(at)),
+                None => format!("{done} {}", self.ago(at)),
             },
-            BuildStatus::Failed => format!("Build failed {}", self.ago(at)),
-            BuildStatus::Cancelled => format!("Build cancelled {}", self.ago(at)),
+            BuildStatus::Failed => format!("{noun} failed {}", self.ago(at)),
+            BuildStatus::Cancelled => format!("{noun} cancelled {}", self.ago(at)),
         };
         let path = format!("{}/builds/{}", view.project.path(), build.id());
         BuildView { told, path: view.can.read_logs.then_some(path) }

@@ -4,9 +4,12 @@ mod chaos;
 mod contract;
 mod faults;
 mod harness;
+mod images;
 mod languages;
 mod opening;
 mod people;
+#[path = "../../../marmot-engine/tests/support/podman.rs"]
+mod podman;
 mod refusals;
 mod rollout;
 mod story;

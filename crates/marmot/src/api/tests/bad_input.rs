@@ -129,7 +129,13 @@ async fn launchers_that_cannot_work_are_refused_in_words() {
         json!({"env_variables": [{"name": "A-B", "value": "1"}]}),
         json!({"environment": {"environment_image_source": "magic"}}),
         json!({"environment": {"environment_image_source": "build"}}),
-        json!({"environment": {"environment_image_source": "image", "container_image": "nginx"}}),
+        json!({"environment": {"environment_image_source": "image", "port": 80}}),
+        json!({"environment": {"environment_image_source": "image", "container_image": "https://ghcr.io/o/a"}}),
+        json!({"environment": {"environment_image_source": "image", "container_image": "sha256:abc"}}),
+        json!({"environment": {"environment_image_source": "image", "container_image": "nginx", "uid": 0}}),
+        json!({"environment": {"environment_image_source": "image", "container_image": "nginx", "gid": 100}}),
+        json!({"environment": {"environment_image_source": "image", "container_image": "nginx", "working_directory": "x"}}),
+        json!({"environment": {"environment_image_source": "image", "container_image": "nginx", "builder_variant": "auto"}}),
         code(json!({"repository": "/etc"})),
         code(json!({"repository": "ext::sh -c id"})),
         code(json!({"repository": "-oProxyCommand=id"})),
@@ -159,14 +165,20 @@ async fn launchers_that_cannot_work_are_refused_in_words() {
         `A-B` is no name of a variable: use letters, digits and `_`, and no digit first
         `environment_image_source` is `magic`: it must be `build` or `image`
         `environment` needs `repository`
-        `environment` needs `port`
+        `environment` needs `container_image`
+        `container_image`: `https://ghcr.io/o/a`: it is no reference of an image, like `ghcr.io/org/app:1.2` or `python:3.12-slim`: it is given without `https://`
+        `container_image`: `sha256:abc`: it is no reference of an image, like `ghcr.io/org/app:1.2` or `python:3.12-slim`: the id of an image means something only to the engine that has it
+        `uid` is 0: root in an image is root of the machine's kernel, too; give another user, or none
+        `gid` needs a `uid` to go with
+        `working_directory` must be a path in the image that begins with `/`
+        `builder_variant` is not for a container image
         `/etc` is a path of this machine: repositories must be given as https:// or ssh:// addresses (an operator can allow paths with `allow_local_repositories`)
         `repository`: `ext::sh -c id` is no address of a repository: give it as `https://host/path`, `ssh://user@host/path` or `user@host:path`
         `repository`: `-oProxyCommand=id` is no address of a repository: give it as `https://host/path`, `ssh://user@host/path` or `user@host:path`
         `repository_revision` is no branch, tag or commit
         `context_dir`: `../../etc` leads out of the repository: give a directory inside it, like `apps/dashboard`
-        `julia` is not allowed here: it must be one of auto, python, r, node, static
-        `magic` is not allowed here: it must be one of auto, python, r, node, static
+        `julia` is not allowed here: it must be one of auto, python, r, node, static, dockerfile
+        `magic` is not allowed here: it must be one of auto, python, r, node, static, dockerfile
         `command` is empty: leave it out to start what the code says
         `port` must be from 1 to 65535
         `container_image` is not for an environment that is built from code

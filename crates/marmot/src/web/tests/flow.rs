@@ -36,6 +36,45 @@ async fn a_project_a_launcher_an_app_and_its_share_link() {
 }
 
 #[tokio::test]
+async fn an_external_environment_is_asked_for_checked_and_pulled() {
+    let platform = Platform::with(HOME, |options| options.containers = true).await;
+    let ada = platform.browser_of("ada").await;
+    let (project, _) = platform.with_launcher(&ada, "public").await;
+    let new = format!("{project}/launchers/new");
+    ada.get(&platform, &new).await.shows("A container image that was made elsewhere").shows("name=\"user\"");
+    let form = |image: &'static str, port: &'static str, user: &'static str, arguments: &'static str| {
+        [
+            ("source", "image"),
+            ("name", "Model"),
+            ("image", image),
+            ("port", port),
+            ("user", user),
+            ("arguments", arguments),
+            ("resource_class", "1"),
+        ]
+    };
+    for (wrong, field) in [
+        (form("", "", "", ""), "image"),
+        (form("https://ghcr.io/o/a", "", "", ""), "image"),
+        (form("ghcr.io/o/a:1", "eighty", "", ""), "port"),
+        (form("ghcr.io/o/a:1", "", "root", ""), "user"),
+        (form("ghcr.io/o/a:1", "", "0", ""), "user"),
+        (form("ghcr.io/o/a:1", "", "", "it's"), "arguments"),
+    ] {
+        let refused = ada.post(&platform, &new, &wrong).await;
+        refused.is(StatusCode::UNPROCESSABLE_ENTITY).shows(&format!("id=\"{field}-wrong\"")).shows("Model");
+    }
+    let right = form("ghcr.io/o/a:1", "", "1000:100", "--workers 2");
+    ada.post(&platform, &new, &right).await.is(StatusCode::SEE_OTHER);
+    let page = ada.get(&platform, &project).await;
+    page.shows("image ghcr.io/o/a:1").shows("Pull again");
+    let at = page.text.find("image ghcr.io/o/a:1").expect("shown");
+    let edit = page.text[at..].split('"').find(|part| part.ends_with("/edit")).expect("a way to edit it");
+    let edit = ada.get(&platform, edit).await;
+    edit.shows("value=\"1000:100\"").shows("value=\"--workers 2\"");
+}
+
+#[tokio::test]
 async fn what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost() {
     let platform = Platform::new().await;
     let ada = platform.browser_of("ada").await;

@@ -1,4 +1,4 @@
-//! Replicas as process trees of this machine.
+//! Replicas on this machine: process trees of its own, and containers of its engine. Where both have the same life, it is here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -17,6 +17,7 @@ use super::{Runtime, Seen, State, Want};
 use crate::cgroup::Groups;
 use crate::config::ShimCommand;
 use crate::confine::Confiner;
+use crate::container::ContainerEngine;
 use crate::hibernate::Pager;
 use crate::layout::Layout;
 use crate::network::Uplink;
@@ -28,8 +29,8 @@ use crate::wanted::Revision;
 mod adopt;
 mod disk;
 mod end;
-mod life;
-mod prepare;
+pub(super) mod life;
+pub(super) mod prepare;
 mod probe;
 mod sample;
 
@@ -47,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) pager: Pager,
     /// Leads out of replicas' own networks, where that is possible.
     pub(crate) uplink: Option<Arc<Uplink>>,
+    /// Runs images, where there is one.
+    pub(crate) containers: Option<Arc<ContainerEngine>>,
     /// What a replica may keep on disk, in bytes.
     pub(crate) disk_bytes: u64,
     pub(crate) ports: Range<u16>,
@@ -67,16 +70,16 @@ impl Settings {
     }
 }
 
-/// Runs replicas as process trees, each below a supervisor that outlives this process.
-pub(crate) struct ProcessRuntime {
+/// Runs replicas as process trees, each below a supervisor that outlives this process, and as containers.
+pub(crate) struct LocalRuntime {
     shared: Arc<Shared>,
 }
 
-pub(super) struct Shared {
-    settings: Settings,
+pub(crate) struct Shared {
+    pub(super) settings: Settings,
     replicas: Mutex<BTreeMap<ReplicaId, Entry>>,
     /// Cancelled: all tasks end, all replicas go on.
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -93,7 +96,7 @@ struct Entry {
     verdict: Option<FailureReason>,
 }
 
-impl ProcessRuntime {
+impl LocalRuntime {
     /// A runtime without replicas. Its tasks run on `tasks` until `stop` is cancelled.
     pub(crate) fn new(settings: Settings, stop: CancellationToken, tasks: TaskTracker) -> Self {
         let shared = Shared { settings, replicas: Mutex::default(), stop, tasks };
@@ -105,10 +108,11 @@ impl ProcessRuntime {
     pub(crate) async fn adopt(&self) {
         adopt::adopt(&self.shared).await;
         self.shared.tasks.spawn(disk::watch(Arc::clone(&self.shared)));
+        self.shared.tasks.spawn(adopt::remove_left_containers(Arc::clone(&self.shared)));
     }
 }
 
-impl Runtime for ProcessRuntime {
+impl Runtime for LocalRuntime {
     fn start(&self, replica: ReplicaId, revision: &Arc<Revision>, limit: Concurrency) {
         let gate = Arc::new(Gate::with(limit));
         let own_network = self.shared.settings.own_network();
@@ -197,7 +201,7 @@ impl Shared {
         self.settings.nudge.app(&entry.app);
     }
 
-    fn dir(&self, app: &AppName, replica: ReplicaId) -> PathBuf {
+    pub(super) fn dir(&self, app: &AppName, replica: ReplicaId) -> PathBuf {
         self.settings.layout.replica(app, replica)
     }
 }

@@ -52,9 +52,10 @@ pub(super) async fn watch(shared: Arc<Shared>) {
 fn count(shared: &Shared) {
     let limit = shared.settings.disk_bytes;
     for (id, dir) in running(shared) {
-        let places = [HOME, TMP, WORK].map(|place| dir.join(place));
-        let Err(used) = within(&places, limit) else { continue };
         let Ok(Some(spec)) = spec::read::<spec::Spec>(&dir, spec::SPEC) else { continue };
+        let mut places = [HOME, TMP, WORK].map(|place| dir.join(place)).to_vec();
+        places.extend(spec.container.as_ref().and_then(|container| container.written.clone()));
+        let Err(used) = within(&places, limit) else { continue };
         if let Some(entry) = shared.replicas().get_mut(&id) {
             tracing::info!(app = %entry.app, replica = %id, used, limit, "a replica is ended: it fills the disk");
             entry.verdict = Some(FailureReason::DiskFull { used, limit });

@@ -16,9 +16,12 @@ use crate::files;
 use crate::logs;
 use crate::observed::{Memory, SleepDepth, StartStep};
 use crate::procfs;
+use crate::runtime::container::{Container, begin};
 use crate::shim::{self, spec};
 use crate::sockets::Sockets;
 
+/// How often containers are looked for that are no replica any more.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How long the engine's start waits for replicas that were ready to answer again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
@@ -129,16 +132,24 @@ fn take_over(shared: &Arc<Shared>, found: Found) -> Option<ReplicaId> {
         (entry.port, entry.user) = ((!spec.own_network()).then_some(spec.port), spec.user);
         entry.slot = spec.slot();
     }
-    match Process::reopen(dir.clone(), Arc::clone(&spec), &shim) {
+    let container = shared.container_of(&spec);
+    match Process::reopen(dir.clone(), Arc::clone(&spec), &shim, container) {
         Ok(Some(mut process)) => {
             process.booted = booted;
             if frozen {
                 life.show(State::Asleep(prepare::address(spec.port)));
-            } else {
-                // An engine that ended while it froze or woke the replica may have left it half asleep.
-                thaw(&process);
             }
-            shared.tasks.spawn(life.go_on(process, frozen));
+            let again = Arc::clone(shared);
+            shared.tasks.spawn(async move {
+                if !frozen {
+                    // An engine that ended while it froze or woke the replica may have left it half asleep.
+                    thaw(&process).await;
+                }
+                if process.container.is_some() {
+                    see_to_doorman(&again, &process).await;
+                }
+                life.go_on(process, frozen).await;
+            });
             (booted.is_some() && !frozen).then_some(id)
         }
         Ok(None) | Err(_) => {
@@ -148,9 +159,60 @@ fn take_over(shared: &Arc<Shared>, found: Found) -> Option<ReplicaId> {
     }
 }
 
+/// A container whose doorman was ended gets another one: without, nobody reaches it.
+async fn see_to_doorman(shared: &Shared, process: &Process) {
+    let dir = process.dir.clone();
+    let stands = tokio::task::spawn_blocking(move || {
+        spec::read::<spec::ShimProcess>(&dir, spec::DOORMAN).ok().flatten().is_some_and(|it| it.is_alive())
+    });
+    if stands.await.unwrap_or(false) {
+        return;
+    }
+    if let Err(error) = begin::post_doorman(shared, &process.dir).await {
+        tracing::warn!(directory = %process.dir.display(), %error, "a container that goes on cannot be reached");
+    }
+}
+
+/// Removes the containers of this data directory that are no replica, now and then, until the engine stops. Not only at
+/// the start: a container engine may not answer then, or when a replica ends.
+pub(super) async fn remove_left_containers(shared: Arc<Shared>) {
+    let Some(containers) = shared.settings.containers.clone() else { return };
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            _ = looks.tick() => {}
+        }
+        let Ok(own) = containers.own().await else { continue };
+        for (id, replica) in own {
+            // One that is made now is among the replicas before it is in the engine.
+            if replica.is_some_and(|replica| shared.replicas().contains_key(&replica)) {
+                continue;
+            }
+            tracing::info!(container = id, "a container that is no replica any more is removed");
+            if let Err(error) = containers.remove(&id).await {
+                tracing::warn!(container = id, %error, "a container cannot be removed");
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// The container that a replica is, if it is one and there is an engine.
+    pub(super) fn container_of(&self, spec: &spec::Spec) -> Option<Container> {
+        let contained = spec.container.clone()?;
+        self.settings.containers.clone().map(|engine| Container { engine, contained })
+    }
+}
+
 impl Life {
     /// The end of a replica that ended while no engine looked.
     async fn ended_unseen(self, dir: PathBuf, spec: Arc<spec::Spec>) {
+        if let Some(container) = self.shared.container_of(&spec) {
+            let reason = container.ended_unseen(&self.shared, &dir, &spec).await;
+            return self.failed_unseen(dir, spec, reason).await;
+        }
         let read = dir.clone();
         let exit = tokio::task::spawn_blocking(move || {
             let exit = spec::read::<spec::Exit>(&read, spec::EXIT).ok().flatten();

@@ -16,6 +16,7 @@ use crate::files;
 use crate::logs;
 use crate::observed::{Failure, FailureReason};
 use crate::procfs;
+use crate::runtime::container::{Container, last_line};
 use crate::shim::{self, spec};
 use crate::sockets::SOCKETS;
 
@@ -25,23 +26,32 @@ const LAST_LINES: usize = 20;
 const KEPT_LOGS: usize = 5;
 /// After everything was ended by force, the supervisor needs a moment to notice and to say so.
 const AFTER_FORCE: Duration = Duration::from_secs(5);
+/// An engine tells what a container printed at once, unless it does not answer at all.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
 /// A program that was not ready in time may have little to clean up.
 const LATE_GRACE: Duration = Duration::from_secs(2);
 
 impl Life {
     /// Ends what is to be ended, tells why, and removes what is left once nobody needs to see it any more.
-    pub(super) async fn part(mut self, process: Process, parting: Parting) {
+    pub(super) async fn part(mut self, mut process: Process, parting: Parting) {
         self.gate.close();
         match parting {
             Parting::Engine => return,
             Parting::Asked => {
                 self.show(State::Stopping);
                 end(&process, self.shared.settings.stop_grace).await;
+                all_is_told(&mut process).await;
             }
             Parting::Ended => {
                 let verdict = self.shared.replicas().get_mut(&self.id).and_then(|entry| entry.verdict.take());
+                // Before anything else: the kernel forgets soon.
+                let out_of_memory = process.container.is_some() && process.spec.group.out_of_memory();
+                all_is_told(&mut process).await;
                 let reason = match verdict {
                     Some(verdict) => verdict,
+                    None if out_of_memory => {
+                        FailureReason::OutOfMemory { used: None, limit: process.spec.memory_limit }
+                    }
                     None => reason(&process).await,
                 };
                 if !self.fail(&process.dir, reason).await {
@@ -52,6 +62,7 @@ impl Life {
                 let (expected, pids) = (process.spec.port, process.processes());
                 let found = blocking(move || procfs::listening_ports(&pids)).await.unwrap_or_default();
                 end(&process, LATE_GRACE).await;
+                all_is_told(&mut process).await;
                 let found = found.into_iter().collect();
                 let reason = FailureReason::NeverListened { expected, found, after };
                 if !self.fail(&process.dir, reason).await {
@@ -59,7 +70,7 @@ impl Life {
                 }
             }
         }
-        self.remove(process.dir.clone(), process.spec.group.clone()).await;
+        self.remove(process.dir.clone(), process.spec.group.clone(), process.container).await;
     }
 
     /// The end of a replica whose program did not even start.
@@ -71,7 +82,14 @@ impl Life {
         }
         let groups = self.shared.settings.groups.existing();
         let group = groups.into_iter().find(|(id, _)| *id == self.id).map(|(_, group)| group);
-        self.remove(dir, group.unwrap_or_default()).await;
+        self.remove(dir, group.unwrap_or_default(), None).await;
+    }
+
+    /// The end of a replica that was asked to be gone while its container was being made.
+    pub(super) async fn gone_before_it_began(self) {
+        self.gate.close();
+        let dir = self.shared.dir(&self.app, self.id);
+        self.remove(dir, ReplicaGroup::default(), None).await;
     }
 
     /// The end of a replica that ended while no engine looked.
@@ -80,7 +98,8 @@ impl Life {
         if !self.fail(&dir, reason).await {
             return;
         }
-        self.remove(dir, spec.group.clone()).await;
+        let container = self.shared.container_of(&spec);
+        self.remove(dir, spec.group.clone(), container).await;
     }
 
     /// Shows why the replica ended, until it is asked to be gone. False: the engine stops; the next one will see it.
@@ -103,15 +122,21 @@ impl Life {
     }
 
     /// Removes the replica's files, its control group and its entry.
-    async fn remove(self, dir: PathBuf, group: ReplicaGroup) {
+    async fn remove(self, dir: PathBuf, group: ReplicaGroup, container: Option<Container>) {
         // Its supervisor has ended. One that was ended while it began may have left its sandbox behind.
         group.kill();
         if tokio::time::timeout(AFTER_FORCE, group.emptied()).await.is_err() {
             tracing::warn!(app = %self.app, replica = %self.id, "something of a replica still runs");
         }
-        let (shared, app) = (Arc::clone(&self.shared), self.app.clone());
+        let (shared, app, of_engine) = (Arc::clone(&self.shared), self.app.clone(), container.is_some());
+        if let Some(container) = container {
+            container.remove().await;
+        }
         let removed = blocking(move || {
-            group.remove();
+            // Who has made it removes it.
+            if !of_engine {
+                group.remove();
+            }
             clear(&dir)?;
             prune_logs(&shared, &app)
         })
@@ -130,8 +155,18 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 /// Asks the program to end, and ends all of it when `grace` is over.
 async fn end(process: &Process, grace: Duration) {
-    thaw(process);
-    terminate(process);
+    thaw(process).await;
+    if let Some(container) = &process.container {
+        // The engine knows which process is to be asked, and what with.
+        tokio::select! {
+            () = process.ended() => return,
+            stopped = container.stop(grace) => if !stopped {
+                terminate(process);
+            }
+        }
+    } else {
+        terminate(process);
+    }
     if tokio::time::timeout(grace, process.ended()).await.is_ok() {
         return;
     }
@@ -158,8 +193,21 @@ fn terminate(process: &Process) {
     }
 }
 
+/// Waits until what a container printed before it ended is in the log.
+async fn all_is_told(process: &mut Process) {
+    let Some(printing) = process.printing.take() else { return };
+    printing.ended.cancel();
+    if tokio::time::timeout(TOLD_WITHIN, printing.task).await.is_err() {
+        tracing::warn!(directory = %process.dir.display(), "the end of a container's output is lost");
+    }
+}
+
 /// Why a program ended whose supervisor has ended.
 async fn reason(process: &Process) -> FailureReason {
+    if let Some(container) = &process.container {
+        let last = last_line(&process.dir).await;
+        return container.reason(process.spec.memory_limit, last.as_deref()).await;
+    }
     let (dir, spec) = (process.dir.clone(), Arc::clone(&process.spec));
     let exit = blocking(move || {
         let exit = spec::read::<spec::Exit>(&dir, spec::EXIT).ok().flatten();
@@ -195,10 +243,22 @@ fn without_timestamp(line: String) -> String {
 
 /// Removes everything of a replica but its log. That it is gone is the last thing to be true.
 pub(super) fn clear(dir: &Path) -> io::Result<()> {
-    let mut names =
-        vec![WORK, HOME, TMP, SECRETS, PASSWD, GROUP, RESOLV_CONF, SOCKETS, spec::SHIM, spec::STATE];
-    let drafts: Vec<String> =
-        [spec::SPEC, spec::SHIM, spec::STATE, spec::EXIT].map(|name| format!("{name}.new")).into();
+    let mut names = vec![
+        WORK,
+        HOME,
+        TMP,
+        SECRETS,
+        PASSWD,
+        GROUP,
+        RESOLV_CONF,
+        SOCKETS,
+        spec::SHIM,
+        spec::STATE,
+        spec::DOORMAN,
+    ];
+    let drafts: Vec<String> = [spec::SPEC, spec::SHIM, spec::STATE, spec::EXIT, spec::DOORMAN]
+        .map(|name| format!("{name}.new"))
+        .into();
     names.extend(drafts.iter().map(String::as_str));
     names.push(spec::SPEC);
     names.into_iter().try_for_each(|name| files::remove(&dir.join(name)))

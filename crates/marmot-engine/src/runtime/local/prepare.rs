@@ -22,20 +22,20 @@ use crate::shim::spec::{self, Launch, Plug, Private, Sandbox, Spec};
 use crate::wanted::{Program, Revision};
 
 /// The replica's own copy of the code, in its directory.
-pub(super) const WORK: &str = "work";
+pub(in crate::runtime) const WORK: &str = "work";
 /// The replica's home, in its directory.
-pub(super) const HOME: &str = "home";
+pub(in crate::runtime) const HOME: &str = "home";
 /// The replica's `/tmp`, in its directory.
-pub(super) const TMP: &str = "tmp";
+pub(in crate::runtime) const TMP: &str = "tmp";
 
 /// The secrets of a replica that has no sandbox, in its directory.
-pub(super) const SECRETS: &str = "secrets";
+pub(in crate::runtime) const SECRETS: &str = "secrets";
 
 /// What a confined replica sees as `/etc/passwd` and `/etc/group`, in its directory.
-pub(super) const PASSWD: &str = "passwd";
-pub(super) const GROUP: &str = "group";
+pub(in crate::runtime) const PASSWD: &str = "passwd";
+pub(in crate::runtime) const GROUP: &str = "group";
 /// What it sees as `/etc/resolv.conf`.
-pub(super) const RESOLV_CONF: &str = "resolv.conf";
+pub(in crate::runtime) const RESOLV_CONF: &str = "resolv.conf";
 
 /// Places in the network in the middle.
 const SLOTS: u16 = 20_000;
@@ -47,9 +47,9 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// Why a replica could not be started, in words for the owner of the app.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PrepareError {
-    #[error("container images cannot be run here: no container engine is configured")]
-    NoContainers,
+pub(in crate::runtime) enum PrepareError {
+    #[error("the result of its build ({build}) is no program of this machine; build it again")]
+    NoProcess { build: BuildId },
     #[error("the result of its build ({build}) is not there any more; build it again")]
     NoArtefact { build: BuildId },
     #[error(
@@ -81,14 +81,15 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> PrepareError {
 }
 
 /// Lays out everything. Reads and writes files, so it is called where that may take a while.
-pub(super) fn prepare(
+pub(in crate::runtime) fn prepare(
     shared: &Shared,
     id: ReplicaId,
     revision: &Revision,
     limit: Concurrency,
 ) -> Result<(Spec, Private), PrepareError> {
-    let Program::Built { build, command, port } = &revision.program else {
-        return Err(PrepareError::NoContainers);
+    let (build, command, port) = match &revision.program {
+        Program::Built { build, command, port } => (build, command, port),
+        Program::Image { build, .. } => return Err(PrepareError::NoProcess { build: *build }),
     };
     let artefact = shared.settings.layout.artefact(*build);
     let run = RunFile::read(&artefact).map_err(|_| PrepareError::NoArtefact { build: *build })?;
@@ -98,7 +99,8 @@ pub(super) fn prepare(
     let below = lay_out(&dir, &artefact, &run, user).map_err(io_error("its files could not be laid out"))?;
     let confiner = shared.settings.confiner.as_ref();
     let places = if confiner.is_some() { Places::inside() } else { Places::outside(&dir) };
-    let mut env = environment(revision, &run, port)?;
+    let mut env = environment(&run);
+    promised(&mut env, revision, port)?;
     let marker = ("MARMOT_REPLICA_ID", id.to_string());
     let own = [("HOME", text(&places.home)), ("TMPDIR", text(&places.tmp)), marker.clone()];
     env.extend(own.map(|(name, value)| (name.to_owned(), value)));
@@ -131,6 +133,7 @@ pub(super) fn prepare(
         user,
         group,
         launch: Launch { argv, directory, sandbox, log_bytes: shared.settings.log_bytes },
+        container: None,
     };
     spec::write(&dir, spec::SPEC, &spec).map_err(io_error("its files could not be written"))?;
     let masked = revision.secrets.iter().map(|secret| secret.value.clone()).collect();
@@ -138,13 +141,17 @@ pub(super) fn prepare(
 }
 
 /// The secrets that are files, by name.
-fn secret_files(revision: &Revision) -> BTreeMap<String, String> {
+pub(in crate::runtime) fn secret_files(revision: &Revision) -> BTreeMap<String, String> {
     let files = revision.secrets.iter().filter(|secret| secret.is_file);
     files.map(|secret| (secret.name.clone(), secret.value.clone())).collect()
 }
 
 /// Without a sandbox, there is no other place for files than the disk.
-fn write_secrets(dir: &Path, files: &BTreeMap<String, String>, user: Option<u32>) -> io::Result<()> {
+pub(in crate::runtime) fn write_secrets(
+    dir: &Path,
+    files: &BTreeMap<String, String>,
+    user: Option<u32>,
+) -> io::Result<()> {
     if files.is_empty() {
         return Ok(());
     }
@@ -207,7 +214,12 @@ fn sandbox(confiner: &Confiner, dir: &Path, run: &RunFile, user: Option<u32>, di
 }
 
 /// Starts the supervisor of a replica that is laid out.
-pub(super) fn start(shared: &Shared, dir: PathBuf, spec: Spec, private: &Private) -> io::Result<Process> {
+pub(in crate::runtime) fn start(
+    shared: &Shared,
+    dir: PathBuf,
+    spec: Spec,
+    private: &Private,
+) -> io::Result<Process> {
     let shim = &shared.settings.shim;
     let mut command = tokio::process::Command::new(&shim.program);
     command.args(&shim.args).arg(&dir).env_clear().current_dir("/");
@@ -215,11 +227,15 @@ pub(super) fn start(shared: &Shared, dir: PathBuf, spec: Spec, private: &Private
     // Dropping the handle neither ends the process nor waits for it: the runtime reaps it when it ends.
     let child = command.spawn()?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(io::ErrorKind::NotFound)?;
-    Process::open(dir, Arc::new(spec), pid)
+    Process::open(dir, Arc::new(spec), pid, None)
 }
 
 /// The way out of its network.
-fn plug(shared: &Shared, id: ReplicaId, revision: &Revision) -> Result<Option<Plug>, PrepareError> {
+pub(in crate::runtime) fn plug(
+    shared: &Shared,
+    id: ReplicaId,
+    revision: &Revision,
+) -> Result<Option<Plug>, PrepareError> {
     let Some(uplink) = &shared.settings.uplink else { return Ok(None) };
     let mut replicas = shared.replicas();
     // Starts somewhere else each time: answers to the last one with this address may still be under way.
@@ -253,15 +269,25 @@ fn claim(shared: &Shared, id: ReplicaId, fixed: Option<u16>) -> Result<(u16, Opt
             candidates.find(|&port| !taken(port)).ok_or(PrepareError::NoPort)?
         }
     };
-    let user =
-        shared.settings.uids.clone().find(|&user| replicas.values().all(|entry| entry.user != Some(user)));
     let entry = replicas.get_mut(&id).ok_or(PrepareError::NoPort)?;
-    (entry.port, entry.user) = ((!own_network).then_some(port), user);
-    Ok((port, user))
+    entry.port = (!own_network).then_some(port);
+    drop(replicas);
+    Ok((port, claim_user(shared, id)))
+}
+
+/// A user id that no other replica has, kept until the replica is forgotten.
+pub(in crate::runtime) fn claim_user(shared: &Shared, id: ReplicaId) -> Option<u32> {
+    let mut replicas = shared.replicas();
+    let mut all = shared.settings.uids.clone();
+    let user = all.find(|&user| replicas.values().all(|entry| entry.user != Some(user)));
+    if let Some(entry) = replicas.get_mut(&id) {
+        entry.user = user;
+    }
+    user
 }
 
 /// A number that differs from replica to replica.
-fn scatter(id: ReplicaId) -> usize {
+pub(in crate::runtime) fn scatter(id: ReplicaId) -> usize {
     id.to_string().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)))
 }
 
@@ -303,12 +329,8 @@ fn write_names(dir: &Path, user: Option<u32>) -> io::Result<()> {
     std::fs::write(dir.join(GROUP), format!("root:x:0:\napp:x:{user}:\nnogroup:x:{nobody}:\n"))
 }
 
-/// The environment of the program, without its places. What the platform promises wins over what the launcher sets.
-fn environment(
-    revision: &Revision,
-    run: &RunFile,
-    port: u16,
-) -> Result<BTreeMap<String, String>, PrepareError> {
+/// What the build says of the environment of the program.
+fn environment(run: &RunFile) -> BTreeMap<String, String> {
     let mut path = String::new();
     for entry in &run.path_prepend {
         let _ = write!(path, "{}:", entry.display());
@@ -318,6 +340,15 @@ fn environment(
     let mut env: BTreeMap<String, String> =
         defaults.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     env.extend(run.env.clone());
+    env
+}
+
+/// Adds the launcher's variables, and over them what the platform promises.
+pub(in crate::runtime) fn promised(
+    env: &mut BTreeMap<String, String>,
+    revision: &Revision,
+    port: u16,
+) -> Result<(), PrepareError> {
     for variable in &revision.variables {
         let (name, value) = (&variable.name, &variable.value);
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
@@ -340,11 +371,11 @@ fn environment(
         ("MARMOT_APP_URL", revision.url.as_str()),
     ];
     env.extend(promised.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    Ok(env)
+    Ok(())
 }
 
 /// Puts the port where an argument names it. Nothing else is expanded: arguments are not for a shell.
-fn with_port(argument: &str, port: u16) -> String {
+pub(in crate::runtime) fn with_port(argument: &str, port: u16) -> String {
     let port = port.to_string();
     let mut text = argument.replace("${PORT}", &port).replace("$(PORT)", &port);
     let mut from = 0;
@@ -381,7 +412,7 @@ fn find(argv: &[String], env: &BTreeMap<String, String>, directory: &Path) -> Re
 }
 
 /// Where a replica is asked whether it answers.
-pub(super) fn address(port: u16) -> SocketAddr {
+pub(in crate::runtime) fn address(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 

@@ -14,6 +14,8 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::sample::{self, Load};
 use super::{Seen, Shared, State, Want, prepare, probe};
@@ -21,9 +23,11 @@ use crate::fd::waitable;
 use crate::hibernate::{NOTE_AFTER, Sleeper};
 use crate::observed::{FailureReason, SleepDepth, StartStep};
 use crate::procfs::{self, RawPid};
+use crate::runtime::container::begin::{self, BeginError};
+use crate::runtime::container::{Container, log};
 use crate::shim::spec::{self, ShimProcess, Spec};
 use crate::sockets::Sockets;
-use crate::wanted::Revision;
+use crate::wanted::{Program, Revision};
 
 /// How often CPU time is looked at while a replica is awake.
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
@@ -31,10 +35,15 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 const MEMORY_EVERY: u32 = 6;
 
 /// A supervisor that runs, and what it was started with.
-pub(super) struct Process {
+pub(in crate::runtime) struct Process {
     pub(super) dir: PathBuf,
     pub(super) spec: Arc<Spec>,
+    /// Its supervisor, or the first process of its container.
     pub(super) shim: RawPid,
+    /// The container that it is, if it is one.
+    pub(super) container: Option<Container>,
+    /// Copies what the container prints.
+    pub(super) printing: Option<Printing>,
     pidfd: AsyncFd<OwnedFd>,
     started: Instant,
     /// How long booting took, when an earlier engine saw it.
@@ -43,18 +52,29 @@ pub(super) struct Process {
 
 impl Process {
     /// Gets hold of a supervisor by its pid, which must not have been reaped yet.
-    pub(super) fn open(dir: PathBuf, spec: Arc<Spec>, shim: RawPid) -> io::Result<Self> {
+    pub(in crate::runtime) fn open(
+        dir: PathBuf,
+        spec: Arc<Spec>,
+        shim: RawPid,
+        container: Option<Container>,
+    ) -> io::Result<Self> {
         let pid = Pid::from_raw(shim).ok_or(io::ErrorKind::InvalidInput)?;
         let pidfd = waitable(rustix::process::pidfd_open(pid, PidfdFlags::empty())?, Interest::READABLE)?;
-        Ok(Self { dir, spec, shim, pidfd, started: Instant::now(), booted: None })
+        let started = Instant::now();
+        Ok(Self { dir, spec, shim, container, printing: None, pidfd, started, booted: None })
     }
 
     /// Gets hold of the very supervisor that an earlier engine started; `None` when it has ended.
-    pub(super) fn reopen(dir: PathBuf, spec: Arc<Spec>, shim: &ShimProcess) -> io::Result<Option<Self>> {
+    pub(super) fn reopen(
+        dir: PathBuf,
+        spec: Arc<Spec>,
+        shim: &ShimProcess,
+        container: Option<Container>,
+    ) -> io::Result<Option<Self>> {
         if !shim.is_alive() {
             return Ok(None);
         }
-        let process = Self::open(dir, spec, shim.pid)?;
+        let process = Self::open(dir, spec, shim.pid, container)?;
         // The pid may have changed hands between the two lines above; once it is held, it cannot.
         Ok(shim.is_alive().then_some(process))
     }
@@ -69,6 +89,13 @@ impl Process {
     pub(super) fn processes(&self) -> Vec<RawPid> {
         sample::processes(&self.spec.group, self.shim)
     }
+}
+
+/// The task that copies what a container prints.
+pub(super) struct Printing {
+    /// Cancelled once the container has ended: the task ends when all is told.
+    pub(super) ended: CancellationToken,
+    pub(super) task: JoinHandle<()>,
 }
 
 /// Why a replica's task stopped looking after its program.
@@ -102,18 +129,31 @@ impl Life {
     }
 
     /// Starts the program and looks after it until nothing is left of it.
-    pub(super) async fn begin(self, revision: Arc<Revision>, limit: Concurrency) {
-        let (shared, id) = (Arc::clone(&self.shared), self.id);
-        let prepared =
-            tokio::task::spawn_blocking(move || prepare::prepare(&shared, id, &revision, limit)).await;
-        let dir = self.shared.dir(&self.app, self.id);
-        let could_not = |error: &dyn std::error::Error| FailureReason::CouldNotStart(error.to_string());
-        let started = match prepared {
-            Ok(Ok((spec, private))) => {
-                prepare::start(&self.shared, dir, spec, &private).map_err(|error| could_not(&error))
-            }
-            Ok(Err(error)) => Err(could_not(&error)),
-            Err(panic) => Err(could_not(&panic)),
+    pub(super) async fn begin(mut self, revision: Arc<Revision>, limit: Concurrency) {
+        let (shared, wanted) = (Arc::clone(&self.shared), Arc::clone(&revision));
+        let image = tokio::task::spawn_blocking(move || begin::image_of(&shared, &wanted)).await;
+        let image = image.ok().flatten();
+        let started = if image.is_some() || matches!(revision.program, Program::Image { .. }) {
+            let sockets = Sockets::of(self.shared.dir(&self.app, self.id));
+            self.sockets = Some(Arc::clone(&sockets));
+            self.shared.update(self.id, |seen| seen.sockets = Some(sockets));
+            let mut want = self.want.clone();
+            let begun = tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => return,
+                // An engine may take long, or hang: nobody who is switched off waits for it.
+                () = asked_to_be_gone(&mut want) => {
+                    begin::give_up(&self.shared, self.id).await;
+                    return self.gone_before_it_began().await;
+                }
+                begun = begin::begin(&self.shared, self.id, &revision, limit, image) => begun,
+            };
+            begun.map_err(|error| match error {
+                BeginError::Ended(reason) => reason,
+                other => FailureReason::CouldNotStart(other.to_string()),
+            })
+        } else {
+            self.begin_process(revision, limit).await
         };
         match started {
             Ok(process) => self.go_on(process, false).await,
@@ -121,8 +161,28 @@ impl Life {
         }
     }
 
+    async fn begin_process(
+        &self,
+        revision: Arc<Revision>,
+        limit: Concurrency,
+    ) -> Result<Process, FailureReason> {
+        let (shared, id) = (Arc::clone(&self.shared), self.id);
+        let prepared =
+            tokio::task::spawn_blocking(move || prepare::prepare(&shared, id, &revision, limit)).await;
+        let dir = self.shared.dir(&self.app, self.id);
+        let could_not = |error: &dyn std::error::Error| FailureReason::CouldNotStart(error.to_string());
+        match prepared {
+            Ok(Ok((spec, private))) => {
+                prepare::start(&self.shared, dir, spec, &private).map_err(|error| could_not(&error))
+            }
+            Ok(Err(error)) => Err(could_not(&error)),
+            Err(panic) => Err(could_not(&panic)),
+        }
+    }
+
     /// Looks after a program that runs until nothing is left of it. `frozen`: it was found so.
-    pub(super) async fn go_on(mut self, process: Process, frozen: bool) {
+    pub(super) async fn go_on(mut self, mut process: Process, frozen: bool) {
+        process.printing = process.container.clone().map(|container| self.print(&process, container));
         let parting = match if frozen { Ok(()) } else { self.boot(&process).await } {
             Ok(()) => self.serve(&process, frozen).await,
             Err(parting) => parting,
@@ -130,6 +190,14 @@ impl Life {
         if !matches!(parting, Parting::Engine) {
             self.part(process, parting).await;
         }
+    }
+
+    /// Has what a container prints copied to the replica's log.
+    fn print(&self, process: &Process, container: Container) -> Printing {
+        let (ended, stop) = (CancellationToken::new(), self.shared.stop.clone());
+        let (dir, log_bytes) = (process.dir.clone(), self.shared.settings.log_bytes);
+        let task = self.shared.tasks.spawn(log::follow(container, dir, log_bytes, ended.clone(), stop));
+        Printing { ended, task }
     }
 
     pub(super) fn show(&self, state: State) {
@@ -248,7 +316,7 @@ impl Life {
         tokio::select! {
             biased;
             parting = leaves(&self.shared, process) => return Err(parting),
-            woken = asked_to_wake(&mut self.want) => return self.wake(process, sleeper, SleepDepth::Frozen, woken),
+            woken = asked_to_wake(&mut self.want) => return self.wake(process, sleeper, SleepDepth::Frozen, woken).await,
             frozen = freeze(process) => match frozen {
                 Ok(()) => self.set_swap_limit(process, process.spec.memory_limit),
                 Err(error) => {
@@ -267,14 +335,14 @@ impl Life {
             tokio::select! {
                 biased;
                 parting = leaves(&self.shared, process) => return Err(parting),
-                woken = asked_to_wake(&mut self.want) => return self.wake(process, sleeper, depth, woken),
+                woken = asked_to_wake(&mut self.want) => return self.wake(process, sleeper, depth, woken).await,
                 () = asked_for_more(deeper.clone(), depth) => depth = SleepDepth::Deep,
                 () = page_out => {}
             }
         }
     }
 
-    fn wake(
+    async fn wake(
         &self,
         process: &Process,
         sleeper: &Arc<Sleeper>,
@@ -282,7 +350,7 @@ impl Life {
         woken: Result<(), Parting>,
     ) -> Result<(), Parting> {
         woken?;
-        thaw(process);
+        thaw(process).await;
         if depth == SleepDepth::Deep {
             let sleeper = Arc::clone(sleeper);
             self.shared.tasks.spawn_blocking(move || sleeper.prefetch());
@@ -315,6 +383,11 @@ async fn leaves(shared: &Shared, process: &Process) -> Parting {
         () = shared.stop.cancelled() => Parting::Engine,
         () = process.ended() => Parting::Ended,
     }
+}
+
+/// Waits until a replica is asked to be gone, or the engine ends.
+async fn asked_to_be_gone(want: &mut watch::Receiver<Want>) {
+    let _ = want.wait_for(|want| *want == Want::Gone).await;
 }
 
 /// Waits until a booting replica is asked to end.
@@ -350,6 +423,9 @@ async fn freeze(process: &Process) -> io::Result<()> {
     if group.is_whole() {
         return group.freeze().await;
     }
+    if let Some(container) = &process.container {
+        return container.pause().await;
+    }
     // A process may be born while its parent is being stopped: look until there is none that was not seen before.
     let mut stopped: Vec<RawPid> = Vec::new();
     loop {
@@ -364,12 +440,14 @@ async fn freeze(process: &Process) -> io::Result<()> {
 }
 
 /// Lets a replica run again; does nothing to one that runs.
-pub(super) fn thaw(process: &Process) {
+pub(super) async fn thaw(process: &Process) {
     let group = &process.spec.group;
     if group.is_whole() {
         if let Err(error) = group.thaw() {
             tracing::warn!(%error, "a replica cannot be thawed");
         }
+    } else if let Some(container) = &process.container {
+        container.unpause().await;
     } else {
         process.processes().into_iter().for_each(|pid| procfs::signal(pid, Signal::CONT));
     }

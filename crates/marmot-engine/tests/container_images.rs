@@ -1,0 +1,305 @@
+//! Images: pulled from a registry and pinned, made by a Dockerfile, refused in words, removed when nobody needs them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "support/podman.rs"]
+mod podman;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use marmot_core::id::BuildId;
+use marmot_engine::build::{self, BuildContext, BuildEnd, RunFile};
+use marmot_engine::container::Engine;
+use marmot_engine::layout::Layout;
+use marmot_engine::observed::{BuildFailure, BuildOutcome};
+use marmot_engine::wanted::{Builder, Login, Source, WantedBuild, WantedPull};
+use podman::{Podman, SERVE};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Builds by one engine, in a data directory of its own.
+struct Place {
+    data: TempDir,
+    context: BuildContext,
+    engine: Engine,
+}
+
+impl Place {
+    fn new(podman: &Podman) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let none = PathBuf::from("/nonexistent");
+        let git = ["/usr/local/bin/git", "/usr/bin/git"].into_iter().find(|git| Path::new(git).exists());
+        let cache = data.path().join("cache");
+        let mut context = BuildContext::new(none.clone(), git.unwrap().into(), none, cache);
+        (context.allow_local_repositories, context.allow_private_networks) = (true, true);
+        let engine = Engine::at(podman.socket(), &Layout::new(data.path()));
+        context.run_containers_by(&engine);
+        Self { data, context, engine }
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::new(self.data.path())
+    }
+
+    async fn pull(&self, id: u128, image: &str, registries: &[Login]) -> Result<BuildOutcome, BuildFailure> {
+        let wanted = WantedPull {
+            image: image.to_owned(),
+            owner: 1.into(),
+            port: None,
+            command_given: false,
+            registries: registries.to_vec(),
+        };
+        let dir = self.layout().build(id.into());
+        fs::create_dir_all(&dir).unwrap();
+        let pulling = build::pull(&self.context, id.into(), &wanted, &dir, |_| {}, CancellationToken::new());
+        failure(tokio::time::timeout(LIMIT, pulling).await.expect("done in time"))
+    }
+
+    async fn build(
+        &self,
+        id: u128,
+        files: &[(&str, &str)],
+        cancel: CancellationToken,
+        progress: impl Fn(&str) + Send + Sync,
+    ) -> Result<BuildOutcome, BuildEnd> {
+        let repository = tempfile::tempdir_in(self.data.path()).unwrap();
+        for (name, text) in files {
+            fs::write(repository.path().join(name), text).unwrap();
+        }
+        let git = |arguments: &[&str]| {
+            let identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"];
+            let mut command = Command::new(&self.context.git);
+            command.current_dir(repository.path()).args(identity).args(arguments);
+            assert!(command.output().unwrap().status.success());
+        };
+        git(&["init", "--quiet"]);
+        git(&["add", "."]);
+        git(&["commit", "--quiet", "--message", "x"]);
+        let wanted = WantedBuild {
+            source: Source {
+                repository: repository.path().to_str().unwrap().to_owned(),
+                revision: None,
+                context_dir: None,
+            },
+            builder: Builder::Dockerfile,
+            owner: 1.into(),
+            command_given: false,
+            logins: Vec::new(),
+            registries: Vec::new(),
+            secrets: Vec::new(),
+            variables: Vec::new(),
+        };
+        let dir = self.layout().build(id.into());
+        fs::create_dir_all(&dir).unwrap();
+        let building = build::run(&self.context, id.into(), &wanted, &dir, progress, cancel);
+        tokio::time::timeout(LIMIT, building).await.expect("done in time")
+    }
+
+    async fn built(&self, id: u128, files: &[(&str, &str)]) -> Result<BuildOutcome, BuildFailure> {
+        failure(self.build(id, files, CancellationToken::new(), |_| {}).await)
+    }
+
+    fn image(&self, id: u128) -> String {
+        let image = RunFile::read(&self.layout().artefact(id.into())).unwrap().image.unwrap();
+        image.id.trim_start_matches("sha256:").to_owned()
+    }
+
+    fn log(&self, id: u128) -> String {
+        fs::read_to_string(self.layout().build(BuildId::from(id)).join("log")).unwrap()
+    }
+}
+
+fn failure(end: Result<BuildOutcome, BuildEnd>) -> Result<BuildOutcome, BuildFailure> {
+    end.map_err(|end| match end {
+        BuildEnd::Failed(failure) => failure,
+        BuildEnd::Cancelled => panic!("it was cancelled"),
+    })
+}
+
+/// An image that serves, in the registry alone.
+fn publish(podman: &Podman, name: &str, text: &str, login: Option<(&str, &str)>) {
+    let files = [("serve", SERVE), ("version", text)];
+    let instructions = ["EXPOSE 8000", "CMD [\"/serve\"]"];
+    podman.image("localhost/made:1", &files, &instructions);
+    podman.push("localhost/made:1", name, login);
+    podman.run(&["rmi", "--force", "localhost/made:1"]);
+}
+
+#[tokio::test]
+async fn a_tag_that_moves_changes_nothing_until_it_is_pulled_again_and_what_nobody_needs_goes() {
+    let Some(mut podman) = Podman::start() else { return };
+    let registry = podman.registry(None);
+    let place = Place::new(&podman);
+    let name = format!("{registry}/lab/app:1");
+    podman.image("localhost/foreign:1", &[("x", "foreign")], &[]);
+    publish(&podman, &name, "one", None);
+    let first = place.pull(1, &name, &[]).await.unwrap();
+    assert!(first.commit.starts_with("sha256:") && first.commit.len() == 71, "{first:?}");
+    assert_eq!(first.command.as_deref(), Some("/serve"));
+    assert!(first.summary.contains("listens on port 8000"), "{first:?}");
+
+    publish(&podman, &name, "two", None);
+    let one = place.image(1);
+    let second = place.pull(2, &name, &[]).await.unwrap();
+    let two = place.image(2);
+    assert!(first.commit != second.commit && one != two);
+    assert!(podman.images().iter().any(|id| id.ends_with(&one)), "the first is still there");
+
+    // The same again is the same.
+    assert_eq!(place.pull(3, &name, &[]).await.unwrap().commit, second.commit);
+
+    fs::remove_dir_all(place.layout().artefact(1.into())).unwrap();
+    place.engine.collect(&place.layout(), Duration::ZERO).await;
+    let left = podman.images();
+    let there = |id: &str| left.iter().any(|left| left.ends_with(id));
+    assert!(!there(&one) && there(&two), "{left:?}");
+    assert_eq!(left.len(), 2, "what was there before stays: {left:?}");
+}
+
+#[tokio::test]
+async fn what_a_registry_does_not_give_out_is_told_in_words() {
+    let Some(mut podman) = Podman::start() else { return };
+    let right = ("ada", "open sesame");
+    let registry = podman.registry(Some(right));
+    let place = Place::new(&podman);
+    let name = format!("{registry}/private:1");
+    publish(&podman, &name, "secret", Some(right));
+    let login = |username: &str, password: &str| Login {
+        host: registry.clone(),
+        username: username.to_owned(),
+        password: password.to_owned(),
+    };
+    let why = place.pull(1, &name, &[]).await.unwrap_err().reason;
+    assert!(why.contains("does not give out") && why.contains("give the project credentials"), "{why}");
+    let why = place.pull(2, &name, &[login("ada", "wrong")]).await.unwrap_err().reason;
+    assert!(why.contains("does not accept the credentials"), "{why}");
+    assert!(!place.log(2).contains("wrong"), "{}", place.log(2));
+    place.pull(3, &name, &[login("ada", "open sesame")]).await.unwrap();
+    // That it is here now does not mean that others may have it.
+    let why = place.pull(4, &name, &[]).await.unwrap_err().reason;
+    assert!(why.contains("does not give out"), "{why}");
+
+    let ada = [login("ada", "open sesame")];
+    let why = place.pull(5, &format!("{registry}/none:1"), &ada).await.unwrap_err().reason;
+    assert!(why.contains("There is no image"), "{why}");
+    podman.run(&[
+        "import",
+        "--arch=arm64",
+        "--change",
+        "CMD x",
+        podman.archive().to_str().unwrap(),
+        "localhost/arm:1",
+    ]);
+    podman.push("localhost/arm:1", &format!("{registry}/arm:1"), Some(right));
+    let why = place.pull(6, &format!("{registry}/arm:1"), &ada).await.unwrap_err().reason;
+    assert!(why.contains("not made for this machine"), "{why}");
+    podman.image("localhost/bare:1", &[], &["CMD [\"/bin/sh\"]"]);
+    podman.push("localhost/bare:1", &format!("{registry}/bare:1"), Some(right));
+    let why = place.pull(7, &format!("{registry}/bare:1"), &ada).await.unwrap_err().reason;
+    assert!(why.contains("which port it listens on"), "{why}");
+
+    podman.end_registry();
+    let why = place.pull(8, &name, &ada).await.unwrap_err().reason;
+    assert!(why.contains("cannot be reached: nothing answers there"), "{why}");
+    podman.end();
+    let why = place.pull(9, &name, &ada).await.unwrap_err().reason;
+    assert!(why.contains("does not answer") && why.contains("ask the operator"), "{why}");
+    let why = place.pull(10, "https://x", &ada).await.unwrap_err().reason;
+    assert!(why.contains("without `https://`"), "{why}");
+}
+
+#[tokio::test]
+async fn a_dockerfile_is_built_in_steps_that_can_be_read_and_shut_in() {
+    let Some(mut podman) = Podman::start() else { return };
+    let registry = podman.registry(None);
+    let place = Place::new(&podman);
+    publish(&podman, &format!("{registry}/base:1"), "base", None);
+    let dockerfile = format!(
+        "FROM {registry}/base:1\nRUN echo made > /made && grep -c : /proc/net/dev && ls /proc | grep -c '^[0-9]'\n\
+         COPY greeting /greeting\nEXPOSE 9000\nENV X=y\nUSER app\n"
+    );
+    let outcome = place.built(1, &[("Dockerfile", &dockerfile), ("greeting", "hello")]).await.unwrap();
+    assert!(outcome.summary.starts_with("Built by its Dockerfile"), "{outcome:?}");
+    assert_eq!((outcome.commit.len(), outcome.command.as_deref()), (40, Some("/serve")));
+    let log = place.log(1);
+    for expected in
+        ["==> Building the image", "STEP 1/", "RUN echo made", &format!("Takes {registry}/base:1")]
+    {
+        assert!(log.contains(expected), "{expected} in {log}");
+    }
+    let image = place.image(1);
+    let inside = |command: &[&str]| {
+        let run = ["run", "--rm", "--network=none", "--entrypoint", command[0], &image];
+        podman.run(&[&run[..], &command[1..]].concat())
+    };
+    assert_eq!(inside(&["/bin/cat", "/made", "/greeting"]), "made\nhello");
+    assert!(!place.layout().artefact(1.into()).join("code").exists(), "the code is in the image");
+
+    // Another one that nobody needs goes, with what it was made of.
+    let before = podman.images().len();
+    fs::remove_dir_all(place.layout().artefact(1.into())).unwrap();
+    place.engine.collect(&place.layout(), Duration::ZERO).await;
+    assert!(podman.images().len() < before, "{:?}", podman.images());
+    assert!(!podman.images().iter().any(|id| id.ends_with(&image)));
+}
+
+#[tokio::test]
+async fn a_dockerfile_that_cannot_be_built_says_why_and_one_that_is_cancelled_leaves_nothing() {
+    let Some(mut podman) = Podman::start() else { return };
+    let registry = podman.registry(None);
+    let place = Place::new(&podman);
+    publish(&podman, &format!("{registry}/base:1"), "base", None);
+    let base = format!("FROM {registry}/base:1\n");
+    let cases = [
+        (format!("{base}RUN echo oops && exit 3\n"), "A step of the Dockerfile failed"),
+        (format!("FROM {registry}/none:1\n"), "There is no image"),
+        (format!("# syntax=evil/frontend\n{base}"), "# syntax="),
+        (format!("{base}RUN --security=insecure id\n"), "no rights but the usual ones"),
+        (format!("{base}RUN --network=host id\n"), "a network of their own"),
+    ];
+    for (number, (dockerfile, expected)) in (1..).zip(&cases) {
+        let failure = place.built(number, &[("Dockerfile", dockerfile)]).await.unwrap_err();
+        assert!(failure.reason.contains(expected), "{dockerfile}: {failure:?}");
+    }
+    assert!(place.log(1).contains("oops"), "{}", place.log(1));
+    let failure = place.built(6, &[("readme", "x")]).await.unwrap_err();
+    assert!(failure.reason.contains("no Dockerfile"), "{failure:?}");
+
+    let cancel = CancellationToken::new();
+    let marker = "7654.321";
+    let dockerfile = format!("{base}RUN echo begun && sleep {marker}\n");
+    let sleeps = || {
+        let pids = fs::read_dir("/proc").unwrap().flatten();
+        let line = |pid: fs::DirEntry| fs::read(pid.path().join("cmdline")).unwrap_or_default();
+        pids.filter(|pid| pid.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok()))
+            .any(|pid| line(pid) == format!("sleep\0{marker}\0").into_bytes())
+    };
+    let seen = Mutex::new(Vec::new());
+    let told = |step: &str| seen.lock().unwrap().push(step.to_owned());
+    let files = [("Dockerfile", dockerfile.as_str())];
+    let building = place.build(7, &files, cancel.clone(), told);
+    let cancelling = async {
+        until(sleeps).await;
+        cancel.cancel();
+    };
+    let (end, ()) = tokio::join!(building, cancelling);
+    assert_eq!(end, Err(BuildEnd::Cancelled));
+    assert!(seen.lock().unwrap().contains(&"Building the image".to_owned()));
+    until(|| !sleeps()).await;
+    assert!(!place.layout().artefact(7.into()).exists());
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waiting).await.expect("so in time");
+}

@@ -1,0 +1,407 @@
+//! Replicas that are containers, by a real Podman: what they are shut in by, how they sleep, end and are found again.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "support/podman.rs"]
+mod podman;
+mod support;
+
+use std::fs;
+use std::time::Duration;
+
+use marmot_core::plan::Policy;
+use marmot_engine::EngineConfig;
+use marmot_engine::observed::{FailureReason, Happening, ObservedReplica, ReplicaStage};
+use marmot_engine::wanted::{Outbound, Program, Variable};
+use podman::{Podman, SERVE};
+use support::{Machine, app, is_alive, policy};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// A machine whose engine is this Podman.
+async fn machine(podman: &Podman) -> Machine {
+    let socket = podman.socket();
+    Machine::configured(|config| EngineConfig { container_engine: Some(socket), ..config }).await
+}
+
+/// The program of an image as it is.
+fn image(build: u128) -> Program {
+    Program::Image {
+        build: build.into(),
+        port: None,
+        command: None,
+        args: None,
+        uid: None,
+        gid: None,
+        working_directory: None,
+    }
+}
+
+/// What a pull would leave.
+fn artefact(machine: &Machine, build: u128, id: &str) {
+    let artefact = machine.layout().artefact(build.into());
+    fs::create_dir_all(&artefact).unwrap();
+    let run = serde_json::json!({
+        "path_prepend": [], "env": {}, "working_directory": "", "reads": [],
+        "image": {"id": format!("sha256:{id}"), "origin": null}
+    });
+    fs::write(artefact.join("run.json"), run.to_string()).unwrap();
+}
+
+/// Wants an image of busybox that starts this, with these files.
+fn activate(machine: &Machine, podman: &Podman, build: u128, command: &[&str], policy: &Policy) {
+    let command = format!("CMD {}", serde_json::to_string(command).unwrap());
+    let name = format!("localhost/test:{build}");
+    let id = podman.image(&name, &[("serve", SERVE)], &["EXPOSE 8000", &command]);
+    artefact(machine, build, &id);
+    let greeting = Variable { name: "GREETING".to_owned(), value: "hello world".to_owned() };
+    machine.activate_program(build.into(), image(build), policy, &[greeting]);
+}
+
+/// The answer to a request, as the gateway would ask for it.
+async fn get(replica: &ObservedReplica, path: &str) -> String {
+    let (ReplicaStage::Running { address } | ReplicaStage::Hibernated { address }) = replica.stage else {
+        panic!("it has no address: {replica:?}")
+    };
+    let asking = async {
+        let mut stream = support::connect(replica, address).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    };
+    tokio::time::timeout(support::LIMIT, asking).await.expect("an answer in time")
+}
+
+/// The first process of a replica's container.
+fn first_process(machine: &Machine, replica: &ObservedReplica) -> u64 {
+    let text = fs::read_to_string(machine.layout().replica(&app(), replica.id).join("shim.json")).unwrap();
+    serde_json::from_str::<serde_json::Value>(&text).unwrap()["pid"].as_u64().unwrap()
+}
+
+/// The lines of all logs of the app, without their times.
+async fn logs(machine: &Machine) -> Vec<String> {
+    let logs = machine.engine.logs().app(&app(), 1000).await.unwrap();
+    logs.into_values().flatten().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+}
+
+/// The same, once one of them is this.
+async fn logs_with(machine: &Machine, line: &str) -> Vec<String> {
+    let waiting = async {
+        loop {
+            let lines = logs(machine).await;
+            if lines.iter().any(|logged| logged == line) {
+                return lines;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let logged = tokio::time::timeout(support::LIMIT, waiting).await;
+    match logged {
+        Ok(lines) => lines,
+        Err(_) => panic!("no line {line:?} in {:#?}", logs(machine).await),
+    }
+}
+
+async fn shut_down(machine: &Machine, podman: &Podman) {
+    machine.shut_down();
+    machine.until_gone().await;
+    assert_eq!(machine.leftovers(), Vec::<String>::new());
+    assert_eq!(podman.containers(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_container_is_shut_in_serves_sleeps_wakes_and_leaves_its_log() {
+    let Some(podman) = Podman::start() else { return };
+    let machine = machine(&podman).await;
+    let quick = Policy { idle_after: Duration::from_millis(300), ..policy() };
+    activate(&machine, &podman, 1, &["/serve"], &quick);
+    let replica = machine.until_running().await;
+    assert!(get(&replica, "/").await.contains("hello"));
+    let env = get(&replica, "/cgi-bin/env").await;
+    for expected in [
+        "GREETING=hello world",
+        "PORT=8000",
+        "RENKU_SESSION_IP=0.0.0.0",
+        "MARMOT_APP_NAME=iris",
+        "HOME=/home/app",
+    ] {
+        assert!(env.contains(expected), "{expected} in {env}");
+    }
+
+    let pid = first_process(&machine, &replica);
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
+        line.split_once(':').unwrap().1.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for none in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(u64::from_str_radix(&field(none), 16), Ok(0), "{none}");
+    }
+    assert_eq!((field("NoNewPrivs").as_str(), field("Seccomp").as_str()), ("1", "2"));
+    let uid: u32 = field("Uid").split(' ').next().unwrap().parse().unwrap();
+    assert!(uid >= 2_000_000_000, "a user that nobody else is: {uid}");
+    let own = |kind: &str| {
+        let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+        of(&pid.to_string()) != of("self")
+    };
+    for kind in ["net", "pid", "mnt", "ipc", "uts"] {
+        assert!(own(kind), "its own {kind}");
+    }
+
+    let asleep = machine.until_hibernated().await;
+    assert_eq!(asleep.id, replica.id);
+    machine.demand.touch(machine.clock.now());
+    let waiting = machine.demand.hold();
+    machine.engine.nudge().app(&app());
+    let awake = machine.until_running().await;
+    drop(waiting);
+    assert_eq!((awake.id, first_process(&machine, &awake)), (replica.id, pid), "it is the same one");
+    assert!(get(&awake, "/").await.contains("hello"));
+
+    shut_down(&machine, &podman).await;
+    assert!(!is_alive(pid));
+    assert_eq!(logs(&machine).await, [format!("listening on 8000 as {uid}")]);
+}
+
+#[tokio::test]
+async fn a_container_reaches_nobody_that_it_may_not_and_writes_nowhere_else() {
+    let Some(podman) = Podman::start() else { return };
+    let mut machine = machine(&podman).await;
+    machine.outbound = Outbound::None;
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tries: String = support::own_addresses()
+        .iter()
+        .map(ToString::to_string)
+        .chain(["127.0.0.1".to_owned(), "169.254.169.254".to_owned()])
+        .map(|host| format!("nc -w 1 {host} {port} < /dev/null && echo reached {host}; "))
+        .collect();
+    let script = format!(
+        "{tries} cat /proc/net/dev | grep -c : ; touch /x /etc/x && echo wrote; touch /tmp/x /var/tmp/x $HOME/x && echo places; \
+         grep -c . /proc/sys/kernel/core_pattern > /dev/null; echo x > /proc/sys/kernel/core_pattern && echo kernel; \
+         ls /dev | grep -c -E 'vda|sda|kmsg|mem'; exec /serve"
+    );
+    activate(&machine, &podman, 1, &["/bin/sh", "-c", &script], &policy());
+    machine.until_running().await;
+    let lines = logs_with(&machine, "0").await;
+    assert!(lines.iter().all(|line| !line.starts_with("reached")), "{lines:#?}");
+    assert!(!lines.contains(&"wrote".to_owned()) && !lines.contains(&"kernel".to_owned()), "{lines:#?}");
+    assert!(lines.contains(&"places".to_owned()), "{lines:#?}");
+    let numbers: Vec<&String> = lines.iter().filter(|line| line.parse::<u32>().is_ok()).collect();
+    assert_eq!(numbers, ["1", "0"], "the loopback interface alone, and no disks: {lines:#?}");
+    shut_down(&machine, &podman).await;
+}
+
+#[tokio::test]
+async fn a_way_out_is_there_before_the_program_begins() {
+    let Some(podman) = Podman::start() else { return };
+    let machine = machine(&podman).await;
+    if !machine.engine.capabilities().outbound {
+        eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
+        return;
+    }
+    let script = "grep -o eth0 /proc/net/dev; cat /etc/resolv.conf; exec /serve";
+    activate(&machine, &podman, 1, &["/bin/sh", "-c", script], &policy());
+    machine.until_running().await;
+    assert_eq!(
+        logs_with(&machine, "nameserver 198.19.255.253").await[..2],
+        ["eth0".to_owned(), "nameserver 198.19.255.253".to_owned()]
+    );
+    shut_down(&machine, &podman).await;
+}
+
+#[tokio::test]
+async fn a_failure_says_what_happened() {
+    let Some(podman) = Podman::start() else { return };
+    let mut machine = machine(&podman).await;
+    let could_not = |words: &str| FailureReason::CouldNotStart(words.to_owned());
+    let eats = "x=aaaaaaaa; while true; do x=$x$x; done";
+    let limit = 512 << 20;
+    let cases: [(&[&str], FailureReason); 5] = [
+        (&["/bin/sh", "-c", "echo bye; exit 7"], FailureReason::Exited(7)),
+        (&["nonesuch"], could_not("there is no program `nonesuch` in the image")),
+        (
+            &["/etc/passwd"],
+            could_not("`/etc/passwd` in the image may not be executed by the user it runs as"),
+        ),
+        (&["/bin/sh", "-c", "kill -9 $$"], FailureReason::Killed(9)),
+        (&["/bin/sh", "-c", eats], FailureReason::OutOfMemory { used: None, limit }),
+    ];
+    for (build, (command, expected)) in (1..).zip(cases) {
+        activate(&machine, &podman, build, command, &policy());
+        let failed = |what: &Happening| matches!(what, Happening::Failed(_));
+        let Happening::Failed(failure) = machine.until_event(failed).await else { unreachable!() };
+        assert_eq!(failure.reason, expected, "{command:?}: {:?}", failure.last_lines);
+        if build == 1 {
+            assert_eq!(failure.last_lines, ["bye"]);
+        }
+        shut_down(&machine, &podman).await;
+        while machine.events.try_recv().is_ok() {}
+    }
+
+    let as_root = Program::Image {
+        build: 1.into(),
+        port: None,
+        command: None,
+        args: None,
+        uid: Some(0),
+        gid: None,
+        working_directory: None,
+    };
+    machine.activate_program(1.into(), as_root, &policy(), &[]);
+    let FailureReason::CouldNotStart(why) = machine.until_failed().await.reason.clone() else { panic!() };
+    assert!(why.contains("root of this machine's kernel"), "{why}");
+    shut_down(&machine, &podman).await;
+
+    let silent = Policy { start_timeout: Duration::from_millis(1500), ..policy() };
+    activate(&machine, &podman, 9, &["/bin/sh", "-c", "exec httpd -f -p 9999"], &silent);
+    let FailureReason::NeverListened { expected, found, .. } = machine.until_failed().await.reason.clone()
+    else {
+        panic!()
+    };
+    assert_eq!((expected, found), (8000, vec![9999]));
+    shut_down(&machine, &podman).await;
+}
+
+#[tokio::test]
+async fn a_user_that_is_asked_for_gets_a_home_and_the_images_own_finds_its_own() {
+    let Some(podman) = Podman::start() else { return };
+    let machine = machine(&podman).await;
+    let script = "id -u; echo $HOME; touch $HOME/x && echo home; exec httpd -f -p $PORT";
+    let command = serde_json::to_string(&["/bin/sh", "-c", script]).unwrap();
+    let files = [("home/me/.keep", ""), ("serve", SERVE)];
+    let id =
+        podman.image("localhost/test:1", &files, &["EXPOSE 8000", "USER app", &format!("CMD {command}")]);
+    artefact(&machine, 1, &id);
+    let run_as = |uid: Option<u32>| Program::Image {
+        build: 1.into(),
+        port: Some(8123),
+        command: None,
+        args: None,
+        uid,
+        gid: Some(100).filter(|_| uid.is_some()),
+        working_directory: Some("/tmp".to_owned()),
+    };
+    machine.activate_program(1.into(), run_as(Some(4321)), &policy(), &[]);
+    machine.until_running().await;
+    assert_eq!(logs_with(&machine, "home").await, ["4321", "/home/app", "home"]);
+    shut_down(&machine, &podman).await;
+
+    machine.activate_program(2.into(), run_as(None), &policy(), &[]);
+    machine.until_running().await;
+    let lines = logs_with(&machine, "touch: /home/me/x: Permission denied").await;
+    let own = lines.iter().position(|line| line == "1234").unwrap();
+    assert_eq!(lines[own + 1], "/home/me", "{lines:#?}");
+    shut_down(&machine, &podman).await;
+}
+
+#[tokio::test]
+async fn containers_go_on_while_server_and_engine_are_started_anew() {
+    let Some(mut podman) = Podman::start() else { return };
+    let machine = machine(&podman).await;
+    let script = "(n=0; while [ $n -lt 40 ]; do echo line $n; n=$((n+1)); sleep 0.05; done) & exec /serve";
+    activate(&machine, &podman, 1, &["/bin/sh", "-c", script], &policy());
+    let replica = machine.until_running().await;
+    let pid = first_process(&machine, &replica);
+
+    let mut machine = machine.crash().await;
+    machine.until_event(|what| matches!(what, Happening::Adopted)).await;
+    let again = machine.until_running().await;
+    assert_eq!((again.id, first_process(&machine, &again)), (replica.id, pid));
+    assert!(get(&again, "/").await.contains("hello"));
+
+    // While its engine hangs it serves, sleeps and wakes.
+    podman.hang();
+    assert!(get(&again, "/").await.contains("hello"));
+    machine
+        .want(|wanted| wanted.apps.get_mut(&app()).unwrap().policy.idle_after = Duration::from_millis(100));
+    machine.until_hibernated().await;
+    let waiting = machine.demand.hold();
+    machine.engine.nudge().app(&app());
+    let awake = machine.until_running().await;
+    assert!(get(&awake, "/").await.contains("hello"));
+    machine.want(|wanted| wanted.apps.get_mut(&app()).unwrap().policy.idle_after = Duration::from_secs(600));
+    drop(waiting);
+    podman.resume();
+
+    // A server that starts while the engine is away finds it as well.
+    let machine = machine.crash_and(async || podman.end()).await;
+    let again = machine.until_running().await;
+    assert!(get(&again, "/").await.contains("hello"));
+    podman.begin();
+    let lines = logs_with(&machine, "line 39").await;
+    let told: Vec<&String> = lines.iter().filter(|line| line.starts_with("line ")).collect();
+    let expected: Vec<String> = (0..40).map(|number| format!("line {number}")).collect();
+    assert_eq!(told, expected.iter().collect::<Vec<_>>(), "each once, in order");
+    shut_down(&machine, &podman).await;
+    assert!(!is_alive(pid));
+}
+
+#[tokio::test]
+async fn what_ended_while_nobody_looked_is_told_and_what_is_not_ours_is_left_alone() {
+    let Some(podman) = Podman::start() else { return };
+    let mut machine = machine(&podman).await;
+    let script = "(while [ ! -e $HOME/end ]; do sleep 0.05; done; echo bye; kill -TERM 1) & exec /serve";
+    activate(&machine, &podman, 1, &["/bin/sh", "-c", script], &policy());
+    let replica = machine.until_running().await;
+    let pid = first_process(&machine, &replica);
+    podman.run(&[
+        "run",
+        "--detach",
+        "--network=none",
+        "--name=foreign",
+        "localhost/test:1",
+        "/bin/sleep",
+        "1000",
+    ]);
+    let label = format!("marmot.data={}", machine.layout().tag());
+    podman.run(&["create", "--network=none", "--name=left", "--label", &label, "localhost/test:1"]);
+
+    let home = machine.layout().replica(&app(), replica.id).join("home");
+    machine = machine
+        .crash_and(async || {
+            fs::write(home.join("end"), "").unwrap();
+            support::until(|| !is_alive(pid)).await;
+        })
+        .await;
+    let failed = |what: &Happening| matches!(what, Happening::Failed(_));
+    let Happening::Failed(failure) = machine.until_event(failed).await else { unreachable!() };
+    assert_eq!(failure.last_lines.last().map(String::as_str), Some("bye"), "{failure:?}");
+    assert!(matches!(failure.reason, FailureReason::Killed(15) | FailureReason::Exited(_)), "{failure:?}");
+    machine.shut_down();
+    machine.until_gone().await;
+    support::until(|| podman.containers() == ["foreign"]).await;
+    podman.run(&["rm", "--force", "--time=0", "foreign"]);
+}
+
+#[tokio::test]
+async fn who_is_switched_off_does_not_wait_for_an_engine_that_hangs() {
+    let Some(podman) = Podman::start() else { return };
+    let machine = machine(&podman).await;
+    let id = podman.image("localhost/test:1", &[("serve", SERVE)], &["EXPOSE 8000", "CMD [\"/serve\"]"]);
+    artefact(&machine, 1, &id);
+    podman.hang();
+    machine.activate_program(1.into(), image(1), &policy(), &[]);
+    machine.until("starting", |app| !app.replicas.is_empty()).await;
+    machine.shut_down();
+    machine.until_gone().await;
+    podman.resume();
+    assert_eq!(machine.leftovers(), Vec::<String>::new());
+    support::until(|| podman.containers().is_empty()).await;
+}
+
+#[tokio::test]
+async fn without_an_engine_that_answers_starting_fails_in_words() {
+    let Some(mut podman) = Podman::start() else { return };
+    let machine = machine(&podman).await;
+    let id = podman.image("localhost/test:1", &[("serve", SERVE)], &["EXPOSE 8000", "CMD [\"/serve\"]"]);
+    artefact(&machine, 1, &id);
+    podman.end();
+    machine.activate_program(1.into(), image(1), &policy(), &[]);
+    let FailureReason::CouldNotStart(why) = machine.until_failed().await.reason.clone() else { panic!() };
+    assert!(why.contains("does not answer") && why.contains("ask the operator"), "{why}");
+    podman.begin();
+    // It is tried again by itself.
+    machine.until_running().await;
+    shut_down(&machine, &podman).await;
+}

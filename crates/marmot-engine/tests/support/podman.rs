@@ -1,0 +1,299 @@
+//! A Podman of its own: engine, storage and registry in a directory that goes with the test.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses some of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long a service may take to begin.
+const BEGINS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Answers HTTP with what its environment says, and a number that grows. A busybox's shell, since images must be small.
+pub const SERVE: &str = r#"#!/bin/sh
+echo "listening on $PORT as $(id -u)"
+mkdir -p "$HOME/www/cgi-bin" && cd "$HOME/www" || exit 9
+cat > cgi-bin/env <<'EOF'
+#!/bin/sh
+printf 'Content-Type: text/plain\r\n\r\n'
+env
+EOF
+chmod +x cgi-bin/env
+echo hello > index.html
+exec httpd -f -p "$PORT" -h .
+"#;
+
+pub struct Podman {
+    pub dir: TempDir,
+    service: Option<Child>,
+    registry: Option<(Child, u16)>,
+}
+
+impl Podman {
+    /// Starts one. `None`, said aloud, where it is not installed; in CI that is an error.
+    pub fn start() -> Option<Self> {
+        let needed = ["podman", "runc", "docker-registry", "busybox", "catatonit"];
+        let missing: Vec<&str> = needed.into_iter().filter(|tool| !has(tool)).collect();
+        let root = rustix::process::geteuid().is_root();
+        if !missing.is_empty() || !root {
+            let why = format!(
+                "container tests need root, podman, runc, docker-registry and busybox-static; missing: {missing:?}"
+            );
+            assert!(std::env::var_os("CI").is_none(), "{why}");
+            eprintln!("SKIPPED: {why}");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["run", "graph", "tmp", "networks"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        let engine = format!(
+            "[containers]\ndefault_ulimits = [\"nofile=4096:4096\", \"nproc=4096:4096\"]\n\
+             [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nlock_type = \"file\"\n\
+             tmp_dir = \"{0}/tmp\"\nstatic_dir = \"{0}/graph/libpod\"\nvolume_path = \"{0}/graph/volumes\"\n\
+             [network]\nnetwork_config_dir = \"{0}/networks\"\n",
+            dir.path().display()
+        );
+        fs::write(path("containers.conf"), engine).unwrap();
+        let storage = format!(
+            "[storage]\ndriver = \"overlay\"\nrunroot = \"{0}/run\"\ngraphroot = \"{0}/graph\"\n",
+            dir.path().display()
+        );
+        fs::write(path("storage.conf"), storage).unwrap();
+        fs::write(path("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
+        fs::write(path("registries.conf"), "unqualified-search-registries = []\n").unwrap();
+        fs::write(path("auth.json"), "{}").unwrap();
+        let mut podman = Self { dir, service: None, registry: None };
+        podman.begin();
+        Some(podman)
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("podman.sock")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let path = |name: &str| self.dir.path().join(name);
+        let mut command = Command::new(program);
+        command.env("CONTAINERS_CONF", path("containers.conf"));
+        command.env("CONTAINERS_STORAGE_CONF", path("storage.conf"));
+        command.env("CONTAINERS_REGISTRIES_CONF", path("registries.conf"));
+        command.env("REGISTRY_AUTH_FILE", path("auth.json")).env("TMPDIR", path("tmp"));
+        command.env_remove("XDG_RUNTIME_DIR").env_remove("DOCKER_HOST").stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the service; containers that run are as they were.
+    pub fn begin(&mut self) {
+        let log = fs::File::create(self.dir.path().join("service.log")).unwrap();
+        let mut command = self.command("podman");
+        command.args(["system", "service", "--time=0"]).arg(format!("unix://{}", self.socket().display()));
+        self.service = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        let socket = self.socket();
+        wait("podman's service", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    }
+
+    /// Ends the service, as if it had crashed.
+    pub fn end(&mut self) {
+        if let Some(mut service) = self.service.take() {
+            let _ = service.kill();
+            let _ = service.wait();
+        }
+        let _ = fs::remove_file(self.socket());
+    }
+
+    /// The service answers nobody, until it is resumed.
+    pub fn hang(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// The service goes on.
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = self.service.as_ref().and_then(|service| i32::try_from(service.id()).ok());
+        let pid = pid.and_then(rustix::process::Pid::from_raw).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Runs a command of Podman's.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        let output = self.command("podman").args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "podman {arguments:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Makes an image of busybox and these files, with these instructions of a `Dockerfile`.
+    pub fn image(&self, name: &str, files: &[(&str, &str)], instructions: &[&str]) -> String {
+        let root = tempfile::tempdir_in(self.dir.path()).unwrap();
+        for dir in ["bin", "etc", "tmp", "var/tmp", "run", "proc", "dev", "sys"] {
+            fs::create_dir_all(root.path().join(dir)).unwrap();
+        }
+        ["tmp", "var/tmp"].iter().for_each(|dir| open_to_all(&root.path().join(dir)));
+        let busybox = find("busybox").unwrap();
+        fs::copy(busybox, root.path().join("bin/busybox")).unwrap();
+        for applet in [
+            "sh", "sed", "httpd", "id", "env", "cat", "mkdir", "chmod", "sleep", "nc", "ls", "dd", "touch",
+            "grep", "head", "kill", "wget", "ps", "printf", "rm",
+        ] {
+            std::os::unix::fs::symlink("busybox", root.path().join("bin").join(applet)).unwrap();
+        }
+        fs::write(
+            root.path().join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\napp:x:1234:1234::/home/me:/bin/sh\n",
+        )
+        .unwrap();
+        fs::write(root.path().join("etc/group"), "root:x:0:\napp:x:1234:\n").unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let archive = self.dir.path().join("image.tar");
+        let tarred =
+            Command::new("tar").arg("-C").arg(root.path()).arg("-cf").arg(&archive).arg(".").status();
+        assert!(tarred.unwrap().success());
+        let archive = archive.to_str().unwrap().to_owned();
+        let mut arguments = vec!["import"];
+        for instruction in instructions {
+            arguments.extend(["--change", instruction]);
+        }
+        arguments.extend([&*archive, name]);
+        self.run(&arguments);
+        self.run(&["image", "inspect", "--format", "{{.Id}}", name])
+    }
+
+    /// The archive of the last image that was made.
+    pub fn archive(&self) -> PathBuf {
+        self.dir.path().join("image.tar")
+    }
+
+    /// A registry on this machine; with a name and a password, if they are given.
+    pub fn registry(&mut self, login: Option<(&str, &str)>) -> String {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let auth = login.map_or(String::new(), |(name, password)| {
+            let htpasswd = self.dir.path().join("htpasswd");
+            // bcrypt is all that the registry takes.
+            let hashed = Command::new("python3")
+                .args([
+                    "-c",
+                    "import crypt,sys; print(crypt.crypt(sys.argv[1], '$2b$05$' + 'a' * 22))",
+                    password,
+                ])
+                .output()
+                .unwrap();
+            fs::write(&htpasswd, format!("{name}:{}", String::from_utf8_lossy(&hashed.stdout))).unwrap();
+            format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", htpasswd.display())
+        });
+        let config = self.dir.path().join("registry.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/registry}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{auth}",
+            self.dir.path().display()
+        );
+        fs::write(&config, text).unwrap();
+        let insecure = format!(
+            "unqualified-search-registries = []\n[[registry]]\nlocation = \"127.0.0.1:{port}\"\ninsecure = true\n"
+        );
+        fs::write(self.dir.path().join("registries.conf"), insecure).unwrap();
+        let log = fs::File::create(self.dir.path().join("registry.log")).unwrap();
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(config).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.registry = Some((command.spawn().unwrap(), port));
+        wait("the registry", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        // The service has read the list of registries when it began.
+        self.end();
+        self.begin();
+        format!("127.0.0.1:{port}")
+    }
+
+    /// Ends the registry.
+    pub fn end_registry(&mut self) {
+        if let Some((mut registry, _)) = self.registry.take() {
+            let _ = registry.kill();
+            let _ = registry.wait();
+        }
+    }
+
+    /// Gives an image to a registry under this name, and forgets it here.
+    pub fn push(&self, image: &str, name: &str, login: Option<(&str, &str)>) {
+        let login = login.map(|(name, password)| format!("{name}:{password}"));
+        let mut arguments = vec!["push", "--quiet"];
+        arguments.extend(login.iter().flat_map(|login| ["--creds", login]));
+        arguments.extend([image, name]);
+        self.run(&arguments);
+    }
+
+    /// The containers there are, by name.
+    pub fn containers(&self) -> Vec<String> {
+        self.run(&["ps", "--all", "--format", "{{.Names}}"]).lines().map(str::to_owned).collect()
+    }
+
+    /// The ids of the images there are.
+    pub fn images(&self) -> Vec<String> {
+        self.run(&["images", "--all", "--no-trunc", "--format", "{{.ID}}"])
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        self.end_registry();
+        self.end();
+        let _ = self.command("podman").args(["rm", "--all", "--force", "--time=0"]).output();
+        let mut unmount = self.command("podman");
+        let _ = unmount.args(["image", "unmount", "--all"]).output();
+        for mount in mounts_below(self.dir.path()) {
+            let _ = Command::new("umount").arg("--lazy").arg(mount).status();
+        }
+        if let Ok(groups) = fs::read_dir("/sys/fs/cgroup") {
+            // Goes only while it is empty.
+            groups
+                .flatten()
+                .for_each(|hierarchy| drop(fs::remove_dir(hierarchy.path().join("libpod_parent"))));
+        }
+    }
+}
+
+fn mounts_below(dir: &Path) -> Vec<String> {
+    let mut text = String::new();
+    let _ = fs::File::open("/proc/self/mounts").and_then(|mut file| file.read_to_string(&mut text));
+    let places = text.lines().filter_map(|line| line.split(' ').nth(1));
+    let mut below: Vec<String> =
+        places.filter(|place| Path::new(place).starts_with(dir)).map(str::to_owned).collect();
+    below.sort_by_key(|place| std::cmp::Reverse(place.len()));
+    below
+}
+
+fn open_to_all(dir: &Path) {
+    fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+}
+
+fn has(tool: &str) -> bool {
+    find(tool).is_some()
+}
+
+fn find(tool: &str) -> Option<PathBuf> {
+    let places = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&places).chain(more).map(|place| place.join(tool)).find(|path| path.is_file())
+}
+
+fn wait(what: &str, is_there: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_there() {
+        assert!(began.elapsed() < BEGINS_WITHIN, "{what} does not begin");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,145 @@
+//! The life of an app that is a container image, over the API and through the gateway, by a real Podman.
+
+use futures_util::future::join_all;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::{Api, App, Repository, Server, wait_for};
+use crate::podman::{Podman, SERVE};
+
+/// An image that serves this text, in the registry alone.
+fn publish(podman: &Podman, name: &str, text: &str, login: Option<(&str, &str)>) {
+    let serve = SERVE.replace("echo hello > index.html", &format!("echo {text} > index.html"));
+    podman.image("localhost/made:1", &[("serve", &serve)], &["EXPOSE 8000", "CMD [\"/serve\"]"]);
+    podman.push("localhost/made:1", name, login);
+    podman.run(&["rmi", "--force", "localhost/made:1"]);
+}
+
+async fn server(podman: &Podman, settings: &[&str]) -> Server {
+    let socket = podman.socket().display().to_string();
+    let own = ["--container-engine", &socket, "--allow-private-networks"];
+    Server::start(&[&own, settings].concat()).await
+}
+
+async fn launcher(ada: &Api, name: &str, environment: Value) -> Value {
+    let user = ada.get("/user").await;
+    let project =
+        json!({ "name": name, "slug": name, "namespace": user["username"], "visibility": "public" });
+    let project = ada.post("/projects", project).await;
+    let launcher = json!({
+        "name": name, "project_id": project["id"], "launcher_type": "app", "environment": environment,
+    });
+    ada.post("/session_launchers", launcher).await
+}
+
+fn of_image(image: &str) -> Value {
+    json!({ "environment_kind": "CUSTOM", "environment_image_source": "image", "container_image": image })
+}
+
+/// Waits until the app's address says this.
+async fn until_it_says(app: &App, text: &str) {
+    wait_for(&format!("{} to say {text}", app.name), || async {
+        let (status, said) = app.fetch("/").await;
+        (status == StatusCode::OK && said.trim() == text).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_pulled_serves_sleeps_wakes_is_pulled_anew_and_leaves_nothing() {
+    let Some(mut podman) = Podman::start() else { return };
+    let image = format!("{}/lab/hello:1", podman.registry(None));
+    publish(&podman, &image, "one", None);
+    let mut server = server(&podman, &["--idle-after", "1s", "--stop-after", "3s"]).await;
+    let ada = server.user("ada").await;
+    let launcher = launcher(&ada, "hello", of_image(&image)).await;
+    let app = ada.activate(&launcher, "running").await;
+    let first = app.view().await["image"].as_str().expect("an image").to_owned();
+    assert!(first.starts_with(&format!("{image}@sha256:")), "{first}");
+    assert_eq!(app.fetch("/").await, (StatusCode::OK, "one\n".to_owned()));
+    let environment = app.fetch("/cgi-bin/env").await.1;
+    assert!(environment.contains("MARMOT_APP_NAME=hello\n"), "{environment}");
+
+    let view = app.wait_for_phase("asleep").await;
+    assert_eq!(view["asleep_depth"], "hibernated", "{view:#}");
+    assert_eq!(app.fetch("/").await.1, "one\n");
+
+    // The tag moves; the app, stopped and started anew, does not.
+    publish(&podman, &image, "two", None);
+    wait_for("the app to be stopped", || async {
+        (app.view().await["asleep_depth"] == "stopped").then_some(())
+    })
+    .await;
+    wait_for("its container to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
+    let answers = join_all((0..20).map(|_| app.fetch("/"))).await;
+    assert!(answers.iter().all(|answer| answer.1 == "one\n"), "{answers:?}");
+
+    // Found again by the next server.
+    server.kill().await;
+    server.restart().await;
+    assert_eq!(app.fetch("/").await.1, "one\n");
+
+    let environment = launcher["environment"]["id"].as_str().expect("an id");
+    ada.post(&format!("/environments/{environment}/builds"), json!({})).await;
+    until_it_says(&app, "two").await;
+    let revisions = ada.get(&format!("/apps/{}/revisions", app.name)).await;
+    let revisions = revisions.as_array().expect("a list");
+    assert_eq!(revisions.len(), 2, "{revisions:#?}");
+    let oldest = revisions.iter().find(|revision| revision["number"] == 1).expect("the first");
+    let path = format!("/apps/{}/revisions/{}/activate", app.name, oldest["id"].as_str().expect("an id"));
+    ada.post(&path, json!({})).await;
+    until_it_says(&app, "one").await;
+
+    let logs = ada.get(&format!("/apps/{}/logs", app.name)).await.to_string();
+    assert!(logs.contains("listening on 8000 as 20000"), "{logs}");
+    let url = app.url().await;
+    app.shut_down().await;
+    wait_for("its containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
+    assert_eq!(ada.client.get(url).send().await.expect("an answer").status(), 404);
+    wait_for("nothing to be left", || async { server.leftovers().is_empty().then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_image_needs_the_projects_credentials_and_a_dockerfile_builds_as_it_says() {
+    let Some(mut podman) = Podman::start() else { return };
+    let login = ("ada", "open sesame");
+    let registry = podman.registry(Some(login));
+    let image = format!("{registry}/private:1");
+    publish(&podman, &image, "private", Some(login));
+    let server = server(&podman, &[]).await;
+    let ada = server.user("ada").await;
+    let launcher = launcher(&ada, "private", of_image(&image)).await;
+    let app = ada.activate(&launcher, "failed").await;
+    let reason = app.view().await["reason"].to_string();
+    assert!(reason.contains("does not give out") && reason.contains("credentials"), "{reason}");
+    let project = launcher["project_id"].as_str().expect("an id");
+    let credential = json!({ "kind": "registry", "host": registry, "username": login.0, "secret": login.1 });
+    let (status, answer) =
+        ada.send(Method::POST, &format!("/projects/{project}/credentials"), Some(&credential)).await;
+    assert!(status.is_success(), "{answer}");
+    let environment = launcher["environment"]["id"].as_str().expect("an id");
+    ada.post(&format!("/environments/{environment}/builds"), json!({})).await;
+    app.wait_for_phase("running").await;
+    assert_eq!(app.fetch("/").await.1, "private\n");
+    app.shut_down().await;
+
+    let dockerfile = format!("FROM {image}\nUSER root\nRUN sed s/private/built/ -i /serve\n");
+    let repository = Repository::of(&[("Dockerfile", &dockerfile)]);
+    let environment = json!({
+        "environment_image_source": "build", "repository": repository.url(), "builder_variant": "dockerfile",
+    });
+    let made = json!({
+        "name": "built", "project_id": project, "launcher_type": "app", "environment": environment,
+    });
+    let launcher = ada.post("/session_launchers", made).await;
+    let app = ada.activate(&launcher, "running").await;
+    assert_eq!(app.fetch("/").await.1, "built\n");
+    let build = ada
+        .get(&format!("/environments/{}/builds", launcher["environment"]["id"].as_str().expect("an id")))
+        .await;
+    let id = build[0]["id"].as_str().expect("an id");
+    let log = ada.get(&format!("/builds/{id}/logs")).await.to_string();
+    assert!(log.contains("RUN sed s/private/built/") && !log.contains("open sesame"), "{log}");
+    app.shut_down().await;
+    wait_for("its containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
+}
