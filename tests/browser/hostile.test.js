@@ -77,7 +77,8 @@ test("a hostile app reads nothing and changes nothing in its visitor's name", { 
 
     // The visitor goes on as before, though a worker stands between, and a cookie was thrown.
     await page.goto(`${marmot.url}/settings`);
-    await page.getByRole("heading", { name: "API tokens" }).waitFor();
+    await page.getByRole("heading", { level: 1 }).waitFor();
+    assert.equal(new URL(page.url()).pathname, "/settings", "still signed in");
     await page.goto(`${diary.url}/notes`);
     assert.equal(await page.locator("body").innerText(), "[]", "and nobody has written into the diary");
 
@@ -168,14 +169,14 @@ async function deploy(marmot, user, name, visibility) {
     },
   });
   const app = await api("POST", "/apps", { launcher_id: launcher.id });
-  await eventually(
+  const view = await eventually(
     `${name} runs`,
     async () => {
       const view = await api("GET", `/apps/${app.name}`);
-      if (view.phase !== "running") throw new Error(`it is ${view.phase}: ${view.reason ?? ""}`);
-      return true;
+      return ["running", "failed"].includes(view.phase) && view;
     },
     { within: 300_000, every: 250 },
   );
+  assert.equal(view.phase, "running", view.reason);
   return { name: app.name, url: app.url.replace(/\/$/, ""), launcher: launcher.id };
 }
