@@ -371,8 +371,9 @@ async fn cancelling_ends_every_process_and_leaves_nothing_but_the_log() {
         builder: Builder::Auto,
         owner: 1.into(),
         command_given: false,
-        logins: Vec::new(),
         variables: Vec::new(),
+        secrets: Vec::new(),
+        logins: Vec::new(),
     };
     let cancel = CancellationToken::new();
     let watch = async {

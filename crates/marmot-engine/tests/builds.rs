@@ -22,8 +22,9 @@ fn wanted(repository: &str) -> Arc<WantedBuild> {
         builder: Builder::Auto,
         owner: 1.into(),
         command_given: false,
-        logins: Vec::new(),
         variables: Vec::new(),
+        secrets: Vec::new(),
+        logins: Vec::new(),
     })
 }
 

@@ -141,8 +141,9 @@ with tarfile.open(path, "w:gz") as sdist:
             builder: Builder::Auto,
             owner: 1.into(),
             command_given: false,
-            logins: Vec::new(),
             variables: Vec::new(),
+            secrets: Vec::new(),
+            logins: Vec::new(),
         };
         change(&mut wanted);
         self.run(&wanted, CancellationToken::new()).await

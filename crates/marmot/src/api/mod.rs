@@ -17,6 +17,7 @@ mod launchers;
 mod metrics;
 mod opening;
 mod people;
+mod plans;
 mod projects;
 mod scaling;
 mod secrets;
@@ -83,6 +84,7 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(builds::list, builds::start))
         .routes(routes!(builds::get, builds::update))
         .routes(routes!(builds::logs))
+        .routes(routes!(plans::look))
         .routes(routes!(apps::list, apps::activate))
         .routes(routes!(apps::get, apps::update, apps::shut_down))
         .routes(routes!(apps::logs))

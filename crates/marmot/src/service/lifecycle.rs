@@ -30,10 +30,10 @@ pub struct Picture {
     pub apps: Vec<ActiveApp>,
     /// The builds that should be done.
     pub builds: Vec<Build>,
+    /// The variables and secrets of the launchers whose environments these builds make.
+    pub given: BTreeMap<EnvironmentId, (Vec<EnvVariable>, Vec<GivenSecret>)>,
     /// What is shown to hosts of repositories, by the environment that is built.
     pub git_hosts: BTreeMap<EnvironmentId, Vec<Login>>,
-    /// The variables of the launchers whose environments these builds make.
-    pub variables: BTreeMap<EnvironmentId, Vec<EnvVariable>>,
     /// The finished builds whose results must stay.
     pub kept_builds: BTreeSet<BuildId>,
     /// Every app's address that means something, on or off.
@@ -159,6 +159,13 @@ impl Service {
             pending.retain(|build| of_active(build) || by_operators(build));
         }
         let kept_builds = builds::kept(&mut db, REVISIONS_KEPT).await?.into_iter().collect();
+        let built: BTreeSet<_> = pending.iter().map(|build| build.environment_id).collect();
+        let built = launchers.values().filter(|launcher| built.contains(&launcher.environment.id));
+        let given = built.map(|launcher| {
+            let secrets = given.to(launcher.project_id, launcher.id);
+            (launcher.environment.id, (launcher.variables.clone(), secrets))
+        });
+        let given = given.collect();
         let git_hosts = launchers
             .values()
             .map(|launcher| (launcher.environment.id, logins.of(launcher.project_id, CredentialKind::Git)))
@@ -166,11 +173,7 @@ impl Service {
             .collect();
         let groups = groups::all_members(&mut db).await?;
         let groups = groups.into_iter().map(|(group, members)| (group, Arc::new(members))).collect();
-        let built: BTreeSet<_> = pending.iter().map(|build| build.environment_id).collect();
-        let variables = launchers.values().filter(|launcher| built.contains(&launcher.environment.id));
-        let variables =
-            variables.map(|launcher| (launcher.environment.id, launcher.variables.clone())).collect();
-        Ok(Picture { apps: active, builds: pending, git_hosts, variables, kept_builds, addresses, groups })
+        Ok(Picture { apps: active, builds: pending, given, git_hosts, kept_builds, addresses, groups })
     }
 
     /// Notes how a build ended, and gives the app that waits for it its next revision. `false` when the end was known

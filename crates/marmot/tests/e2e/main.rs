@@ -4,6 +4,7 @@ mod chaos;
 mod contract;
 mod faults;
 mod harness;
+mod languages;
 mod opening;
 mod people;
 mod refusals;

@@ -23,7 +23,7 @@ async fn the_first_administrator_is_made_by_the_link_and_by_nothing_else() {
     let (tickets_of_pages, identities) = (Arc::clone(&tickets), identities(HOME));
     let options = web::Options { demo: None, tickets: tickets_of_pages, identities, stop: stop.clone() };
     let router = web::router(service.clone(), options);
-    let platform = Platform { router, service, tickets, stop, _bench: bench };
+    let platform = Platform { router, service, tickets, stop, bench };
     let path = link.reveal().strip_prefix(HOME).unwrap().to_owned();
 
     let mut browser = Browser::default();
