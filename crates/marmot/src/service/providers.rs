@@ -10,6 +10,7 @@ use url::Url;
 
 use super::accounts::{has_another_way, insert};
 use super::audit::{self, Thing};
+use super::call::Call;
 use super::error::{Error, Result};
 use super::permission::{Errand, Identity, allowed};
 use super::secrets::random_text;
@@ -87,8 +88,13 @@ impl Service {
             (true, Some(session)) => Purpose::Link(session.clone()),
             (true, None) => return Err(Error::SignInNeeded),
         };
+        // Each makes us ask the provider: nobody may have us ask as often as they like.
+        let (name, address) = (format!("with {}", attempt.provider), Call::current().address);
+        let admitted = self.inner.tries.admit(&name, &address, now());
+        admitted.map_err(|retry_after| Error::TooManyTries { retry_after })?;
         let found = provider.finish(attempt, &purpose, answer, now()).await;
         let (claims, standing) = found.map_err(|error| noted(&attempt.provider, error))?;
+        self.inner.tries.forgive(&name, &address);
         match purpose {
             Purpose::Link(session) => {
                 let who = self.identify_session(&session).await?;

@@ -5,6 +5,7 @@
 
 mod access;
 mod account_pages;
+mod agent;
 mod ansi;
 mod apps;
 mod assets;

@@ -6,7 +6,6 @@ use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use marmot_core::id::{SessionId, TokenId};
 
-use super::Web;
 use super::account_pages::{
     Choice, FreshToken, GoOnPage, Lifetime, SessionRow, SettingsPage, TokenRow, WayRow,
 };
@@ -16,6 +15,7 @@ use super::respond::{Failed, Html, see_other};
 use super::session::{Address, Visitor};
 use super::view::Field;
 use super::words;
+use super::{Web, agent};
 use crate::model::{Access, Limit, Page, Secret, Session, Token, WayIn};
 use crate::service::{Error, NewToken, ProjectFilter};
 
@@ -116,7 +116,7 @@ fn session_row(web: &Web, presenter: &Presenter<'_>, session: Session, own: bool
     let or_unknown = |text: String| if text.is_empty() { "unknown".to_owned() } else { text };
     SessionRow {
         id: session.id.to_string(),
-        agent: or_unknown(session.agent),
+        agent: agent::in_words(&session.agent),
         address: or_unknown(session.address),
         with,
         since: presenter.ago(session.created_at),

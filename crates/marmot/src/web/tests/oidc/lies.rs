@@ -233,4 +233,12 @@ async fn keys_that_do_not_exist_are_not_asked_for_again_and_again() {
         browser.get(&platform, &back).await.is(StatusCode::BAD_GATEWAY);
     }
     assert_eq!(provider.says().asked_for_keys, 5);
+    // And whoever goes on trying waits.
+    let mut browser = Browser::default();
+    let state = asked(&browser.sent_to_provider(&platform, "/").await, "state");
+    let back = format!("/sign-in/with/uni/back?code=abc&state={state}");
+    for _ in 0..2 {
+        browser.get(&platform, &back).await.is(StatusCode::BAD_GATEWAY);
+    }
+    browser.get(&platform, &back).await.is(StatusCode::TOO_MANY_REQUESTS);
 }
