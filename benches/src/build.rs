@@ -31,10 +31,11 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let uv = std::env::var_os("MARMOT_UV").map_or_else(|| PathBuf::from("uv"), PathBuf::from);
+    let example = std::fs::canonicalize(&options.example).context("the example")?;
     let mut samples: [Vec<Duration>; 5] = Default::default();
     let [by_hand, cold, unchanged, warm, looks] = &mut samples;
     for round in 0..options.rounds {
-        let repository = apps::repository(&options.example).await?;
+        let repository = apps::repository(&example).await?;
         by_hand.push(install_by_hand(&uv, repository.path()).await?);
         let server = Server::start(&options.marmot, &[]).await?;
         let token = server.token("ada").await?;
