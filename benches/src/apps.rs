@@ -167,14 +167,24 @@ pub(crate) fn client() -> anyhow::Result<Client> {
     Ok(Client::builder().dns_resolver(Arc::new(Loopback)).timeout(LIMIT).no_proxy().build()?)
 }
 
-struct Api<'a> {
-    platform: &'a str,
-    token: &'a str,
-    client: &'a Client,
+/// The API of a server, as a user of it.
+pub(crate) struct Api<'a> {
+    pub(crate) platform: &'a str,
+    pub(crate) token: &'a str,
+    pub(crate) client: &'a Client,
 }
 
 impl Api<'_> {
-    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+    /// Sends a request and returns what is answered.
+    ///
+    /// # Errors
+    /// When the server does not answer, or refuses.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<Value> {
         let request = self.client.request(method.clone(), format!("{}/api/data{path}", self.platform));
         let request =
             body.into_iter().fold(request.bearer_auth(self.token), |request, body| request.json(&body));
@@ -188,7 +198,10 @@ impl Api<'_> {
 }
 
 /// A repository with the files of a directory.
-async fn repository(example: &Path) -> anyhow::Result<TempDir> {
+///
+/// # Errors
+/// When git fails.
+pub(crate) async fn repository(example: &Path) -> anyhow::Result<TempDir> {
     let dir = tempfile::Builder::new().prefix("marmot-bench-code-").tempdir()?;
     let run = async |program: &str, arguments: &[&str]| -> anyhow::Result<()> {
         let status = Command::new(program).args(arguments).current_dir(dir.path()).status().await?;

@@ -2,6 +2,7 @@
 
 mod apps;
 mod backend;
+mod build;
 mod byhand;
 mod gateway;
 mod process;
@@ -33,6 +34,8 @@ enum What {
     /// What others are measured in front of
     #[command(hide = true)]
     Backend(backend::Options),
+    /// How long a build takes, beside what does the same by hand
+    Build(build::Options),
     /// What moving a request costs, beside nginx and HAProxy: CPU time, latency, memory
     Gateway(gateway::Options),
     /// Start, idle memory and stop of an empty server
@@ -47,6 +50,7 @@ enum What {
 async fn main() -> ExitCode {
     let measured = match Arguments::parse().what {
         What::Backend(options) => backend::run(&options).await,
+        What::Build(options) => build::run(&options).await,
         What::Gateway(options) => gateway::run(&options).await,
         What::Serve(options) => serve::run(&options).await,
         What::Scaling(options) => scaling::run(&options).await,

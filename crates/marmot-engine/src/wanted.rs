@@ -193,10 +193,12 @@ pub struct WantedBuild {
     pub owner: EnvironmentId,
     /// The launcher has a command of its own, so the code need not say how to start it.
     pub command_given: bool,
+    /// The launcher's variables, for what the code itself runs while it is built.
+    pub variables: Vec<Variable>,
+    /// What the app is given in confidence: for the release alone, which is a first run of the app.
+    pub secrets: Vec<Secret>,
     /// What is shown to hosts of repositories.
     pub logins: Vec<Login>,
-    /// The launcher's variables and secrets, for what the code itself runs while it is built.
-    pub variables: Vec<Variable>,
     /// What is shown to registries, where a `Dockerfile` names their images.
     pub registries: Vec<Login>,
 }

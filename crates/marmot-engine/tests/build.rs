@@ -372,8 +372,9 @@ async fn cancelling_ends_every_process_and_leaves_nothing_but_the_log() {
         owner: 1.into(),
         command_given: false,
         registries: Vec::new(),
-        logins: Vec::new(),
         variables: Vec::new(),
+        secrets: Vec::new(),
+        logins: Vec::new(),
     };
     let cancel = CancellationToken::new();
     let watch = async {

@@ -10,7 +10,7 @@ mod support;
 use std::fs;
 use std::process::Command;
 
-use marmot_engine::wanted::Variable;
+use marmot_engine::wanted::{Secret, Variable};
 use running::{answers, place, shows};
 use support::{Built, Repository};
 
@@ -160,14 +160,23 @@ async fn a_release_runs_once_with_what_is_installed_and_one_that_fails_fails_the
     let place = place();
     let procfile = "web: node serve.js $PORT\nrelease: node release.js\nclock: node clock.js\n";
     let release = "const fs = require('fs')\nif (process.env.FAIL) { console.error('no database'); process.exit(7) }\n\
+        console.log('key ' + process.env.DATABASE_KEY + ' and ' + process.env.KEY_FILE)\n\
         fs.appendFileSync('released.txt', 'released by ' + process.env.WHO + '\\n')";
     let repository = place.repository(
         "app",
         &[("package.json", "{}"), ("Procfile", procfile), ("release.js", release), ("serve.js", "")],
     );
     let with = |name: &str, value: &str| vec![Variable { name: name.into(), value: value.into() }];
-    let built = place.build_with(&repository, |wanted| wanted.variables = with("WHO", "ada")).await;
+    let built = place
+        .build_with(&repository, |wanted| {
+            wanted.variables = with("WHO", "ada");
+            let secret =
+                |name: &str, is_file| Secret { name: name.into(), value: "s3cret-value".into(), is_file };
+            wanted.secrets = vec![secret("DATABASE_KEY", false), secret("KEY_FILE", true)];
+        })
+        .await;
     built.outcome();
+    assert!(built.log.contains("key *** and undefined"), "{}", built.log);
     assert!(built.steps.contains(&"Running the release".to_owned()), "{:?}", built.steps);
     assert!(built.log.contains("ignored: `clock`"), "{}", built.log);
     assert_eq!(fs::read_to_string(built.code("released.txt")).unwrap(), "released by ada\n");

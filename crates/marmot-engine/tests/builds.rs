@@ -23,8 +23,9 @@ fn wanted(repository: &str) -> Arc<WantedBuild> {
         owner: 1.into(),
         command_given: false,
         registries: Vec::new(),
-        logins: Vec::new(),
         variables: Vec::new(),
+        secrets: Vec::new(),
+        logins: Vec::new(),
     })
 }
 

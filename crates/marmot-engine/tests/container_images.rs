@@ -92,6 +92,7 @@ impl Place {
             command_given: false,
             logins: Vec::new(),
             registries: Vec::new(),
+            secrets: Vec::new(),
             variables: Vec::new(),
         };
         let dir = self.layout().build(id.into());

@@ -147,15 +147,15 @@ impl Access {
     /// The link with this secret. All are looked at, so that time tells nothing.
     pub(crate) fn link_of(&self, secret: &str) -> Option<&ShareLink> {
         let given = fingerprint(secret);
-        let is_it = |link: &&ShareLink| bool::from(link.fingerprint.ct_eq(&given));
-        self.links.iter().filter(is_it).last()
+        let is_it = |link: &ShareLink| bool::from(link.fingerprint.ct_eq(&given));
+        self.links.iter().fold(None, |found, link| if is_it(link) { Some(link) } else { found })
     }
 
     /// The key with this secret.
     pub(crate) fn key_of(&self, secret: &str) -> Option<&Arc<AppKey>> {
         let given = fingerprint(secret);
-        let is_it = |key: &&Arc<AppKey>| bool::from(key.fingerprint.ct_eq(&given));
-        self.keys.iter().filter(is_it).last()
+        let is_it = |key: &AppKey| bool::from(key.fingerprint.ct_eq(&given));
+        self.keys.iter().fold(None, |found, key| if is_it(key) { Some(key) } else { found })
     }
 }
 

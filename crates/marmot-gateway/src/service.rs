@@ -197,7 +197,18 @@ impl App<'_> {
             Err(too_much) => return too_much.answer(reader),
         };
         let stay = Stay::new(caller, until, epoch, places);
-        let mut response = self.let_in(request, reader, stay).await;
+        // Whoever showed something to be let in is sent away as soon as it is worth nothing any more, also while they wait.
+        let mut response = match &stay.caller {
+            Caller::Anybody => self.let_in(request, reader, stay).await,
+            known => {
+                let lost = Box::pin(stay::lost(shared, &route.app, known));
+                tokio::select! {
+                    biased;
+                    response = self.let_in(request, reader, stay) => response,
+                    () = lost => self.explain(Failure::AccessLost, reader, None),
+                }
+            }
+        };
         if let Some(told) = told {
             told.to(response.headers_mut());
         }
@@ -214,6 +225,12 @@ impl App<'_> {
         if let Some(own) = request.uri().path().strip_prefix(RESERVED) {
             return match own {
                 "events" if request.method() == Method::GET => {
+                    // Whoever looks at an app that sleeps wakes it.
+                    if is_asleep(self.route.backends())
+                        && let Err(wait) = quota::may_wake(self.shared, &self.route, self.peer.ip())
+                    {
+                        return quota::awake_enough(wait, reader);
+                    }
                     let viewer = self.viewer(&stay.caller, &request);
                     lobby::events(self.shared, &self.route, stay.caller, viewer)
                 }
@@ -265,22 +282,9 @@ impl App<'_> {
             identity: self.identity(&stay.caller),
         };
         headers::rewrite_request(&mut parts, visitor, upgrade);
-        // Whoever showed something to be let in is sent away as soon as it is worth nothing any more.
-        let lost = match &stay.caller {
-            Caller::Anybody => None,
-            known => Some(stay::lost(self.shared, &self.route.app, known)),
-        };
         // Apart from the rest, so that a request that waits takes no memory for what comes after.
         let answer = Box::pin(forward(self.shared, Outgoing { parts, body, upgrade: client, stay }, slot));
-        let answer = match lost {
-            None => answer.await,
-            Some(lost) => tokio::select! {
-                biased;
-                answer = answer => answer,
-                () = lost => Err(Failure::AccessLost),
-            },
-        };
-        match answer {
+        match answer.await {
             Ok(response) => response,
             Err(failure) => self.explain(failure, reader, viewer),
         }

@@ -86,6 +86,30 @@ async fn a_visitor_signs_in_once_and_the_app_learns_a_name_and_no_secret() {
 }
 
 #[tokio::test]
+async fn an_app_for_everyone_is_told_who_has_signed_in_and_not_at_another_sites_wish() {
+    let (world, app) = (World::start().await, TestApp::start().await);
+    world.set(on(vec![replica(app.address)]));
+    let mut browser = Browser::new(&world);
+    let next = browser.sent_away("/.marmot/sign-in?next=%2Fecho").await;
+    assert_eq!(location(&browser.come_back(&ada(), &next).await), "/echo");
+    let ask = async |site: Option<&str>| {
+        let mut request = world.client().get(world.url("/echo")).header("cookie", browser.cookies.join("; "));
+        if let Some(site) = site {
+            request = request.header("sec-fetch-site", site).header("sec-fetch-mode", "no-cors");
+        }
+        request.send().await.unwrap().text().await.unwrap()
+    };
+    for own in [None, Some("same-origin"), Some("none")] {
+        assert!(ask(own).await.contains("x-marmot-user: ada\n"), "{own:?}");
+    }
+    for foreign in ["same-site", "cross-site"] {
+        let seen = ask(Some(foreign)).await;
+        assert!(!seen.contains("ada") && seen.contains("x-marmot-visitor: anonymous\n"), "{seen}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn who_loses_access_is_refused_with_the_next_request() {
     let (world, app) = (World::start().await, TestApp::start().await);
     world.set_for(&[ada().id], on(vec![replica(app.address)]));

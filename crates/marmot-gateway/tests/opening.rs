@@ -125,16 +125,22 @@ async fn a_link_that_is_none_or_has_ended_says_so_and_only_so_many_are_tried() {
 #[tokio::test]
 async fn everything_that_is_open_by_a_link_ends_with_it() {
     let (feed, body) = fed();
-    let body = std::sync::Mutex::new(Some(body));
-    let body = Arc::new(body);
+    let (tell, events) = fed();
+    let bodies = Arc::new(std::sync::Mutex::new((Some(body), Some(events))));
     let world = World::start().await;
     let app = TestApp::start_with(move |mut request| {
-        let body = Arc::clone(&body);
+        let bodies = Arc::clone(&bodies);
         async move {
-            if request.uri().path() == "/ws" {
-                return support::accept_websocket(&mut request);
+            let take = || bodies.lock().unwrap();
+            match request.uri().path() {
+                "/ws" => support::accept_websocket(&mut request),
+                "/events" => {
+                    let events = take().1.take().unwrap();
+                    Response::builder().header("content-type", "text/event-stream").body(events).unwrap()
+                }
+                "/never" => std::future::pending().await,
+                _ => Response::new(take().0.take().unwrap()),
             }
-            Response::new(body.lock().unwrap().take().unwrap())
         }
     })
     .await;
@@ -146,17 +152,42 @@ async fn everything_that_is_open_by_a_link_ends_with_it() {
     let mut long = long.bytes_stream();
     feed.send("first".into()).unwrap();
     assert_eq!(long.next().await.unwrap().unwrap(), "first");
-    until("both are open", || world.demand.sample().sessions == 1).await;
+    let ask = |path: &str| world.client().get(world.url(path)).header("cookie", &cookie).send();
+    let mut events = ask("/events").await.unwrap().bytes_stream();
+    tell.send("data: 1\n\n".into()).unwrap();
+    assert_eq!(events.next().await.unwrap().unwrap(), "data: 1\n\n");
+    // And one whose answer has not begun.
+    let waits = tokio::spawn(ask("/never"));
+    until("all are open", || {
+        let demand = world.demand.sample();
+        (demand.sessions, demand.in_flight) == (2, 2)
+    })
+    .await;
     // Revoked.
     world.set_access(Access::people([]), on(vec![backend]));
     assert_eq!(closed_with(&mut socket).await, 1008);
     let end = tokio::time::timeout(LIMIT, long.next()).await.expect("in time");
     assert!(end.unwrap().is_err(), "an answer that is cut does not look complete");
+    let end = tokio::time::timeout(LIMIT, events.next()).await.expect("in time");
+    assert!(end.unwrap().is_err());
+    assert_eq!(waits.await.unwrap().unwrap().status(), 403);
     let again = world.client().get(world.url("/")).header("cookie", &cookie).header("accept", PAGE);
     let again = again.send().await.unwrap();
     assert_eq!(again.status(), 403);
     assert!(again.text().await.unwrap().contains("revoked"));
     until("nothing is left", || world.demand.sample().sessions == 0).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_an_app_to_wake_does_not_wait_on_when_the_key_is_revoked() {
+    let world = World::start().await;
+    world.set_access(by_key(&key(Quota::default(), None)), on(vec![]));
+    let waits = tokio::spawn(world.client().get(world.url("/")).header("x-marmot-key", KEY).send());
+    until("it waits", || world.demand.sample().held == 1).await;
+    world.set_access(Access::people([]), on(vec![]));
+    assert_eq!(waits.await.unwrap().unwrap().status(), 403);
+    until("nothing is left", || world.demand.sample().held == 0).await;
     world.stop().await;
 }
 
@@ -225,7 +256,15 @@ async fn a_program_gets_in_with_its_key_which_the_app_never_sees() {
     world.set(on(vec![replica(app.address)]));
     let wrong = world.client().get(world.url("/")).header("x-marmot-key", KEY).send().await.unwrap();
     assert_eq!(wrong.status(), 401);
+    // A page elsewhere cannot use one: its browser asks first, and is not told that it may.
+    world.set_access(by_key(&known), on(vec![replica(app.address)]));
+    let asks = world.client().request(reqwest::Method::OPTIONS, world.url("/"));
+    let asks =
+        asks.header("origin", "https://elsewhere.test").header("access-control-request-method", "POST");
+    let asks = asks.header("access-control-request-headers", "x-marmot-key").send().await.unwrap();
+    assert!(asks.status() == 401 && !asks.headers().contains_key("access-control-allow-origin"));
     // An app's own tokens are its own business.
+    world.set(on(vec![replica(app.address)]));
     let own = world.client().get(world.url("/echo")).bearer_auth("the-apps-own").send().await.unwrap();
     assert!(own.text().await.unwrap().contains("authorization: Bearer the-apps-own"));
     world.stop().await;
@@ -273,12 +312,16 @@ async fn a_key_has_as_many_requests_under_way_as_it_may_have() {
 
 /// As one of many clients behind a proxy that is trusted.
 async fn from(world: &World, client: &str, host: &str) -> reqwest::Response {
+    from_at(world, client, host, "/").await
+}
+
+async fn from_at(world: &World, client: &str, host: &str, path: &str) -> reqwest::Response {
     let http = reqwest::Client::builder()
         .resolve(&format!("{host}.localhost"), world.address)
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .unwrap();
-    let url = format!("http://{host}.localhost:{}/", world.address.port());
+    let url = format!("http://{host}.localhost:{}{path}", world.address.port());
     http.get(url).header("x-forwarded-for", client).send().await.unwrap()
 }
 
@@ -332,6 +375,9 @@ async fn one_client_wakes_so_many_apps_and_no_more() {
     }
     assert_eq!(statuses, [(504, false), (504, false), (504, false), (504, false), (429, true), (429, true)]);
     assert_eq!(from(&world, "192.0.2.2", "app-2").await.status(), 504);
+    // Whoever only looks at the lobby wakes the app, too.
+    assert_eq!(from_at(&world, "192.0.2.1", "app-4", "/.marmot/events").await.status(), 429);
+    assert_eq!(from_at(&world, "192.0.2.1", "app-1", "/.marmot/events").await.status(), 200);
     // What is awake is nobody's wake.
     let app = TestApp::start().await;
     all(on(vec![replica(app.address)]));

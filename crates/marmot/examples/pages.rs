@@ -38,7 +38,8 @@ async fn main() -> anyhow::Result<()> {
     let (tell, observed) = watch::channel(Arc::new(Observed::default()));
     let clock = Clock::new(|| Moment::from_millis(0));
     let demands = Demands::new(clock.clone());
-    let live = Live { observed, demands: demands.clone(), clock, logs: Logs::new(data.path()) };
+    let live =
+        Live { observed, demands: demands.clone(), clock, logs: Logs::new(data.path()), planner: None };
     let options = Options {
         public_url: format!("http://localhost:{port}"),
         apps_scheme: "http".to_owned(),

@@ -17,8 +17,7 @@ use marmot_core::{AppName, Clock, Moment};
 use marmot_engine::logs::Logs;
 use marmot_engine::observed::{BuildState, Event, Happening, Observed, ObservedApp, ReplicaStage, StartStep};
 use marmot_engine::wanted::{
-    Builder, Limits, Login, Outbound, Program, Revision, Secret, Source, Variable, Wanted, WantedApp,
-    WantedBuild, WantedPull,
+    Limits, Outbound, Program, Revision, Secret, Variable, Wanted, WantedApp, WantedBuild, WantedPull,
 };
 use marmot_gateway::LogSource;
 use marmot_gateway::routes::{Backend, Progress, Route, RouteState, Routes, Step};
@@ -26,8 +25,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::lobby_log::Building;
-use crate::model::{self, AppEvent, BuildResult, BuildStatus, BuilderVariant, EnvVariable, FailedStart};
-use crate::service::{self, ActiveApp, Address, AppState, BuildEnd, Error, Picture, Service};
+use crate::model::{self, AppEvent, BuildResult, BuildStatus, EnvVariable, FailedStart};
+use crate::service::{
+    ActiveApp, Address, AppState, BuildEnd, Error, Picture, Service, engine_login, wanted_build,
+};
 
 /// How often the database is read although nothing is known to have changed.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -355,7 +356,7 @@ fn wanted(service: &Service, picture: &Picture) -> Wanted {
                 proven: revision.ready_at.is_some(),
                 retry: u64::try_from(active.app.retry).unwrap_or_default(),
                 policy: policy(service, active),
-                registries: active.registries.iter().map(login).collect(),
+                registries: active.registries.iter().map(engine_login).collect(),
                 demand: service.demands().of(&active.app.name),
             },
         ))
@@ -407,14 +408,6 @@ fn secret(secret: &model::GivenSecret) -> Secret {
     }
 }
 
-fn login(login: &service::Login) -> Login {
-    Login {
-        host: login.host.clone(),
-        username: login.username.clone(),
-        password: login.secret.reveal().to_owned(),
-    }
-}
-
 fn outbound(network: &model::Network) -> Outbound {
     match network {
         model::Network::None => Outbound::None,
@@ -450,31 +443,18 @@ fn program(program: &model::Program) -> Program {
 }
 
 fn engine_build(picture: &Picture, build: &model::Build) -> WantedBuild {
-    let variables = picture.variables.get(&build.environment_id).into_iter().flatten();
+    let given = picture.given.get(&build.environment_id);
+    let logins = picture.git_hosts.get(&build.environment_id).map(Vec::as_slice).unwrap_or_default();
     WantedBuild {
-        source: Source {
-            repository: build.code.repository.clone(),
-            revision: build.code.revision.clone(),
-            context_dir: build.code.context_dir.clone(),
-        },
-        builder: match build.code.builder {
-            BuilderVariant::Auto => Builder::Auto,
-            BuilderVariant::Python => Builder::Python,
-            BuilderVariant::R => Builder::R,
-            BuilderVariant::Node => Builder::Node,
-            BuilderVariant::Static => Builder::Static,
-            BuilderVariant::Dockerfile => Builder::Dockerfile,
-        },
-        owner: build.environment_id,
-        command_given: build.command_given,
-        logins: picture.git_hosts.get(&build.environment_id).into_iter().flatten().map(login).collect(),
+        variables: given.into_iter().flat_map(|(variables, _)| variables).map(variable).collect(),
+        secrets: given.into_iter().flat_map(|(_, secrets)| secrets).map(secret).collect(),
         registries: registries(picture, build),
-        variables: variables.map(variable).collect(),
+        ..wanted_build(&build.code, build.environment_id, build.command_given, logins)
     }
 }
 
-fn registries(picture: &Picture, build: &model::Build) -> Vec<Login> {
-    picture.registries.get(&build.environment_id).into_iter().flatten().map(login).collect()
+fn registries(picture: &Picture, build: &model::Build) -> Vec<marmot_engine::wanted::Login> {
+    picture.registries.get(&build.environment_id).into_iter().flatten().map(engine_login).collect()
 }
 
 fn engine_pull(picture: &Picture, build: &model::Build) -> Option<Arc<WantedPull>> {

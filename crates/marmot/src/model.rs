@@ -279,6 +279,13 @@ words! {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "the macro that makes it knows no default")]
+impl Default for BuilderVariant {
+    fn default() -> Self {
+        Self::Auto
+    }
+}
+
 /// A place for launchers, with its members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Project {

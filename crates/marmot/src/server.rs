@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use marmot_core::{Clock, Moment};
-use marmot_engine::build::{BuildContext, operators_environment};
+use marmot_engine::build::{BuildContext, Planner, operators_environment};
 use marmot_engine::{Engine, EngineConfig, Logs, Observed, ShimCommand};
 use marmot_gateway::routes::Rate;
 use marmot_gateway::{Certificates, Gateway, GatewayConfig, Listeners, Scheme, Tickets, Tls};
@@ -80,6 +80,7 @@ impl Server {
             None => None,
         };
 
+        let engine_config = engine_config(settings, &data_dir)?;
         // The service looks at what the engine sees; the engine starts when the service can say what should run.
         let (observed, seen) = watch::channel(Arc::new(Observed::default()));
         let live = Live {
@@ -87,6 +88,7 @@ impl Server {
             demands: Demands::new(clock.clone()),
             clock: clock.clone(),
             logs: Logs::new(data_dir.clone()),
+            planner: Some(Planner::new(Arc::clone(&engine_config.build))),
         };
         let vault = settings.vault(&data_dir)?;
         let service = Service::new(db.clone(), live, settings.options(listen), vault);
@@ -98,7 +100,6 @@ impl Server {
         let tickets = Arc::new(Tickets::new(signing_key(&data_dir)?));
         let identities = identity_keys::open(&data_dir, &settings.public_url(listen).to_string())?;
 
-        let engine_config = engine_config(settings, &data_dir)?;
         let mut lifecycle =
             Lifecycle::new(service.clone(), clock.clone()).await.context("cannot read the database")?;
         let engine = Engine::start(engine_config, lifecycle.wanted(), clock.clone()).await?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use marmot_core::{Clock, Moment};
 use marmot_engine::Observed;
+use marmot_engine::build::{BuildContext, Planner};
 use marmot_engine::logs::Logs;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -78,5 +79,34 @@ fn live(observed: &watch::Sender<Arc<Observed>>, data_dir: &std::path::Path) -> 
         demands: Demands::new(Clock::new(|| Moment::START)),
         clock: Clock::new(|| Moment::START),
         logs: Logs::new(data_dir),
+        planner: Some(planner(data_dir)),
     }
+}
+
+/// Looks at real repositories, also those of this machine.
+fn planner(data_dir: &std::path::Path) -> Planner {
+    let git = "git".into();
+    let mut context = BuildContext::new("uv".into(), git, "marmot".into(), data_dir.join("cache"));
+    context.allow_local_repositories = true;
+    Planner::new(Arc::new(context))
+}
+
+/// A repository with one commit of these files, and its address.
+pub(crate) fn repository(dir: &std::path::Path, files: &[(&str, &str)]) -> String {
+    let git = |args: &[&str]| {
+        let own = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"];
+        let mut git = std::process::Command::new("git");
+        git.args(own).args(args).current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null");
+        assert!(git.status().unwrap().success());
+    };
+    std::fs::create_dir_all(dir).unwrap();
+    git(&["init", "--quiet", "--initial-branch=main"]);
+    for (path, text) in files {
+        let path = dir.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    git(&["add", "--all"]);
+    git(&["commit", "--quiet", "--message", "Begin"]);
+    dir.display().to_string()
 }

@@ -28,7 +28,7 @@ pub async fn collect(context: &BuildContext, builds: &Path, age: Duration) -> io
     let age = age.max(context.limits.time * 2);
     let builds = builds.to_owned();
     let needed = tokio::task::spawn_blocking(move || needed(&builds)).await.map_err(io::Error::other)??;
-    for place in ["envs", "repositories", "built-packages", "node-tools"] {
+    for place in ["envs", "repositories", "built-packages", "node-tools", "looks"] {
         for dir in old(&context.cache_dir.join(place), age)? {
             if needed.iter().any(|path| path.starts_with(&dir)) {
                 continue;

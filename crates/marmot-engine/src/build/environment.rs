@@ -72,7 +72,7 @@ impl Key {
         }
     }
 
-    fn name(self) -> String {
+    pub(super) fn name(self) -> String {
         self.0.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 }

@@ -242,7 +242,7 @@ impl<'a> Git<'a> {
             .env("GIT_LFS_SKIP_SMUDGE", "1")
             .env("GIT_NO_LAZY_FETCH", "1")
             .env("GIT_NO_REPLACE_OBJECTS", "1")
-            .file_bytes(self.context.limits.code_bytes)
+            .file_bytes(self.job.limits.code_bytes)
     }
 
     fn remote(&self) -> Program {
@@ -355,8 +355,8 @@ impl<'a> Git<'a> {
         ]);
         let packs = UnfinishedPacks(git_dir.join("objects/pack"));
         let said = self.job.ask(&fetch.args(refs.iter().copied()), 64 << 10).await?;
-        if !said.ok() && packs.largest() + 4096 >= self.context.limits.code_bytes {
-            return Err(FetchError::TooLarge(self.context.limits.code_bytes));
+        if !said.ok() && packs.largest() + 4096 >= self.job.limits.code_bytes {
+            return Err(FetchError::TooLarge(self.job.limits.code_bytes));
         }
         if said.ok() { Ok(()) } else { Err(self.failure(&said)) }
     }

@@ -17,6 +17,7 @@ use super::context as archive;
 use super::contract::{BuildContext, BuildEnd, RunFile};
 use super::dockerfile::{self, RefusedDockerfile};
 use super::log::Lines;
+use super::login;
 use super::process::{Interrupted, Job};
 use super::run::{Cleaner, StepError, finish, prepare};
 use crate::cgroup::ReplicaGroup;
@@ -90,13 +91,15 @@ pub async fn pull(
 ) -> Result<BuildOutcome, BuildEnd> {
     let absolute = std::path::absolute(dir);
     let dir = absolute.as_deref().unwrap_or(dir);
-    let job = prepare(context, id, &wanted.registries, &[], dir, cancel).map_err(|error| {
-        BuildEnd::Failed(BuildFailure {
-            step: PULLING.into(),
-            reason: StepError::from(error).to_string(),
-            last_lines: Vec::new(),
-        })
-    })?;
+    let job =
+        prepare(context, &context.limits, id, login::secrets(&wanted.registries).collect(), dir, cancel)
+            .map_err(|error| {
+                BuildEnd::Failed(BuildFailure {
+                    step: PULLING.into(),
+                    reason: StepError::from(error).to_string(),
+                    last_lines: Vec::new(),
+                })
+            })?;
     let cleaner = Cleaner::of(dir);
     job.log.step(PULLING);
     progress(PULLING);
@@ -188,7 +191,7 @@ async fn within<T>(job: &Job, work: impl Future<Output = Result<T, NoImage>>) ->
     tokio::select! {
         biased;
         () = job.cancel.cancelled() => Err(StepError::Interrupted(Interrupted::Cancelled)),
-        () = tokio::time::sleep_until(job.deadline) => Err(StepError::Interrupted(Interrupted::TimedOut(job.time))),
+        () = tokio::time::sleep_until(job.deadline) => Err(StepError::Interrupted(Interrupted::TimedOut(job.limits.time))),
         done = work => Ok(done?),
     }
 }

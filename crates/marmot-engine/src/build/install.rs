@@ -57,6 +57,9 @@ pub(super) async fn install(
     order: &Order<'_>,
 ) -> Result<Environment, InstallError> {
     std::fs::metadata(&context.uv).map_err(|_| InstallError::NoUv)?;
+    if let Kind::Conda(conda) = &order.manifest.kind {
+        return super::conda::install(context, job, order, conda).await;
+    }
     let python = python::find(context, job, &order.manifest.python).await?;
     let place = Place::hold(context, job, key(context, order, &python)?).await?;
     let venv = place.dir.join("venv");
@@ -119,7 +122,7 @@ fn key(context: &BuildContext, order: &Order<'_>, python: &Python) -> Result<Key
 }
 
 async fn make(installer: &Installer<'_>) -> Result<(), InstallError> {
-    let Installer { context, job, order, python, venv } = *installer;
+    let Installer { job, order, python, venv, .. } = *installer;
     job.log.say(&format!("Python {}", python.version));
     let create = ["venv", "--quiet", "--no-config", "--no-project", "--allow-existing", "--python"];
     let create = installer.uv(Packages::ReadyMade).args(create).arg(&python.path).arg(venv);
@@ -128,7 +131,29 @@ async fn make(installer: &Installer<'_>) -> Result<(), InstallError> {
         job.log.say("No packages are named, so none are installed.");
         return Ok(());
     }
+    install_packages(installer).await
+}
+
+/// Installs what uv is asked for on top of `prefix`, which has this Python, if anything.
+pub(super) async fn on_top(
+    context: &BuildContext,
+    job: &Job,
+    order: &Order<'_>,
+    python: &Python,
+    prefix: &Path,
+) -> Result<(), InstallError> {
+    let installer = Installer { context, job, order, python, venv: prefix };
+    install_packages(&installer).await
+}
+
+async fn install_packages(installer: &Installer<'_>) -> Result<(), InstallError> {
+    let Installer { context, job, order, python, venv } = *installer;
     let requirements = requirements_file(order, &job.home)?;
+    if let (Kind::Conda(conda), None) = (&order.manifest.kind, &requirements)
+        && conda.requirements.is_empty()
+    {
+        return Ok(bytecode::compile(job, &own_cache(context, order).join("bytecode"), python, venv).await?);
+    }
     let mut packages = if order.manifest.local { Packages::Built } else { Packages::ReadyMade };
     let mut said = installer.install(packages, requirements.as_deref()).await?;
     if packages == Packages::ReadyMade && !said.ok() && wants_building(&said.stderr) {
@@ -170,6 +195,8 @@ impl Installer<'_> {
         let (context, code) = (self.context, self.order.code);
         let real_uv = std::fs::canonicalize(&context.uv).unwrap_or_else(|_| context.uv.clone());
         let mut reads = self.python.reads();
+        // One that is in the environment itself is shown with it.
+        reads.retain(|path| !path.starts_with(self.venv));
         reads.extend([real_uv, context.cache_dir.join("git.config")]);
         reads.extend(environment::named_paths(context));
         let view = View::default().reads(reads.iter().map(PathBuf::as_path));
@@ -199,6 +226,10 @@ impl Installer<'_> {
                 let program = match kind {
                     Kind::Pyproject => program.args(["--requirements", "pyproject.toml"]),
                     Kind::Requirements(file) => program.arg("--requirements").arg(file),
+                    Kind::Conda(conda) => conda
+                        .requirements
+                        .iter()
+                        .fold(program, |program, file| program.arg("--requirements").arg(file)),
                     _ => program,
                 };
                 let made = requirements.map(|path| ["--requirements".into(), path.as_os_str().to_owned()]);
@@ -261,6 +292,9 @@ fn own_cache(context: &BuildContext, order: &Order<'_>) -> PathBuf {
 /// A file with the requirements that no file of the code has.
 fn requirements_file(order: &Order<'_>, dir: &Path) -> io::Result<Option<PathBuf>> {
     let mut lines: Vec<&str> = Vec::new();
+    if let Kind::Conda(conda) = &order.manifest.kind {
+        lines.extend(conda.pip.iter().map(String::as_str));
+    }
     if let Kind::Converted(_, requirements) = &order.manifest.kind {
         lines.extend(requirements.iter().map(String::as_str));
     }

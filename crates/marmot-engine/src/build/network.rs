@@ -23,7 +23,9 @@ pub fn operators_environment(all: impl IntoIterator<Item = (String, String)>) ->
 }
 
 fn concerns_the_network(name: &str) -> bool {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 10] = [
+        "CONDA_CHANNEL_ALIAS",
+        "CONDA_CHANNELS",
         "NODE_EXTRA_CA_CERTS",
         "R_REPOS",
         "SSL_CERT_FILE",

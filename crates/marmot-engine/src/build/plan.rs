@@ -1,6 +1,7 @@
 //! Decides how code becomes something runnable, from its files alone. Pure: nothing is run, nothing is written.
 
 mod code;
+mod conda;
 mod framework;
 mod manifest;
 mod node;
@@ -13,6 +14,7 @@ mod r;
 mod summary;
 
 pub use code::Code;
+pub use conda::CondaManifest;
 pub use manifest::{Kind, Manifest, PythonWish};
 pub use node::{Manager, NodeManifest, NodeStep};
 pub use r::RManifest;

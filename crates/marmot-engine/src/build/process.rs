@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::contract::BuildLimits;
 use super::log::{BuildLog, Lines};
 use super::view::View;
 use crate::confine::Confiner;
@@ -33,7 +34,8 @@ pub(super) struct Job {
     pub(super) log: BuildLog,
     pub(super) cancel: CancellationToken,
     pub(super) deadline: Instant,
-    pub(super) time: Duration,
+    /// What this build may use.
+    pub(super) limits: BuildLimits,
     /// The home of every program of this build; removed with it.
     pub(super) home: PathBuf,
     pub(super) confiner: Option<Confiner>,
@@ -67,12 +69,19 @@ impl Mark {
 pub(super) enum Interrupted {
     #[error("the build was cancelled")]
     Cancelled,
-    #[error("the build took longer than {} minutes, which is all it may take", .0.as_secs() / 60)]
+    #[error("it took longer than {}, which is all it may take", in_words(*.0))]
     TimedOut(Duration),
     #[error("`{program}` could not be started: {source}")]
     CouldNotStart { program: String, source: io::Error },
     #[error("the output of `{program}` could not be read: {source}")]
     Unreadable { program: String, source: io::Error },
+}
+
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds < 120 => format!("{seconds} seconds"),
+        seconds => format!("{} minutes", seconds / 60),
+    }
 }
 
 /// A program to run, with nothing in its environment that was not put there.
@@ -321,7 +330,7 @@ impl Job {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Interrupted::Cancelled),
-            () = tokio::time::sleep_until(self.deadline) => Err(Interrupted::TimedOut(self.time)),
+            () = tokio::time::sleep_until(self.deadline) => Err(Interrupted::TimedOut(self.limits.time)),
             done = work => done.map_err(|source| program.unreadable(source)),
         }
     }

@@ -103,7 +103,7 @@ fn program(context: &BuildContext, job: &Job) -> Program {
     uv(context, &job.home.join("uv-cache"))
 }
 
-async fn inspect(job: &Job, path: &Path) -> Result<Python, NoPython> {
+pub(super) async fn inspect(job: &Job, path: &Path) -> Result<Python, NoPython> {
     let question = "import sys; print('.'.join(map(str, sys.version_info[:3]))); print(sys.base_prefix); \
                     print(sys.implementation.cache_tag)";
     let said = job.ask(&Program::new(path).args(["-I", "-S", "-c", question]), 4096).await?;

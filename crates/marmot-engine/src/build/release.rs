@@ -6,7 +6,7 @@ use super::contract::BuildContext;
 use super::environment::Environment;
 use super::process::{Interrupted, Job, Program};
 use super::view::View;
-use crate::wanted::Variable;
+use crate::wanted::WantedBuild;
 
 /// The line failed.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub(super) enum ReleaseError {
     Ended { line: String },
 }
 
-/// Runs `line` where the code is, with what is installed and the launcher's variables. What it writes beside the code
+/// Runs `line` where the code is, with what is installed and the launcher's variables and secrets. What it writes beside the code
 /// is part of the result.
 pub(super) async fn release(
     context: &BuildContext,
@@ -27,7 +27,7 @@ pub(super) async fn release(
     line: &str,
     environment: Option<&Environment>,
     code: &Path,
-    variables: &[Variable],
+    wanted: &WantedBuild,
 ) -> Result<(), ReleaseError> {
     let shell = "/bin/sh";
     let program = match environment {
@@ -37,8 +37,12 @@ pub(super) async fn release(
     let mut program = program.also_owns(code).dir(code).args(["-c", line]).env("MARMOT_RELEASE", "1");
     // Databases and the like may be where only the operator's network leads.
     program = program.envs(&context.environment);
-    for variable in variables {
+    for variable in &wanted.variables {
         program = program.env(&variable.name, &variable.value);
+    }
+    // Those that are files stay in memory, where there is none to put them yet.
+    for secret in wanted.secrets.iter().filter(|secret| !secret.is_file) {
+        program = program.env(&secret.name, &secret.value);
     }
     let said = job.run(&program).await?;
     if said.ok() {

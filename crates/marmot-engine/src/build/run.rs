@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::checkout::{self, CheckedOut, CheckoutError};
-use super::contract::{BuildContext, BuildEnd};
+use super::contract::{BuildContext, BuildEnd, BuildLimits};
 use super::environment::{Environment, remove};
 use super::fetch::{self, FetchError, Git};
 use super::image::{self, NoImage};
@@ -21,7 +21,7 @@ use super::source::{Allowed, CheckedSource, InvalidSource};
 use super::start::{self, StartError};
 use super::{login, network, node, r, tree};
 use crate::observed::{BuildFailure, BuildOutcome};
-use crate::wanted::{Login, Variable, WantedBuild};
+use crate::wanted::{Login, WantedBuild};
 
 const FETCHING: &str = "Fetching the code";
 const READING: &str = "Reading the code";
@@ -126,7 +126,7 @@ pub async fn run(
 ) -> Result<BuildOutcome, BuildEnd> {
     let absolute = std::path::absolute(dir);
     let dir = absolute.as_deref().unwrap_or(dir);
-    let job = prepare(context, id, &wanted.logins, &wanted.variables, dir, cancel).map_err(|error| {
+    let job = prepare(context, &context.limits, id, masked(wanted), dir, cancel).map_err(|error| {
         BuildEnd::Failed(BuildFailure {
             step: FETCHING.into(),
             reason: StepError::from(error).to_string(),
@@ -134,18 +134,29 @@ pub async fn run(
         })
     })?;
     let cleaner = Cleaner::of(dir);
-    let mut build = Build { context, id, job: &job, dir, progress: &progress, step: FETCHING };
-    let done = build.all(wanted).await;
+    let mut build = Build::new(context, &job, dir, &progress);
+    let done = build.all(id, wanted).await;
     let step = build.step;
     job.end_strays().await;
     finish(&job, cleaner, step, done)
 }
 
+/// What the log of a build must not show.
+pub(super) fn masked(wanted: &WantedBuild) -> Vec<String> {
+    let variables = wanted.variables.iter().map(|variable| (variable.name.clone(), variable.value.clone()));
+    let mut masked = network::secrets(&variables.collect::<Vec<_>>());
+    masked.extend(wanted.secrets.iter().map(|secret| secret.value.clone()).filter(|value| value.len() >= 6));
+    masked.extend(login::secrets(&wanted.logins));
+    masked.extend(login::secrets(&wanted.registries));
+    masked
+}
+
+/// Gets the directory and the log of a build ready. `masked`: what the log never shows.
 pub(super) fn prepare(
     context: &BuildContext,
+    limits: &BuildLimits,
     id: BuildId,
-    logins: &[Login],
-    variables: &[Variable],
+    masked: Vec<String>,
     dir: &Path,
     cancel: CancellationToken,
 ) -> io::Result<Job> {
@@ -158,15 +169,13 @@ pub(super) fn prepare(
         std::fs::remove_file(dir.join("log.done"))?;
     }
     let mut secrets = network::secrets(&context.environment);
-    secrets.extend(login::secrets(logins));
-    let variables = variables.iter().map(|variable| (variable.name.clone(), variable.value.clone()));
-    secrets.extend(network::secrets(&variables.collect::<Vec<_>>()));
+    secrets.extend(masked);
     Ok(Job {
         mark: Mark::new(id),
-        log: BuildLog::create(&dir.join("log"), context.limits.log_bytes, secrets)?,
+        log: BuildLog::create(&dir.join("log"), limits.log_bytes, secrets)?,
         cancel,
-        deadline: Instant::now() + context.limits.time,
-        time: context.limits.time,
+        deadline: Instant::now() + limits.time,
+        limits: limits.clone(),
         home,
         confiner: context.confiner().cloned(),
     })
@@ -202,7 +211,7 @@ pub(super) fn finish(
 }
 
 /// With a capital in front, unless that is the name of a file, and a full stop at the end.
-fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     let is_file = text.split(' ').next().is_some_and(|word| word.contains('.'));
     let mut letters = text.chars();
     let first = match letters.next() {
@@ -236,13 +245,19 @@ impl Drop for Cleaner<'_> {
     }
 }
 
-struct Build<'a, P> {
-    id: BuildId,
+pub(super) struct Build<'a, P> {
     context: &'a BuildContext,
     job: &'a Job,
     dir: &'a Path,
     progress: &'a P,
     step: &'static str,
+}
+
+impl<'a, P: Fn(&str) + Send + Sync> Build<'a, P> {
+    /// In `dir`, as a step of `job`.
+    pub(super) fn new(context: &'a BuildContext, job: &'a Job, dir: &'a Path, progress: &'a P) -> Self {
+        Self { context, job, dir, progress, step: FETCHING }
+    }
 }
 
 impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
@@ -252,7 +267,8 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
         (self.progress)(step);
     }
 
-    async fn all(&mut self, wanted: &WantedBuild) -> Result<BuildOutcome, StepError> {
+    /// Fetches the code and plans; the commit, and what is to be done with it.
+    pub(super) async fn look(&mut self, wanted: &WantedBuild) -> Result<(String, Plan), StepError> {
         self.begin(FETCHING);
         let artefact = self.dir.join("artefact");
         let code = artefact.join("code");
@@ -266,20 +282,24 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
         let (commit, files) = self.fetch(&source, &wanted.logins, &repository, &code).await?;
 
         self.begin(READING);
-        let plan = self.plan(wanted, files, &code)?;
+        Ok((commit, self.plan(wanted, files, &code)?))
+    }
+
+    async fn all(&mut self, id: BuildId, wanted: &WantedBuild) -> Result<BuildOutcome, StepError> {
+        let (commit, plan) = self.look(wanted).await?;
+        let artefact = self.dir.join("artefact");
+        let code = artefact.join("code");
         if let Install::Dockerfile(file) = &plan.install {
             let engine = self.context.containers().ok_or_else(|| StepError::NeedsContainers(file.clone()))?;
             let recipe = image::Recipe::read(self.context, engine, self.job, wanted, file, &code)?;
             self.begin(image::BUILDING);
-            return image::build(self.context, self.job, &recipe, &commit, &artefact, self.id).await;
+            return image::build(self.context, self.job, &recipe, &commit, &artefact, id).await;
         }
-
         let environment = self.install(wanted, &plan, &artefact, &commit).await?;
         if let Some(line) = &plan.release {
             self.begin(RELEASING);
             self.job.log.say(&format!("Running `{line}`"));
-            release::release(self.context, self.job, line, environment.as_ref(), &code, &wanted.variables)
-                .await?;
+            release::release(self.context, self.job, line, environment.as_ref(), &code, wanted).await?;
         }
 
         self.begin(CHECKING);
@@ -357,8 +377,7 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
     ) -> Result<(String, CheckedOut), StepError> {
         let fetched = git.fetch(source, git_dir).await?;
         let context_dir = source.context_dir.as_deref();
-        let files =
-            checkout::check_out(git, self.job, &self.context.limits, &fetched, context_dir, code).await?;
+        let files = checkout::check_out(git, self.job, &self.job.limits, &fetched, context_dir, code).await?;
         Ok((fetched.commit, files))
     }
 

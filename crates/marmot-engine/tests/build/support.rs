@@ -142,8 +142,9 @@ with tarfile.open(path, "w:gz") as sdist:
             owner: 1.into(),
             command_given: false,
             registries: Vec::new(),
-            logins: Vec::new(),
             variables: Vec::new(),
+            secrets: Vec::new(),
+            logins: Vec::new(),
         };
         change(&mut wanted);
         self.run(&wanted, CancellationToken::new()).await

@@ -152,7 +152,7 @@ fn too_large() -> Problem {
 
 fn parse_json<T: DeserializeOwned>(body: &Bytes) -> Result<T> {
     use serde_json::error::Category;
-    serde_json::from_slice(body).map_err(|error| match error.classify() {
+    super::json::from_slice(body).map_err(|error| match error.classify() {
         Category::Data => Problem::unprocessable(error.to_string()),
         _ => Problem::new(StatusCode::BAD_REQUEST, "the body is no JSON").detail(error.to_string()),
     })

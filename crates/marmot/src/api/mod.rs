@@ -12,10 +12,12 @@ mod extract;
 mod groups;
 mod health;
 mod hooks;
+mod json;
 mod launchers;
 mod metrics;
 mod opening;
 mod people;
+mod plans;
 mod projects;
 mod scaling;
 mod secrets;
@@ -82,6 +84,7 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(builds::list, builds::start))
         .routes(routes!(builds::get, builds::update))
         .routes(routes!(builds::logs))
+        .routes(routes!(plans::look))
         .routes(routes!(apps::list, apps::activate))
         .routes(routes!(apps::get, apps::update, apps::shut_down))
         .routes(routes!(apps::logs))
@@ -126,22 +129,25 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
             ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build(),
         )
         .build();
-    for item in document.paths.paths.values_mut() {
+    for (path, item) in &mut document.paths.paths {
         let operations: [&mut Option<Operation>; 5] =
             [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
             operation.responses.responses.insert("default".to_owned(), RefOr::T(refusal.clone()));
-            operation.parameters.iter_mut().flatten().for_each(say_what_it_looks_like);
+            let parameters = operation.parameters.iter_mut().flatten();
+            parameters.for_each(|parameter| say_what_it_looks_like(path, parameter));
         }
     }
     (router, document)
 }
 
 /// Ids and names in paths: what they look like follows from what they are called.
-fn say_what_it_looks_like(parameter: &mut RefOr<Parameter>) {
+fn say_what_it_looks_like(path: &str, parameter: &mut RefOr<Parameter>) {
     let RefOr::T(parameter) = parameter else { return };
     let pattern = match parameter.name.as_str() {
         name if name.ends_with("_id") => "^[0-7][0-9A-HJKMNP-TV-Z]{25}$",
+        // Variables have names, too, of another kind.
+        "name" if path.contains("/secrets/") => "^[A-Za-z_][A-Za-z0-9_]{0,254}$",
         "name" | "slug" | "namespace" => "^[a-z](-?[a-z0-9]){0,38}$",
         _ => return,
     };

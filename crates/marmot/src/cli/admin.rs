@@ -199,6 +199,12 @@ async fn service(config: Option<PathBuf>, data_dir: Option<PathBuf>) -> anyhow::
     let (_, observed) = watch::channel(Arc::new(Observed::default()));
     let clock = Clock::new(|| Moment::START);
     let vault = settings.vault(&data_dir)?;
-    let live = Live { observed, demands: Demands::new(clock.clone()), clock, logs: Logs::new(data_dir) };
+    let live = Live {
+        observed,
+        demands: Demands::new(clock.clone()),
+        clock,
+        logs: Logs::new(data_dir),
+        planner: None,
+    };
     Ok(Service::new(db, live, settings.options(settings.listen), vault))
 }

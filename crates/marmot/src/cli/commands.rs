@@ -1,5 +1,7 @@
 //! The commands that talk to a server: projects, launchers, builds, apps.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use futures_util::TryStreamExt as _;
@@ -10,6 +12,7 @@ use super::Hinted;
 use super::client::Client;
 use super::output::{Output, line};
 use super::render::{fields, harmless, table};
+use crate::model::BuilderVariant;
 
 const PROJECT_COLUMNS: &[(&str, &str)] = &[
     ("NAMESPACE", "/namespace"),
@@ -306,6 +309,34 @@ impl Launcher {
                 client.delete(&format!("/session_launchers/{}", id_of(&found)?)).await?;
                 line(&format!("Deleted {launcher}."))
             }
+        }
+    }
+}
+
+/// `marmot build --plan PATH`, or `marmot build …`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub(super) struct BuildOrPlan {
+    /// Say what a build would do with the code in this directory, and why. Nothing is built, no server is asked.
+    #[arg(long, value_name = "PATH")]
+    plan: Option<PathBuf>,
+    /// Look for nothing but this.
+    #[arg(long, value_name = "BUILDER", requires = "plan", default_value = "auto",
+        value_parser = clap::builder::PossibleValuesParser::new(BuilderVariant::WORDS))]
+    builder: String,
+    #[command(subcommand)]
+    command: Option<Build>,
+}
+
+impl BuildOrPlan {
+    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
+        match (self.plan, self.command) {
+            (Some(path), _) => {
+                let builder: BuilderVariant = self.builder.parse()?;
+                super::plan::run(&path, crate::service::engine_builder(builder), output)
+            }
+            (None, Some(command)) => super::wait(command.run(output)),
+            (None, None) => Err(Hinted::new("nothing to do", "see `marmot build --help`").into()),
         }
     }
 }

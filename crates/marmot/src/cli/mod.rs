@@ -7,6 +7,7 @@ mod doctor;
 mod handover;
 mod opening;
 mod output;
+mod plan;
 mod render;
 mod scaling;
 mod secrets;
@@ -58,9 +59,8 @@ enum Command {
     /// Manage launchers: recipes for apps.
     #[command(subcommand)]
     Launcher(commands::Launcher),
-    /// Build apps from code.
-    #[command(subcommand)]
-    Build(commands::Build),
+    /// Build apps from code; `--plan PATH` says what a build would do.
+    Build(commands::BuildOrPlan),
     /// Run apps.
     #[command(subcommand)]
     App(commands::App),
@@ -125,7 +125,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Login(login) => wait(login.run()),
         Command::Project(project) => wait(project.run(output)),
         Command::Launcher(launcher) => wait(launcher.run(output)),
-        Command::Build(build) => wait(build.run(output)),
+        Command::Build(build) => build.run(output),
         Command::App(app) => wait(app.run(output)),
         Command::Secret(secret) => wait(secret.run(output)),
         Command::Credential(credential) => wait(credential.run(output)),

@@ -135,3 +135,54 @@ fn the_configuration_reference_is_up_to_date() {
         "docs/configuration.md is out of date: MARMOT_UPDATE=1 cargo test -p marmot configuration"
     );
 }
+
+fn provider(more: &str) -> String {
+    let first = "[[identity_providers]]\nid = 'uni'\nissuer = 'https://id.example.org'\nclient_id = 'marmot'";
+    format!("{first}\n{more}")
+}
+
+#[test]
+fn identity_providers_come_from_the_file_with_their_secrets_from_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "hunter2\n").unwrap();
+    let text = provider(&format!("client_secret_file = '{}'\nallowed_groups = ['lab']", secret.display()));
+    let settings = with_file(&text).unwrap();
+    let [uni] = &settings.identity_providers[..] else { panic!("{:?}", settings.identity_providers) };
+    assert_eq!((uni.title.as_str(), uni.groups_claim.as_str()), ("uni", "groups"));
+    assert_eq!(uni.scopes, ["openid", "profile", "email"]);
+    assert_eq!(uni.client_secret.as_ref().map(|secret| secret.reveal()), Some("hunter2"));
+    assert!(uni.create_accounts && uni.admin_groups.is_empty());
+    assert!(!format!("{settings:?}").contains("hunter2"));
+}
+
+#[test]
+fn identity_providers_that_cannot_be_used_are_refused_by_name() {
+    for (more, says) in [
+        ("client_secret = 'hunter2'", "unknown field `client_secret`"),
+        ("client_secret_file = '/no/such/file'", "cannot read `/no/such/file`"),
+        ("client_secret_env = 'NO_SUCH_VARIABLE_HERE'", "the variable `NO_SUCH_VARIABLE_HERE` is not set"),
+        ("client_secret_env = 'A'\nclient_secret_file = 'b'", "do not go together"),
+        ("scopes = ['profile']", "`scopes` must hold `openid`"),
+        ("scopes = ['openid', 'a b']", "each of `scopes` must be one word"),
+    ] {
+        let refused = refusal(&provider(more));
+        assert!(refused.contains(says) && !refused.contains("hunter2"), "{refused}");
+        assert!(refused.starts_with("`identity_providers` (from marmot.toml:1)"), "{refused}");
+    }
+    for issuer in [
+        "http://id.example.org",
+        "https://u:p@id.example.org",
+        "https://id.example.org/?x",
+        "file:///etc",
+        "id",
+    ] {
+        let refused = refusal(&provider("").replace("https://id.example.org", issuer));
+        assert!(refused.contains("must be an `https://` address"), "{refused}");
+    }
+    assert!(
+        with_file(&provider("").replace("https://id.example.org", "http://127.0.0.1:8081/realms/x")).is_ok()
+    );
+    assert!(refusal(&format!("{}\n{}", provider(""), provider(""))).contains("is given twice"));
+    assert!(refusal(&provider("").replace("'uni'", "'Uni!'")).contains("`id` must be"));
+}

@@ -140,6 +140,20 @@ pub async fn remove_member(db: &mut Connection, group: GroupId, user: UserId) ->
     Ok(())
 }
 
+/// The namespaces of the groups in which a person may make projects, by name.
+pub async fn open_to(db: &mut Connection, user: UserId) -> Result<Vec<Namespace>> {
+    sqlx::query(
+        "SELECT g.path FROM groups g JOIN group_members m ON m.group_id = g.id \
+         WHERE m.user_id = $1 AND m.role IN ('editor', 'owner') ORDER BY g.path",
+    )
+    .bind(user.to_string())
+    .fetch_all(db)
+    .await?
+    .iter()
+    .map(|row| row.parsed("path"))
+    .collect()
+}
+
 /// The members of every group who can sign in.
 pub async fn all_members(db: &mut Connection) -> Result<BTreeMap<GroupId, BTreeSet<UserId>>> {
     let mut members: BTreeMap<GroupId, BTreeSet<UserId>> = BTreeMap::new();

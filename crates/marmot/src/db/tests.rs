@@ -178,7 +178,7 @@ async fn ways_in(db: &mut Connection, ada: &User, now: Timestamp, later: Timesta
     sessions::touch(db, "s", now).await.unwrap();
     assert_eq!(sessions::find(db, "s", now).await.unwrap(), Some((ada.clone(), session.clone())));
     assert!(sessions::find(db, "s", later).await.unwrap().is_none());
-    assert_eq!(sessions::of_user(db, ada.id, now).await.unwrap(), [session.clone()]);
+    assert_eq!(sessions::of_user(db, ada.id, now).await.unwrap(), std::slice::from_ref(&session));
     users::set_disabled(db, ada.id, Some(now)).await.unwrap();
     assert!(sessions::find(db, "s", now).await.unwrap().is_none());
     users::set_disabled(db, ada.id, None).await.unwrap();

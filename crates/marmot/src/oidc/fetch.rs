@@ -76,3 +76,18 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_does_not_answer_is_not_waited_for_longer_than_a_person_would() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}/", listener.local_addr().unwrap());
+        let began = tokio::time::Instant::now();
+        let answer = json::<serde_json::Value>("it", client().unwrap().get(address)).await;
+        assert!(matches!(&answer, Err(Trouble::Unreachable(why)) if why.starts_with("it: ")), "{answer:?}");
+        assert!(began.elapsed() <= AT_MOST + Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+}

@@ -158,6 +158,16 @@ impl Service {
         Ok(members)
     }
 
+    /// The namespaces in which `who` may make projects: the person's own, then those of groups.
+    ///
+    /// # Errors
+    /// [`Error::SignInNeeded`].
+    pub async fn namespaces(&self, who: &Identity) -> Result<Vec<Namespace>> {
+        let user = allowed(who, Errand::LookAround)?;
+        let groups = groups::open_to(&mut *self.db().read().await?, user.id).await?;
+        Ok([user.username.clone()].into_iter().chain(groups).collect())
+    }
+
     /// Whether a person is a member of a group. For those who decide by it.
     ///
     /// # Errors

@@ -258,7 +258,7 @@ impl Service {
         })
     }
 
-    fn checked_source(&self, source: EnvironmentSource) -> Result<EnvironmentSource> {
+    pub(super) fn checked_source(&self, source: EnvironmentSource) -> Result<EnvironmentSource> {
         match &source {
             EnvironmentSource::Code { code, run } => {
                 check_address("repository", &code.repository)?;

@@ -30,12 +30,12 @@ pub struct Picture {
     pub apps: Vec<ActiveApp>,
     /// The builds that should be done.
     pub builds: Vec<Build>,
+    /// The variables and secrets of the launchers whose environments these builds make.
+    pub given: BTreeMap<EnvironmentId, (Vec<EnvVariable>, Vec<GivenSecret>)>,
     /// What is shown to hosts of repositories, by the environment that is built.
     pub git_hosts: BTreeMap<EnvironmentId, Vec<Login>>,
     /// What is shown to registries of images, by the environment that is built.
     pub registries: BTreeMap<EnvironmentId, Vec<Login>>,
-    /// The variables of the launchers whose environments these builds make.
-    pub variables: BTreeMap<EnvironmentId, Vec<EnvVariable>>,
     /// The finished builds whose results must stay.
     pub kept_builds: BTreeSet<BuildId>,
     /// Every app's address that means something, on or off.
@@ -161,6 +161,13 @@ impl Service {
             pending.retain(|build| of_active(build) || by_operators(build));
         }
         let kept_builds = builds::kept(&mut db, REVISIONS_KEPT).await?.into_iter().collect();
+        let built: BTreeSet<_> = pending.iter().map(|build| build.environment_id).collect();
+        let built = launchers.values().filter(|launcher| built.contains(&launcher.environment.id));
+        let given = built.map(|launcher| {
+            let secrets = given.to(launcher.project_id, launcher.id);
+            (launcher.environment.id, (launcher.variables.clone(), secrets))
+        });
+        let given = given.collect();
         let by_environment = |kind: CredentialKind| {
             let shown = |launcher: &Launcher| (launcher.environment.id, logins.of(launcher.project_id, kind));
             launchers.values().map(shown).filter(|(_, logins)| !logins.is_empty()).collect()
@@ -169,16 +176,12 @@ impl Service {
         let registries = by_environment(CredentialKind::Registry);
         let groups = groups::all_members(&mut db).await?;
         let groups = groups.into_iter().map(|(group, members)| (group, Arc::new(members))).collect();
-        let built: BTreeSet<_> = pending.iter().map(|build| build.environment_id).collect();
-        let variables = launchers.values().filter(|launcher| built.contains(&launcher.environment.id));
-        let variables =
-            variables.map(|launcher| (launcher.environment.id, launcher.variables.clone())).collect();
         Ok(Picture {
             apps: active,
             builds: pending,
+            given,
             git_hosts,
             registries,
-            variables,
             kept_builds,
             addresses,
             groups,

@@ -23,6 +23,7 @@ mod opening;
 mod passwords;
 mod people;
 pub mod permission;
+mod plans;
 mod projects;
 mod providers;
 mod scaling;
@@ -42,6 +43,7 @@ use marmot_core::id::UserId;
 use marmot_core::scaling::Policy;
 use marmot_core::{AppName, Clock, Demand};
 use marmot_engine::Observed;
+use marmot_engine::build::Planner;
 use marmot_engine::logs::Logs;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +64,7 @@ pub use meters::Meters;
 pub use opening::{Invited, NewGrant, OpeningView};
 pub use people::UserPatch;
 pub use permission::{Action, Errand, Identity, Scope};
+pub use plans::{engine_builder, engine_login, wanted_build};
 pub use projects::{MemberChange, NewProject, ProjectPatch, Whom};
 pub use providers::Returned;
 pub use scaling::ScalingView;
@@ -85,6 +88,8 @@ pub struct Live {
     pub clock: Clock,
     /// The logs of apps and builds.
     pub logs: Logs,
+    /// Looks at code; absent where nothing is built.
+    pub planner: Option<Planner>,
 }
 
 /// One [`Demand`] per app, the same for all of its life in this process: shared by gateway, engine and service.
@@ -183,6 +188,7 @@ struct Inner {
     in_force: watch::Sender<Option<u64>>,
     passwords: passwords::Passwords,
     tries: tries::Tries,
+    looks: plans::Looks,
     stopping: CancellationToken,
     /// Nothing keeps apps from the machine here, so only operators may say what runs.
     operators_alone: AtomicBool,
@@ -210,6 +216,7 @@ impl Service {
             in_force: watch::Sender::new(None),
             passwords: passwords::Passwords::new(),
             tries: tries::Tries::default(),
+            looks: plans::Looks::default(),
             stopping: CancellationToken::new(),
             operators_alone: AtomicBool::new(false),
             meters: Meters::default(),

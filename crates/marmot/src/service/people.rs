@@ -8,7 +8,7 @@ use super::audit::{self, Thing};
 use super::error::{Error, Result};
 use super::permission::{Errand, Identity, allowed};
 use super::{Service, now};
-use crate::db::{Connection, DbError, groups, projects, users};
+use crate::db::{Connection, DbError, groups, projects, sessions, users};
 use crate::model::{Page, Paged, User};
 
 /// A change of an account. What is absent stays.
@@ -115,7 +115,11 @@ async fn find(db: &mut Connection, id: UserId) -> Result<User> {
 
 async fn change(db: &mut Connection, who: &Identity, id: UserId, patch: UserPatch) -> Result<User> {
     let mut user = find(db, id).await?;
-    user.is_admin = patch.is_admin.unwrap_or(user.is_admin);
+    if patch.is_admin.is_some_and(|wanted| wanted != user.is_admin) {
+        user.is_admin = !user.is_admin;
+        // What a session was started for is not what it may now: it is started anew.
+        sessions::delete_all(db, id).await?;
+    }
     if let Some(text) = patch.email {
         user.email = detail("email", text)?;
     }

@@ -28,7 +28,7 @@ const SPECIAL: &[&str] = &["admin", "administrator", "marmot", "operator", "root
 #[derive(Debug)]
 pub enum Returned {
     /// The person is signed in.
-    In(SignedIn),
+    In(Box<SignedIn>),
     /// The account got another way in.
     Linked,
 }
@@ -95,7 +95,10 @@ impl Service {
                 self.link_to(&who, provider.config(), &claims).await?;
                 Ok(Returned::Linked)
             }
-            Purpose::SignIn => Ok(Returned::In(self.let_in(provider.config(), &claims, standing).await?)),
+            Purpose::SignIn => {
+                let signed_in = self.let_in(provider.config(), &claims, standing).await?;
+                Ok(Returned::In(Box::new(signed_in)))
+            }
         }
     }
 

@@ -5,12 +5,12 @@ use axum::extract::{FromRequest, Request};
 use url::form_urlencoded;
 
 use super::command;
-use super::pages::{LauncherForm, ProjectForm, Source, TypedVariable};
+use super::pages::{CodePlan, LauncherForm, ProjectForm, Source, TypedVariable};
 use super::respond::Failed;
 use super::view::Field;
 use super::words;
 use crate::model::{
-    BuilderVariant, Code, CodeRun, EnvVariable, EnvironmentSource, ImageSource, Launcher, Project, Visibility,
+    Code, CodeRun, EnvVariable, EnvironmentSource, ImageSource, Launcher, Project, Visibility,
 };
 use crate::service::Error;
 
@@ -145,6 +145,8 @@ impl LauncherForm {
             repository: typed.field("repository"),
             revision: typed.field("revision"),
             directory: typed.field("directory"),
+            builder: typed.get("builder").parse().unwrap_or_default(),
+            planned: typed.get("planned_command").to_owned(),
             image: typed.field("image"),
             arguments: typed.field("arguments"),
             user: typed.field("user"),
@@ -168,6 +170,7 @@ impl LauncherForm {
                 form.repository = Field::of(&code.repository);
                 form.revision = Field::of(code.revision.clone().unwrap_or_default());
                 form.directory = Field::of(code.context_dir.clone().unwrap_or_default());
+                form.builder = code.builder;
                 (&run.command, &run.args, run.port)
             }
             EnvironmentSource::Image(image) => {
@@ -197,7 +200,7 @@ impl LauncherForm {
         mut self,
         before: Option<&EnvironmentSource>,
     ) -> Result<(Self, EnvironmentSource), Box<Self>> {
-        let command = match command::words(&self.command.value) {
+        let command = match command::words(self.own_command()) {
             Ok(words) => (!words.is_empty()).then_some(words),
             Err(why) => {
                 self.command.wrong = Some(why.to_string());
@@ -219,16 +222,12 @@ impl LauncherForm {
                 if self.repository.value.is_empty() {
                     self.repository.wrong = Some("Give the address of a repository.".to_owned());
                 }
-                let builder = match before {
-                    Some(EnvironmentSource::Code { code, .. }) => code.builder,
-                    _ => BuilderVariant::Auto,
-                };
                 EnvironmentSource::Code {
                     code: Code {
                         repository: self.repository.value.clone(),
                         revision: given(&self.revision),
                         context_dir: given(&self.directory),
-                        builder,
+                        builder: self.builder,
                     },
                     run: CodeRun { command, args: None, port },
                 }
@@ -250,6 +249,36 @@ impl LauncherForm {
         } else {
             Ok((self, source))
         }
+    }
+
+    /// The command that somebody typed; nothing where the field holds what the code says, as it was put there.
+    fn own_command(&self) -> &str {
+        let own = !self.planned.is_empty() && self.command.value == self.planned;
+        if own { "" } else { &self.command.value }
+    }
+
+    /// The code that the form names, and how it is to be run, for a look at it; `None` while it names none.
+    pub(super) fn code(&self) -> Option<(Code, CodeRun)> {
+        let code = Code {
+            repository: given(&self.repository)?,
+            revision: given(&self.revision),
+            context_dir: given(&self.directory),
+            builder: self.builder,
+        };
+        let command = command::words(self.own_command()).unwrap_or_default();
+        let command = (!command.is_empty()).then_some(command);
+        Some((code, CodeRun { command, args: None, port: None }))
+    }
+
+    /// Takes in what a build would do, and how the code starts by itself. Whether the field of the command changed.
+    pub(super) fn looked(&mut self, plan: CodePlan, command: Option<String>) -> bool {
+        self.plan = Some(plan);
+        if !self.own_command().is_empty() {
+            return false;
+        }
+        let before = std::mem::replace(&mut self.planned, command.unwrap_or_default());
+        self.command.value.clone_from(&self.planned);
+        before != self.planned
     }
 
     fn require_names(&mut self) {

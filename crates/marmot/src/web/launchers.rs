@@ -8,6 +8,7 @@ use marmot_core::id::LauncherId;
 use super::Web;
 use super::forms::Typed;
 use super::pages::{ClassChoice, LauncherForm, LauncherFormPage, Question};
+use super::plans;
 use super::present;
 use super::projects::{ProjectPath, find};
 use super::respond::{Failed, Html, see_other};
@@ -39,11 +40,12 @@ fn must_change(visitor: &Visitor, may: bool) -> Result<(), Failed> {
     Err(Error::Forbidden { action: "change this project: only its editors and owners may" }.into())
 }
 
-fn page(
+/// The form of a new launcher of `project`, or of the one with the id `editing`.
+pub(super) fn form_page(
     web: &Web,
     visitor: &Visitor,
     project: &Project,
-    editing: bool,
+    editing: Option<LauncherId>,
     form: LauncherForm,
 ) -> LauncherFormPage {
     let class = |class: &crate::model::ResourceClass| ClassChoice {
@@ -52,7 +54,17 @@ fn page(
     };
     LauncherFormPage {
         frame: visitor.frame(),
-        editing,
+        editing: editing.is_some(),
+        builders: plans::builders(form.builder),
+        look_path: match editing {
+            Some(id) => format!("{}/launchers/{id}/plan", project.path()),
+            None => format!("{}/launchers/new/plan", project.path()),
+        },
+        // What the form is sent to, wherever it is shown.
+        action: match editing {
+            Some(id) => format!("{}/launchers/{id}/edit", project.path()),
+            None => format!("{}/launchers/new", project.path()),
+        },
         project_name: project.name.clone(),
         project_path: project.path(),
         repositories: project.repositories.clone(),
@@ -62,7 +74,8 @@ fn page(
     }
 }
 
-async fn project_to_change(
+/// The project at this path, if `visitor` may change it.
+pub(super) async fn project_to_change(
     web: &Web,
     visitor: &Visitor,
     (namespace, slug): &(String, String),
@@ -85,7 +98,7 @@ pub(super) async fn new(
         _ => None,
     };
     let form = LauncherForm::empty(class.map(|class| class.id).unwrap_or_default(), only);
-    Ok(Html(page(&web, &visitor, &project, false, form)).into_response())
+    Ok(Html(form_page(&web, &visitor, &project, None, form)).into_response())
 }
 
 pub(super) async fn create(
@@ -96,7 +109,8 @@ pub(super) async fn create(
 ) -> Result<Response, Failed> {
     let project = project_to_change(&web, &visitor, &path).await?;
     let refused = |form| {
-        (StatusCode::UNPROCESSABLE_ENTITY, Html(page(&web, &visitor, &project, false, form))).into_response()
+        (StatusCode::UNPROCESSABLE_ENTITY, Html(form_page(&web, &visitor, &project, None, form)))
+            .into_response()
     };
     let (form, source) = match LauncherForm::typed(&typed).source(None) {
         Ok(read) => read,
@@ -125,7 +139,7 @@ pub(super) async fn edit(
     let view = find_launcher(&web, &visitor.who, &path).await?;
     must_change(&visitor, view.can.change)?;
     let form = LauncherForm::of(&view.launcher);
-    Ok(Html(page(&web, &visitor, &view.project, true, form)).into_response())
+    Ok(Html(form_page(&web, &visitor, &view.project, Some(view.launcher.id), form)).into_response())
 }
 
 pub(super) async fn save(
@@ -137,7 +151,10 @@ pub(super) async fn save(
     let view = find_launcher(&web, &visitor.who, &path).await?;
     must_change(&visitor, view.can.change)?;
     let refused = |form| {
-        (StatusCode::UNPROCESSABLE_ENTITY, Html(page(&web, &visitor, &view.project, true, form)))
+        (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Html(form_page(&web, &visitor, &view.project, Some(view.launcher.id), form)),
+        )
             .into_response()
     };
     let (form, source) = match LauncherForm::typed(&typed).source(Some(&view.launcher.environment.source)) {

@@ -22,6 +22,7 @@ mod next;
 mod opening;
 mod pages;
 mod people;
+mod plans;
 mod present;
 mod projects;
 mod providers;
@@ -114,6 +115,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/keys", post(opening::create_key))
         .route("/keys/{key}/revoke", post(opening::revoke_key))
         .route("/edit", get(launchers::edit).post(launchers::save))
+        .route("/plan", post(plans::look_again))
         .route("/delete", get(launchers::ask_delete).post(launchers::delete))
         .route("/activate", post(apps::activate))
         .route("/shut-down", get(apps::ask_shut_down).post(apps::shut_down))
@@ -128,6 +130,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/settings", get(projects::edit).post(projects::save))
         .route("/delete", get(projects::ask_delete).post(projects::delete))
         .route("/launchers/new", get(launchers::new).post(launchers::create))
+        .route("/launchers/new/plan", post(plans::look))
         .nest("/launchers/{launcher}", launcher)
         .route("/builds/{build}", get(logs::build))
         .route("/builds/{build}/events", get(logs::build_events))

@@ -6,6 +6,7 @@ use askama::Template;
 
 use super::ansi::Line;
 use super::view::{AppTile, Field, Frame, LauncherCard, PhaseView, ProjectTile};
+use crate::model::BuilderVariant;
 
 /// For those who are signed in: their projects, and the apps they may open.
 #[derive(Debug, Template)]
@@ -71,6 +72,8 @@ pub(super) struct ProjectFormPage {
     pub(super) editing: Option<String>,
     /// Who did what in it is shown.
     pub(super) may_inspect: bool,
+    /// Where a new one may be made, and whether that is chosen.
+    pub(super) namespaces: Vec<(String, bool)>,
     pub(super) form: ProjectForm,
 }
 
@@ -132,6 +135,12 @@ pub(super) struct LauncherForm {
     pub(super) repository: Field,
     pub(super) revision: Field,
     pub(super) directory: Field,
+    pub(super) builder: BuilderVariant,
+    /// How the code starts by itself, as it was put into the field of the command: while it stands there unchanged, the
+    /// code goes on to say so.
+    pub(super) planned: String,
+    /// What a build would do, where somebody had the code looked at.
+    pub(super) plan: Option<CodePlan>,
     pub(super) image: Field,
     /// Arguments for the image, and the user it runs as.
     pub(super) arguments: Field,
@@ -144,6 +153,38 @@ pub(super) struct LauncherForm {
     pub(super) variables_wrong: Field,
     /// What is wrong with no field in particular.
     pub(super) problem: Option<String>,
+}
+
+/// What a build would do with the code, or why there is nothing to be said.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CodePlan {
+    pub(super) problem: Option<String>,
+    /// What it is, in a few words.
+    pub(super) what: String,
+    /// The first digits of the commit.
+    pub(super) commit: String,
+    /// What is said of it, by name.
+    pub(super) facts: Vec<(&'static str, String)>,
+    pub(super) warnings: Vec<String>,
+    pub(super) reasons: Vec<String>,
+}
+
+/// The plan alone, for a form that is there already.
+#[derive(Debug, Template)]
+#[template(path = "code_plan.html")]
+pub(super) struct CodePlanPart {
+    pub(super) plan: Option<CodePlan>,
+    pub(super) planned: String,
+    /// What the field of the command is to hold now, where it has to change.
+    pub(super) command: Option<String>,
+}
+
+/// A builder to choose.
+#[derive(Debug, Clone)]
+pub(super) struct BuilderChoice {
+    pub(super) word: &'static str,
+    pub(super) told: &'static str,
+    pub(super) chosen: bool,
 }
 
 /// A resource class to choose.
@@ -163,6 +204,11 @@ pub(super) struct LauncherFormPage {
     /// The project's repositories, to choose from.
     pub(super) repositories: Vec<String>,
     pub(super) classes: Vec<ClassChoice>,
+    pub(super) builders: Vec<BuilderChoice>,
+    /// Where the form is sent.
+    pub(super) action: String,
+    /// Where it is sent for a look at the code.
+    pub(super) look_path: String,
     pub(super) images_offered: bool,
     pub(super) form: LauncherForm,
 }

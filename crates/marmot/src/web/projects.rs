@@ -90,15 +90,21 @@ fn fragments(launchers: LaunchersBox) -> Result<Fragments, Failed> {
     Ok(Fragments { around: Some(Around { key, html }), parts })
 }
 
-pub(super) async fn new(visitor: Visitor) -> Result<Response, Failed> {
+pub(super) async fn new(State(web): State<Web>, visitor: Visitor) -> Result<Response, Failed> {
     visitor.who.signed_in()?;
-    let page = ProjectFormPage {
-        frame: visitor.frame(),
-        editing: None,
-        may_inspect: false,
-        form: ProjectForm::default(),
-    };
-    Ok(Html(page).into_response())
+    Ok(Html(new_page(&web, &visitor, ProjectForm::default(), "").await?).into_response())
+}
+
+/// The form for a new project, in one of the namespaces that are open to who asks.
+async fn new_page(
+    web: &Web,
+    visitor: &Visitor,
+    form: ProjectForm,
+    chosen: &str,
+) -> Result<ProjectFormPage, Failed> {
+    let namespaces = web.service.namespaces(&visitor.who).await?;
+    let namespaces = namespaces.into_iter().map(|name| (name.to_string(), name.as_str() == chosen)).collect();
+    Ok(ProjectFormPage { frame: visitor.frame(), editing: None, may_inspect: false, namespaces, form })
 }
 
 pub(super) async fn create(
@@ -114,13 +120,17 @@ pub(super) async fn create(
             Ok(slug) => Some(slug),
             Err(why) => {
                 form.slug.wrong = Some(super::words::plainly(&why.to_string()));
-                return Ok(refused(&visitor, None, form));
+                let page = new_page(&web, &visitor, form, typed.get("namespace")).await?;
+                return Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response());
             }
         },
     };
     let new = NewProject {
         name: form.name.value.clone(),
-        namespace: None,
+        namespace: match typed.get("namespace") {
+            "" => None,
+            text => Some(text.parse().map_err(|_| Failed::NoSuchPage)?),
+        },
         slug,
         visibility: Some(form.visibility()),
         description: form.description(),
@@ -128,13 +138,17 @@ pub(super) async fn create(
     };
     match web.service.create_project(&visitor.who, new).await {
         Ok(project) => Ok(see_other(&project.path())),
-        Err(error) => Ok(refused(&visitor, None, form.refused(error)?)),
+        Err(error) => {
+            let page = new_page(&web, &visitor, form.refused(error)?, typed.get("namespace")).await?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response())
+        }
     }
 }
 
 /// The form again, with what is wrong.
 fn refused(visitor: &Visitor, editing: Option<String>, form: ProjectForm) -> Response {
-    let page = ProjectFormPage { frame: visitor.frame(), editing, may_inspect: false, form };
+    let namespaces = Vec::new();
+    let page = ProjectFormPage { frame: visitor.frame(), editing, may_inspect: false, namespaces, form };
     (StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response()
 }
 
@@ -163,7 +177,8 @@ pub(super) async fn edit(
     let form = ProjectForm::of(&project);
     let may_inspect = web.service.may(&visitor.who, &project, Action::Inspect).await?;
     let editing = Some(project.path());
-    Ok(Html(ProjectFormPage { frame: visitor.frame(), editing, may_inspect, form }).into_response())
+    Ok(Html(ProjectFormPage { frame: visitor.frame(), editing, may_inspect, namespaces: Vec::new(), form })
+        .into_response())
 }
 
 pub(super) async fn save(

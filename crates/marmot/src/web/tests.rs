@@ -23,6 +23,7 @@ mod live;
 mod oidc;
 mod opening;
 mod people;
+mod plan;
 
 const HOME: &str = "http://localhost:8080";
 const PASSWORD: &str = "correct horse battery";
@@ -33,7 +34,7 @@ struct Platform {
     service: Service,
     tickets: Arc<Tickets>,
     stop: CancellationToken,
-    _bench: Bench,
+    bench: Bench,
 }
 
 /// Somebody's browser.
@@ -64,6 +65,7 @@ impl Platform {
         let bench = Bench::with(|options| {
             options.public_url = public_url.to_owned();
             options.containers = false;
+            options.allow_local_repositories = true;
             change(options);
         })
         .await;
@@ -85,7 +87,7 @@ impl Platform {
         let options =
             web::Options { demo: Some(demo), tickets: Arc::clone(&tickets), identities, stop: stop.clone() };
         let router = web::router(service.clone(), options);
-        Self { router, service, tickets, stop, _bench: bench }
+        Self { router, service, tickets, stop, bench }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

@@ -246,7 +246,7 @@ pub(crate) fn client() -> Client {
 #[derive(Clone)]
 pub(crate) struct Api {
     base: String,
-    token: Option<String>,
+    pub(crate) token: Option<String>,
     /// For requests to apps.
     pub(crate) client: Client,
 }

@@ -5,7 +5,9 @@ mod contract;
 mod faults;
 mod harness;
 mod images;
+mod languages;
 mod opening;
+mod people;
 #[path = "../../../marmot-engine/tests/support/podman.rs"]
 mod podman;
 mod refusals;

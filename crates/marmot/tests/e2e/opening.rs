@@ -176,6 +176,38 @@ async fn a_project_that_becomes_private_and_a_member_who_leaves_close_what_is_op
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_says_who_may_open_an_app() {
+    let server = Server::start(&[]).await;
+    let ada = server.user("ada").await;
+    ada.launcher("iris", &Repository::probe()).await;
+    let token = server.admin(&["create-token", "ada"], "");
+    let run = |arguments: &[&str]| {
+        let mut marmot = std::process::Command::new(env!("CARGO_BIN_EXE_marmot"));
+        marmot.arg("app").args(arguments).env("MARMOT_URL", &server.url).env("MARMOT_TOKEN", &token);
+        let output = marmot.output().expect("marmot app");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text").trim().to_owned();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    };
+    let refused = run(&["share", "create", "iris", "--name", "x"]).expect_err("links open nothing yet");
+    assert!(refused.contains("`link`"), "{refused}");
+    assert!(run(&["access", "iris", "link"]).expect("says it").contains("link"));
+    let url = run(&["share", "create", "iris", "--name", "Zoë", "--expires-after", "1h"]).expect("a link");
+    assert!(url.contains("/.marmot/link?secret="), "{url}");
+    let key = run(&["key", "create", "iris", "--name", "job", "--per-minute", "60"]).expect("a key");
+    assert!(key.starts_with("mmk_"), "{key}");
+    for (what, name) in [("share", "Zoë"), ("key", "job")] {
+        let listed = run(&[what, "list", "iris"]).expect("a list");
+        let row = listed.lines().find(|row| row.contains(name)).expect("a row");
+        let id = row.split_whitespace().next().expect("an id").to_owned();
+        run(&[what, "revoke", "iris", &id]).expect("revokes it");
+        assert_eq!(run(&[what, "list", "iris"]).as_deref(), Ok("none"));
+        assert!(run(&[what, "revoke", "iris", &id]).is_err(), "once");
+    }
+    let unknown = run(&["access", "iris", "named", "--user", "dora"]).expect_err("nobody is called so");
+    assert!(unknown.contains("dora"), "{unknown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_app_verifies_who_called_it_as_the_documentation_shows() {
     let server = Server::start(&[]).await;
     let ada = server.user("ada").await;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use toml::{Table, Value};
 
+use super::conda::{self, CondaManifest};
 use super::{CannotPlan, Code};
 
 /// Which packages are wanted, and who says so.
@@ -37,6 +38,8 @@ pub enum Kind {
     Requirements(String),
     /// Requirements made from another kind of manifest: its name, and the requirements.
     Converted(String, Vec<String>),
+    /// An environment of conda.
+    Conda(Box<CondaManifest>),
 }
 
 /// Which Python is wanted.
@@ -50,8 +53,17 @@ pub struct PythonWish {
 
 /// Whether there is Python at all.
 pub(super) fn evidence(code: &Code) -> bool {
-    let manifests =
-        ["pyproject.toml", "uv.lock", "requirements.txt", "Pipfile", "Pipfile.lock", "setup.py", "setup.cfg"];
+    let manifests = [
+        "environment.yml",
+        "environment.yaml",
+        "pyproject.toml",
+        "uv.lock",
+        "requirements.txt",
+        "Pipfile",
+        "Pipfile.lock",
+        "setup.py",
+        "setup.cfg",
+    ];
     manifests.iter().any(|file| code.has(file))
         || code.paths.iter().any(|path| path.starts_with("requirements/") && path.ends_with(".txt"))
         || code.paths.iter().any(|path| path.ends_with(".py") && path.matches('/').count() <= 1)
@@ -61,23 +73,33 @@ pub(super) fn evidence(code: &Code) -> bool {
 /// Finds the manifest that counts, and says why.
 pub(super) fn find(code: &Code) -> Result<(Manifest, Vec<String>), CannotPlan> {
     let project = table(code, "pyproject.toml")?;
+    let mut said = Vec::new();
     let mut manifest = match &project {
         Some(project) if code.has("uv.lock") => from_lock(code, project)?,
         Some(project) if declares_packages(project) => from_project(code, project)?,
         _ => from_other_files(code)?,
     };
     manifest.python = wish(code, project.as_ref())?;
+    // A project or a lock says more.
+    if let Some(file) = conda::file(code).filter(|_| !matches!(manifest.kind, Kind::UvLock | Kind::Pyproject))
+    {
+        (manifest, said) = conda::with_environment(code, file, manifest)?;
+    }
     let reason = match &manifest.kind {
-        Kind::Nothing => return Ok((manifest, Vec::new())),
+        Kind::Nothing => return Ok((manifest, said)),
+        Kind::Conda(conda) => {
+            format!("The packages are those that {} names, from conda's channels.", conda.file)
+        }
         Kind::UvLock => "The packages are those of uv.lock.".to_owned(),
         Kind::Pyproject => "The packages are those that pyproject.toml names.".to_owned(),
         Kind::Requirements(file) => format!("The packages are those that {file} names."),
         Kind::Converted(file, _) => format!("The packages are those that {file} names."),
     };
-    Ok((manifest, vec![reason]))
+    said.insert(0, reason);
+    Ok((manifest, said))
 }
 
-fn bad(path: &str, why: impl Into<String>) -> CannotPlan {
+pub(super) fn bad(path: &str, why: impl Into<String>) -> CannotPlan {
     CannotPlan::BadManifest { path: path.to_owned(), why: why.into() }
 }
 
@@ -191,6 +213,25 @@ fn from_other_files(code: &Code) -> Result<Manifest, CannotPlan> {
 
 fn files(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|&name| name.to_owned()).collect()
+}
+
+/// Reads requirements that `file`, which is of another kind, has in it.
+pub(super) fn from_lines(code: &Code, file: &str, lines: &[String]) -> Result<Manifest, CannotPlan> {
+    let mut manifest = Manifest { files: files(&[file]), ..Manifest::default() };
+    let mut ahead = Vec::new();
+    for line in lines {
+        if line.chars().any(char::is_control) {
+            return Err(bad(file, "it has control characters in it"));
+        }
+        requirement(file, line.trim(), &mut manifest, &mut ahead)?;
+    }
+    for named in ahead {
+        let more = from_requirements(code, &named)?;
+        manifest.files.extend(more.files);
+        manifest.packages.extend(more.packages);
+        manifest.local |= more.local;
+    }
+    Ok(manifest)
 }
 
 /// Reads a file of requirements and those that it names.

@@ -124,7 +124,7 @@ fn is_development(line: &str) -> bool {
         ["webpack-dev-server" | "live-server" | "browser-sync", ..] => true,
         ["parcel", second, ..] => *second != "build",
         ["observable", "preview", ..] => true,
-        ["eleventy" | "@11ty/eleventy", rest @ ..] => rest.iter().any(|word| *word == "--serve"),
+        ["eleventy" | "@11ty/eleventy", rest @ ..] => rest.contains(&"--serve"),
         _ => false,
     }
 }

@@ -13,8 +13,6 @@ pub(super) const LOOKED_FOR: &str = "a Python app (Streamlit, Dash, Gradio, Shin
 /// A language that is recognised, but not built: the file that shows it, and its name.
 pub(super) fn other_language(code: &Code) -> Option<(&'static str, &'static str)> {
     [
-        ("environment.yml", "conda environments"),
-        ("environment.yaml", "conda environments"),
         ("Project.toml", "Julia projects"),
         ("go.mod", "Go projects"),
         ("Cargo.toml", "Rust projects"),
@@ -27,15 +25,9 @@ pub(super) fn other_language(code: &Code) -> Option<(&'static str, &'static str)
 }
 
 pub(super) fn unsupported((file, what): (&str, &str)) -> CannotPlan {
-    let advice = match what {
-        "conda environments" => {
-            "List the packages in requirements.txt, or use a launcher with a container image."
-        }
-        _ => "Use a launcher with a container image.",
-    };
     CannotPlan::NothingToRun {
         found: format!("there is {file}, but {what} are not built here yet"),
-        advice: advice.into(),
+        advice: "Use a launcher with a container image.".into(),
     }
 }
 

@@ -73,6 +73,7 @@ fn python_file(kind: &Kind) -> Option<String> {
         Kind::Nothing => None,
         Kind::UvLock => Some("uv.lock".into()),
         Kind::Pyproject => Some("pyproject.toml".into()),
+        Kind::Conda(conda) => Some(conda.file.clone()),
         Kind::Requirements(file) | Kind::Converted(file, _) => Some(file.clone()),
     }
 }

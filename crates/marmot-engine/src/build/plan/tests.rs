@@ -439,8 +439,14 @@ fn what_will_surprise_is_said_before_it_does() {
 #[test]
 fn what_cannot_be_built_is_recognised_and_refused_in_words() {
     for (files, expected) in [
-        (&[("environment.yml", "")][..], "conda environments are not built here yet. Looked for"),
-        (&[("Project.toml", "")], "Julia projects"),
+        (&[("Project.toml", "")][..], "Julia projects"),
+        (&[("environment.yml", "dependencies: {}")], "environment.yml cannot be used: it is not understood"),
+        (
+            &[("environment.yml", "dependencies: ['https://host.example/x-1-0.conda']")],
+            "packages come from channels",
+        ),
+        (&[("environment.yml", "dependencies:\n- pip:\n  - -r ../x.txt")], "not in the app's directory"),
+        (&[("environment.yml", "dependencies: [numpy]")], "nothing to run here"),
         (&[("go.mod", ""), ("main.go", "")], "Go projects"),
         (&[("package.json", "{}")], "Looked for"),
         (&[("package.json", "[]")], "it is not an object"),
@@ -487,7 +493,7 @@ proptest::proptest! {
         for file in [
             "Procfile", "requirements.txt", "pyproject.toml", "Pipfile", "Pipfile.lock", "app.py", ".python-version",
             "manage.py", "package.json", "pnpm-lock.yaml", "yarn.lock", ".nvmrc", "server.js", "angular.json", "renv.lock",
-            "DESCRIPTION", "app.R", "api.R", "index.Rmd", "_quarto.yml", "Dockerfile",
+            "environment.yml", "DESCRIPTION", "app.R", "api.R", "index.Rmd", "_quarto.yml", "Dockerfile",
         ] {
             for other in [("main.py", STREAMLIT), ("package.json", r#"{"dependencies": {"@angular/core": "1", "express": "1"}}"#)] {
                 drop(plan(&Code::new([other, (file, text.as_str())]), Builder::Auto, false));

@@ -39,8 +39,20 @@ async fn every_change_needs_to_come_from_a_page_of_ours() {
         format!("{project}/builds/x/cancel"),
     ];
     changes.extend(
-        ["edit", "delete", "activate", "shut-down", "retry", "build"]
-            .map(|last| format!("{launcher}/{last}")),
+        [
+            "edit",
+            "delete",
+            "activate",
+            "shut-down",
+            "retry",
+            "build",
+            "access",
+            "links",
+            "links/x/revoke",
+            "keys",
+            "keys/x/revoke",
+        ]
+        .map(|last| format!("{launcher}/{last}")),
     );
     let from: &[&[(&str, &str)]] = &[
         &[],

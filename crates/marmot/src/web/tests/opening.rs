@@ -40,6 +40,9 @@ async fn an_owner_says_who_may_open_it_and_shares_it_by_a_link_and_a_key() {
     let form = [("name", "job"), ("per_minute", "many")];
     let refused = ada.post(&platform, &format!("{launcher}/keys"), &form).await;
     refused.is(StatusCode::UNPROCESSABLE_ENTITY).shows("is no number of requests");
+    let form = [("name", "<svg/onload=alert(1)>"), ("lifetime", "1")];
+    ada.post(&platform, &format!("{launcher}/links"), &form).await.is(StatusCode::OK).hides("<svg/onload");
+    ada.get(&platform, &launcher).await.hides("<svg/onload");
     let form = [("open_to", "named"), ("users", "bob, <dora>")];
     let refused = ada.post(&platform, &format!("{launcher}/access"), &form).await;
     refused.is(StatusCode::UNPROCESSABLE_ENTITY).shows("here is no user").hides("<dora>");

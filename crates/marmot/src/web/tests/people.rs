@@ -23,7 +23,7 @@ async fn the_first_administrator_is_made_by_the_link_and_by_nothing_else() {
     let (tickets_of_pages, identities) = (Arc::clone(&tickets), identities(HOME));
     let options = web::Options { demo: None, tickets: tickets_of_pages, identities, stop: stop.clone() };
     let router = web::router(service.clone(), options);
-    let platform = Platform { router, service, tickets, stop, _bench: bench };
+    let platform = Platform { router, service, tickets, stop, bench };
     let path = link.reveal().strip_prefix(HOME).unwrap().to_owned();
 
     let mut browser = Browser::default();
@@ -194,4 +194,24 @@ async fn a_token_that_may_only_read_one_project_is_made_on_the_page() {
     let (_, rest) = made.text.split_once("<code id=\"token\">").unwrap();
     let who = platform.service.identify_token(&Secret::new(rest.split('<').next().unwrap())).await.unwrap();
     assert!(matches!(who, crate::service::Identity::Token(..)), "{who:?}");
+}
+
+#[tokio::test]
+async fn a_project_is_made_in_the_namespace_of_a_group() {
+    let platform = Platform::new().await;
+    let (ada, bob) = (platform.browser_of("ada").await, platform.browser_of("bob").await);
+    ada.get(&platform, "/projects/new").await.hides("Owned by");
+    let who =
+        crate::service::Identity::User(platform.service.user_by_name(&"ada".parse().unwrap()).await.unwrap());
+    let lab =
+        crate::service::NewGroup { path: "lab".parse().unwrap(), name: "Lab".to_owned(), description: None };
+    platform.service.create_group(&who, lab).await.unwrap();
+    ada.get(&platform, "/projects/new").await.shows("Owned by").shows("<option value=\"lab\">");
+    let form = [("name", "Ice"), ("namespace", "lab"), ("visibility", "private")];
+    let wrong = [("name", ""), ("namespace", "lab")];
+    let again = ada.post(&platform, "/projects/new", &wrong).await;
+    again.is(StatusCode::UNPROCESSABLE_ENTITY).shows("<option value=\"lab\" selected>");
+    bob.post(&platform, "/projects/new", &form).await.is(StatusCode::FORBIDDEN);
+    let made = ada.post(&platform, "/projects/new", &form).await;
+    assert_eq!(made.location.as_deref(), Some("/p/lab/ice"));
 }

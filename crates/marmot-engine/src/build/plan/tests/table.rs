@@ -386,3 +386,37 @@ fn package_managers_are_told_from_their_locks() {
         r#"{"scripts": {"start": "node x.js", "prepare": "husky install", "postinstall": "patch-package"}}"#;
     assert_eq!(manifest(&[("package.json", hooks)]).steps, [NodeStep::Script("postinstall".into())]);
 }
+
+#[test]
+fn environments_of_conda_are_planned_by_what_they_need() {
+    let kind = |files: Files<'_>| manifest(&planned(files)).clone();
+    let app = ("app.py", STREAMLIT);
+    let whole = "name: x\nchannels:\n  - conda-forge\n  - defaults\ndependencies:\n  - python=3.11\n  - streamlit >=1.30\n  - conda-forge::gdal=3.*\n  - pip\n  - pip:\n    - some-thing==1\n    - -r more.txt\nvariables:\n  MODE: fast\n";
+    let found = kind(&[app, ("environment.yml", whole), ("more.txt", "six"), ("requirements.txt", "pandas")]);
+    let Kind::Conda(conda) = &found.kind else { panic!("{found:?}") };
+    assert_eq!(conda.channels, ["conda-forge", "defaults"]);
+    assert_eq!(conda.specs.len(), 4, "{:?}", conda.specs);
+    assert_eq!(conda.pip, ["some-thing==1"]);
+    assert_eq!(conda.requirements, ["more.txt", "requirements.txt"]);
+    assert_eq!(conda.variables, [("MODE".to_owned(), "fast".to_owned())]);
+    for package in ["streamlit", "gdal", "six", "some-thing", "pandas"] {
+        assert!(found.packages.contains(package), "no {package} in {found:?}");
+    }
+    assert_eq!(found.files.len(), 3);
+
+    // What needs no conda does without.
+    let trivial = "dependencies: [python=3.11.4, pip, {pip: [streamlit]}]";
+    let found = kind(&[app, ("environment.yml", trivial)]);
+    assert_eq!(found.kind, Kind::Converted("environment.yml".into(), vec!["streamlit".into()]));
+    assert_eq!(found.python.pinned, Some(("3.11.4".into(), "environment.yml".into())));
+    let found =
+        kind(&[app, ("environment.yaml", "dependencies: [python=3.11]"), ("requirements.txt", "streamlit")]);
+    assert_eq!(found.kind, Kind::Requirements("requirements.txt".into()));
+    assert_eq!(found.python.pinned.map(|(version, _)| version).as_deref(), Some("3.11"));
+    let project = ("pyproject.toml", "[project]\nname = 'x'\nversion = '1'\ndependencies = ['streamlit']\n");
+    assert_eq!(kind(&[app, project, ("environment.yml", whole), ("more.txt", "")]).kind, Kind::Pyproject);
+    // Without a Python, nothing of the app's would start.
+    let found = kind(&[app, ("environment.yml", "dependencies: [streamlit]")]);
+    let Kind::Conda(conda) = &found.kind else { panic!("{found:?}") };
+    assert_eq!(conda.specs, ["streamlit", "python"]);
+}
