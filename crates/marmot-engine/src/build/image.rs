@@ -246,26 +246,7 @@ pub(super) async fn build(
     let about = within(job, async { Ok(engine.about().await?) }).await?;
     let steps = Steps::of(about, engine, id);
     let building = async {
-        let labels = json!({LABEL_DATA: engine.tag(), LABEL_BUILD: id.to_string()});
-        let mut call = Call::new(&["build"])
-            .with("version", "1")
-            .with("dockerfile", recipe.file.clone())
-            .with("labels", labels.to_string())
-            .with("buildargs", json!(proxies(&context.environment)).to_string())
-            // What a registry gives out now, to whoever asks: not what another build left here.
-            .with("pull", "true")
-            .with("rm", "true")
-            .with("forcerm", "true")
-            .header("content-type", Some("application/x-tar".to_owned()))
-            .header("x-registry-config", header_of_all(&recipe.registries));
-        if about.podman {
-            // By itself it has steps share the machine's network and its processes.
-            let own = json!([{"Name": "network", "Host": false, "Path": ""}]);
-            call = call.with("isolation", "oci").with("nsoptions", own.to_string());
-        }
-        if let Some(parent) = steps.parent() {
-            call = call.with("cgroupparent", parent);
-        }
+        let call = asking(context, recipe, about, &steps, id);
         let body = archive::archive(recipe.code.clone());
         let answer = engine.api().send(Method::POST, call, body).await?;
         let mut lines = std::pin::pin!(answer.objects());
@@ -292,6 +273,32 @@ pub(super) async fn build(
     let size = found.bytes.div_ceil(1_000_000);
     let summary = format!("Built by its Dockerfile, {size} MB. {listens}");
     Ok(BuildOutcome { commit: commit.to_owned(), command: typed(&found), summary })
+}
+
+/// What the engine is asked for.
+fn asking(context: &BuildContext, recipe: &Recipe, about: About, steps: &Steps, id: BuildId) -> Call {
+    let engine = &recipe.engine;
+    let labels = json!({LABEL_DATA: engine.tag(), LABEL_BUILD: id.to_string()});
+    let mut call = Call::new(&["build"])
+        .with("version", "1")
+        .with("dockerfile", recipe.file.clone())
+        .with("labels", labels.to_string())
+        .with("buildargs", json!(proxies(&context.environment)).to_string())
+        // What a registry gives out now, to whoever asks: not what another build left here.
+        .with("pull", "true")
+        .with("rm", "true")
+        .with("forcerm", "true")
+        .header("content-type", Some("application/x-tar".to_owned()))
+        .header("x-registry-config", header_of_all(&recipe.registries));
+    if about.podman {
+        // By itself it has steps share the machine's network and its processes.
+        let own = json!([{"Name": "network", "Host": false, "Path": ""}]);
+        call = call.with("isolation", "oci").with("nsoptions", own.to_string());
+    }
+    if let Some(parent) = steps.parent() {
+        call = call.with("cgroupparent", parent);
+    }
+    call
 }
 
 /// What steps need to reach the network through the operator's proxies.

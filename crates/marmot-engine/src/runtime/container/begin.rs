@@ -32,9 +32,11 @@ use crate::runtime::local::prepare::{
     with_port, write_secrets,
 };
 use crate::shim::doorman::READY;
-use crate::shim::spec::{self, Contained, Launch, ShimProcess, Spec};
+use crate::shim::spec::{self, Contained, Launch, Plug, ShimProcess, Spec};
 use crate::wanted::{Program, Revision};
 
+/// The variable that no other replica has with this value.
+const MARKER: &str = "MARMOT_REPLICA_ID";
 /// How long an engine is waited for to remove what is not wanted any more.
 const GIVES_UP_WITHIN: Duration = Duration::from_secs(5);
 /// User ids for containers where the server has none to give: they belong to nobody.
@@ -122,89 +124,151 @@ pub(in crate::runtime) async fn begin(
     let image = image.ok_or(BeginError::NoImage(build))?;
     let about = engine.about().await?;
     let facts = found_again(&engine, &image, build).await?;
-    let asked = Asked::of(&revision.program);
-    let port = port_of(asked.port, &facts)?;
-    let dir = shared.dir(&revision.app, id);
-    let who = who(asked.uid, asked.gid, &facts, own_user(shared, id, about))?;
-    let plug = if rustix::process::geteuid().is_root() { plug(shared, id, revision)? } else { None };
-    let on_disk = lay_out(&dir, &who, about).map_err(io_error("its files could not be laid out"))?;
-    let (command, args) = (asked.command.as_deref(), asked.args.as_deref());
-    let put = |words: &[String]| words.iter().map(|word| with_port(word, port)).collect::<Vec<_>>();
-    let (command, args) = (command.map(put), args.map(put));
-    let mut env = BTreeMap::new();
-    promised(&mut env, revision, port)?;
-    let marker = ("MARMOT_REPLICA_ID".to_owned(), id.to_string());
-    env.insert(marker.0.clone(), marker.1.clone());
-    let (home, tmp, resolv_conf) = (dir.join(HOME), dir.join(TMP), dir.join(RESOLV_CONF));
-    let files = secret_files(revision);
-    let secrets = dir.join(SECRETS);
-    if !files.is_empty() {
-        let reader = who.reader(&facts, on_disk).ok_or(BeginError::NobodyForSecrets)?;
-        write_secrets(&secrets, &files, Some(reader))
-            .map_err(io_error("its secrets could not be written"))?;
-        env.insert("MARMOT_SECRETS_DIR".to_owned(), confine::SECRETS.to_owned());
-    }
-    let mut body = Making {
-        image: &facts,
-        who: &who,
-        command: command.as_deref(),
-        args: args.as_deref(),
-        working_directory: asked.working_directory.as_deref(),
-        env: &env,
-        limits: revision.limits,
-        places: on_disk.then_some(Places { home: &home, tmp: &tmp }),
-        resolv_conf: plug.is_some().then_some(&*resolv_conf),
-        secrets: (!files.is_empty()).then_some(&*secrets),
-        tag: engine.tag(),
-        app: revision.app.as_str(),
-        replica: &id.to_string(),
-        podman: about.podman,
-    }
-    .body();
-    let first = command.iter().flatten().chain(args.iter().flatten()).chain(&facts.command).next();
-    let program = first.cloned();
-    let in_words = |error: EngineError| match &error {
-        EngineError::Refused { message, .. } => BeginError::Words(
-            words::not_started(message, program.as_deref()).unwrap_or_else(|| words::short(message)),
-        ),
-        _ => error.into(),
+    let laid = LaidOut::of(shared, id, revision, about, facts)?;
+    let program = laid.program();
+    let body = laid.making(revision, &engine, about.podman, &id.to_string()).body();
+    let made = create(&engine, id, body).await;
+    let container = made.map_err(|error| in_words(error, program.as_deref()))?;
+    let secrets = revision.secrets.iter().filter(|secret| !secret.is_file);
+    let contained = Contained {
+        id: container,
+        plug: laid.plug,
+        program: program.clone(),
+        secrets: secrets.map(|secret| secret.name.clone()).collect(),
+        written: None,
     };
-    let name = name_of(&engine, id);
-    let container = match engine.create(&name, &body).await {
+    let spec = Spec {
+        revision: revision.id.to_string(),
+        port: laid.port,
+        per_replica: limit.count(),
+        counts_sessions: limit.counts_sessions(),
+        memory_limit: revision.limits.memory_bytes,
+        marker: format!("{MARKER}={id}"),
+        user: if let Who::Own(user) = laid.who { Some(user) } else { None },
+        group: ReplicaGroup::default(),
+        launch: Launch::of_engine(shared.settings.log_bytes),
+        container: Some(contained.clone()),
+    };
+    let written = io_error("its files could not be written");
+    spec::write(&laid.dir, spec::SPEC, &spec).map_err(written)?;
+    let container = Container { engine, contained };
+    let begun = get_going(shared, container.clone(), &laid.dir, spec).await;
+    if begun.is_err() {
+        container.remove().await;
+    }
+    begun.map_err(|error| match error {
+        BeginError::Engine(error) => in_words(error, program.as_deref()),
+        other => other,
+    })
+}
+
+/// A replica whose places are there, and what its container is made from.
+struct LaidOut {
+    dir: PathBuf,
+    facts: ImageFacts,
+    asked: Asked,
+    port: u16,
+    who: Who,
+    plug: Option<Plug>,
+    /// Its places are on the disk.
+    on_disk: bool,
+    env: BTreeMap<String, String>,
+    /// Where its secrets are that are files.
+    secrets: Option<PathBuf>,
+    home: PathBuf,
+    tmp: PathBuf,
+    resolv_conf: PathBuf,
+}
+
+impl LaidOut {
+    fn of(
+        shared: &Shared,
+        id: ReplicaId,
+        revision: &Revision,
+        about: About,
+        facts: ImageFacts,
+    ) -> Result<Self, BeginError> {
+        let mut asked = Asked::of(&revision.program);
+        let port = port_of(asked.port, &facts)?;
+        let words = asked.command.iter_mut().chain(&mut asked.args).flatten();
+        words.for_each(|word| *word = with_port(word, port));
+        let dir = shared.dir(&revision.app, id);
+        let who = who(asked.uid, asked.gid, &facts, own_user(shared, id, about))?;
+        let plug = if rustix::process::geteuid().is_root() { plug(shared, id, revision)? } else { None };
+        let on_disk = lay_out(&dir, &who, about).map_err(io_error("its files could not be laid out"))?;
+        let mut env = BTreeMap::new();
+        promised(&mut env, revision, port)?;
+        env.insert(MARKER.to_owned(), id.to_string());
+        let files = secret_files(revision);
+        let secrets = (!files.is_empty()).then(|| dir.join(SECRETS));
+        if let Some(place) = &secrets {
+            let reader = who.reader(&facts, on_disk).ok_or(BeginError::NobodyForSecrets)?;
+            let written = write_secrets(place, &files, Some(reader));
+            written.map_err(io_error("its secrets could not be written"))?;
+            env.insert("MARMOT_SECRETS_DIR".to_owned(), confine::SECRETS.to_owned());
+        }
+        let (home, tmp, resolv_conf) = (dir.join(HOME), dir.join(TMP), dir.join(RESOLV_CONF));
+        Ok(Self { dir, facts, asked, port, who, plug, on_disk, env, secrets, home, tmp, resolv_conf })
+    }
+
+    /// What it starts, for people.
+    fn program(&self) -> Option<String> {
+        let asked = self.asked.command.iter().chain(&self.asked.args).flatten();
+        asked.chain(&self.facts.command).next().cloned()
+    }
+
+    fn making<'a>(
+        &'a self,
+        revision: &'a Revision,
+        engine: &'a ContainerEngine,
+        podman: bool,
+        replica: &'a str,
+    ) -> Making<'a> {
+        Making {
+            image: &self.facts,
+            who: &self.who,
+            command: self.asked.command.as_deref(),
+            args: self.asked.args.as_deref(),
+            working_directory: self.asked.working_directory.as_deref(),
+            env: &self.env,
+            limits: revision.limits,
+            places: self.on_disk.then_some(Places { home: &self.home, tmp: &self.tmp }),
+            resolv_conf: self.plug.is_some().then_some(&*self.resolv_conf),
+            secrets: self.secrets.as_deref(),
+            tag: engine.tag(),
+            app: revision.app.as_str(),
+            replica,
+            podman,
+        }
+    }
+}
+
+/// Has the engine make the container.
+async fn create(
+    engine: &ContainerEngine,
+    id: ReplicaId,
+    mut body: serde_json::Value,
+) -> Result<String, EngineError> {
+    let name = name_of(engine, id);
+    match engine.create(&name, &body).await {
         // Without one the program itself is the first process, and may ignore being asked to end.
         Err(EngineError::Refused { message, .. }) if words::lacks_init(&message) => {
             body["HostConfig"]["Init"] = false.into();
             engine.create(&name, &body).await
         }
         created => created,
-    };
-    let container = container.map_err(in_words)?;
-    let secrets = revision.secrets.iter().filter(|secret| !secret.is_file);
-    let secrets = secrets.map(|secret| secret.name.clone()).collect();
-    let contained = Contained { id: container, plug, program: program.clone(), secrets, written: None };
-    let spec = Spec {
-        revision: revision.id.to_string(),
-        port,
-        per_replica: limit.count(),
-        counts_sessions: limit.counts_sessions(),
-        memory_limit: revision.limits.memory_bytes,
-        marker: format!("{}={}", marker.0, marker.1),
-        user: if let Who::Own(user) = who { Some(user) } else { None },
-        group: ReplicaGroup::default(),
-        launch: Launch::of_engine(shared.settings.log_bytes),
-        container: Some(contained.clone()),
-    };
-    let written = io_error("its files could not be written");
-    spec::write(&dir, spec::SPEC, &spec).map_err(written)?;
-    let container = Container { engine, contained };
-    let begun = get_going(shared, container.clone(), &dir, spec).await;
-    if begun.is_err() {
-        container.remove().await;
     }
-    begun.map_err(|error| match error {
-        BeginError::Engine(error) => in_words(error),
-        other => other,
-    })
+}
+
+/// What an engine says, so that people know what to do.
+fn in_words(error: EngineError, program: Option<&str>) -> BeginError {
+    match &error {
+        EngineError::Refused { message, .. } => {
+            let told = words::not_started(message, program);
+            BeginError::Words(told.unwrap_or_else(|| words::short(message)))
+        }
+        _ => error.into(),
+    }
 }
 
 /// What a replica's container is called in the engine.
