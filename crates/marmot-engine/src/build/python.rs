@@ -126,6 +126,9 @@ pub(super) fn uv(context: &BuildContext, cache: &Path) -> Program {
     let mut program = Program::new(real)
         .envs(&context.environment)
         .env("UV_CACHE_DIR", cache)
+        // An environment may be changed by code of packages that are built for it later: a link would let that code
+        // into the cache that all builds share. In a sandbox, links fail anyway.
+        .env("UV_LINK_MODE", "copy")
         .env("UV_NO_PROGRESS", "1")
         .env("NO_COLOR", "1")
         .env("UV_PYTHON_INSTALL_DIR", context.cache_dir.join("pythons"))
