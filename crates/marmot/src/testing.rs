@@ -54,9 +54,10 @@ impl Bench {
         Self { service: Service::new(db, live, options, Vault::of_the_moment()), observed, dir }
     }
 
-    /// What another service over the same engine would look at.
-    pub(crate) fn live(&self) -> Live {
-        live(&self.observed, self.dir.path())
+    /// Another service over the same database and engine, as a server that follows has it.
+    pub(crate) async fn another_service(&self, vault: Vault) -> Service {
+        let db = Db::open(None, self.dir.path()).await.unwrap();
+        Service::new(db, live(&self.observed, self.dir.path()), self.service.options().clone(), vault)
     }
 
     /// A person whose password is `correct horse`; `root` is an administrator.

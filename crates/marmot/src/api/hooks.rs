@@ -32,7 +32,7 @@ pub(super) struct HookOut {
 
 impl HookOut {
     fn new(service: &Service, hook: Hook, secret: Option<Secret>) -> Self {
-        let url = format!("{}{}/hooks/{}", service.options().public_url, super::BASE, hook.launcher_id);
+        let url = service.hook_url(&hook);
         let Hook { created_at, heard_at, heard, .. } = hook;
         Self { url, created_at, heard_at, heard, secret: secret.map(|secret| secret.reveal().to_owned()) }
     }

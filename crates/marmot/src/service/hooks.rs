@@ -89,6 +89,11 @@ struct Repository {
 }
 
 impl Service {
+    /// The address that a site is given for a hook.
+    pub fn hook_url(&self, hook: &Hook) -> String {
+        format!("{}/api/data/hooks/{}", self.options().public_url, hook.launcher_id)
+    }
+
     /// The hook of a launcher, without its secret.
     ///
     /// # Errors

@@ -12,10 +12,11 @@ use marmot_core::phase::Phase;
 use super::Web;
 use super::launchers::{LauncherPath, find_launcher};
 use super::live::{self, Fragments, Part};
-use super::opening::{AccessSection, Outcome};
+use super::opening::AccessSection;
 use super::pages::Question;
 use super::present::Presenter;
 use super::respond::{Failed, Html, drawn, see_other};
+use super::secrets::SecretsSection;
 use super::session::Visitor;
 use super::view::{Frame, LauncherCard};
 use super::words;
@@ -40,6 +41,8 @@ struct DetailPage {
     private: bool,
     /// Who may open it, for members.
     access: Option<AccessSection>,
+    /// What it is given in confidence, for those who may change it.
+    secrets: Option<SecretsSection>,
     replicas: ReplicasSection,
     revisions: RevisionsSection,
     events: Option<EventsSection>,
@@ -173,20 +176,32 @@ pub(super) async fn show(
     visitor: Visitor,
     Path(path): LauncherPath,
 ) -> Result<Response, Failed> {
-    Ok(page(&web, &visitor, &path, Outcome::default()).await?.into_response())
+    Ok(page(&web, &visitor, &path, Outcomes::default()).await?.into_response())
 }
 
-/// The page, with what came of a form of its box *Who may open it*.
+/// What came of the forms of the page.
+#[derive(Debug, Default)]
+pub(super) struct Outcomes {
+    pub(super) access: super::opening::Outcome,
+    pub(super) secrets: super::secrets::Outcome,
+}
+
+/// The page, with what came of a form of it.
 pub(super) async fn page(
     web: &Web,
     visitor: &Visitor,
     path: &(String, String, String),
-    outcome: Outcome,
+    outcomes: Outcomes,
 ) -> Result<Response, Failed> {
     let view = find_launcher(web, &visitor.who, path).await?;
     let drawn = Drawn::of(web, &visitor.who, &view).await?;
     let access = if view.can.read_logs {
-        Some(AccessSection::of(web, &visitor.who, &view, outcome).await?)
+        Some(AccessSection::of(web, &visitor.who, &view, outcomes.access).await?)
+    } else {
+        None
+    };
+    let secrets = if view.can.change {
+        Some(SecretsSection::of(web, &visitor.who, &view, outcomes.secrets).await?)
     } else {
         None
     };
@@ -197,6 +212,7 @@ pub(super) async fn page(
         snippets: snippets(&view.url, private),
         private,
         access,
+        secrets,
         name: view.launcher.name,
         project_name: view.project.name,
         project_path,

@@ -28,6 +28,7 @@ mod present;
 mod projects;
 mod providers;
 mod respond;
+mod secrets;
 mod session;
 mod settings;
 mod view;
@@ -115,6 +116,10 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/links/{link}/revoke", post(opening::revoke_link))
         .route("/keys", post(opening::create_key))
         .route("/keys/{key}/revoke", post(opening::revoke_key))
+        .route("/secrets", post(secrets::set))
+        .route("/secrets/{secret}/remove", post(secrets::remove))
+        .route("/webhook", post(secrets::make_hook))
+        .route("/webhook/remove", post(secrets::remove_hook))
         .route("/edit", get(launchers::edit).post(launchers::save))
         .route("/plan", post(plans::look_again))
         .route("/delete", get(launchers::ask_delete).post(launchers::delete))

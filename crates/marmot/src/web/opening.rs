@@ -227,7 +227,8 @@ async fn answer<T>(
         Err(other) => return Err(other.into()),
     };
     // In the answer itself, not behind a redirect: a secret is kept nowhere.
-    let page = detail::page(web, visitor, path, outcome).await?;
+    let outcomes = detail::Outcomes { access: outcome, ..Default::default() };
+    let page = detail::page(web, visitor, path, outcomes).await?;
     Ok((status, page).into_response())
 }
 

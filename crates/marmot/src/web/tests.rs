@@ -24,6 +24,7 @@ mod oidc;
 mod opening;
 mod people;
 mod plan;
+mod secrets;
 
 const HOME: &str = "http://localhost:8080";
 const PASSWORD: &str = "correct horse battery";

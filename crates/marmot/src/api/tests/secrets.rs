@@ -3,7 +3,6 @@
 use http::header::HeaderName;
 
 use super::*;
-use crate::db::Db;
 use crate::model::{GivenSecret, SecretForm};
 use crate::vault::{MasterKey, Vault};
 
@@ -169,11 +168,7 @@ async fn a_server_without_the_key_says_so_before_it_serves_and_a_new_key_takes_o
     let (platform, ada, launcher) = Platform::with_iris().await;
     let path = format!("/session_launchers/{}/secrets/KEY", launcher["id"].as_str().unwrap());
     platform.put(&path, &ada, json!({"value": "hunter2"})).await.is(StatusCode::OK);
-    let dir = platform.bench.dir.path();
-    let service = |vault: Vault| async {
-        let db = Db::open(None, dir).await.unwrap();
-        Service::new(db, platform.bench.live(), platform.service.options().clone(), vault)
-    };
+    let service = |vault: Vault| platform.bench.another_service(vault);
     let (old, new) = (MasterKey::random(), MasterKey::random());
     let stranger = service(Vault::new(vec![old.clone()]).unwrap()).await;
     let refused = stranger.check_vault().await.unwrap_err();

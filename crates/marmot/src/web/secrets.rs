@@ -1,0 +1,192 @@
+//! The box *Secrets and builds on push* of an app's page: what the app is given that nobody is shown, and its webhook.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::Web;
+use super::detail::{self, Outcomes};
+use super::forms::Typed;
+use super::launchers::{LauncherPath, find_launcher};
+use super::present::Presenter;
+use super::respond::{Failed, see_other};
+use super::session::Visitor;
+use super::words;
+use crate::model::{EnvironmentSource, Hook, Secret, SecretForm, StoredSecret};
+use crate::service::{Error, Identity, LauncherView, SecretsOf};
+
+/// What the app is given in confidence, and how it is told of pushes.
+#[derive(Debug, Template)]
+#[template(path = "detail_secrets.html")]
+pub(super) struct SecretsSection {
+    /// The path of the app's page.
+    path: String,
+    own: Vec<SecretRow>,
+    /// Those of the project, which its other launchers are given, too.
+    shared: Vec<SecretRow>,
+    /// Its webhook; absent where nothing is built.
+    hook: Option<HookState>,
+    /// Why what was asked for was not done.
+    problem: Option<String>,
+    /// The name that was typed.
+    name: String,
+}
+
+#[derive(Debug)]
+struct SecretRow {
+    name: String,
+    form: &'static str,
+    set: String,
+}
+
+#[derive(Debug)]
+enum HookState {
+    None,
+    /// Made, and perhaps heard since.
+    Made {
+        heard: Option<String>,
+    },
+    /// Made just now.
+    Fresh {
+        url: String,
+        secret: Secret,
+    },
+}
+
+/// What a form of the box came to.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    problem: Option<String>,
+    name: String,
+    fresh: Option<(Hook, Secret)>,
+}
+
+impl SecretsSection {
+    /// The box, for those who may change the launcher.
+    pub(super) async fn of(
+        web: &Web,
+        who: &Identity,
+        view: &LauncherView,
+        outcome: Outcome,
+    ) -> Result<Self, Failed> {
+        let presenter = Presenter::new(&web.service);
+        let row = |secret: StoredSecret| SecretRow {
+            name: secret.name,
+            form: match secret.form {
+                SecretForm::Variable => "variable",
+                SecretForm::File => "file",
+            },
+            set: presenter.ago(secret.updated_at),
+        };
+        let own = web.service.secrets(who, SecretsOf::Launcher(view.launcher.id)).await?;
+        let shared = web.service.secrets(who, SecretsOf::Project(view.project.id)).await?;
+        let is_built = matches!(view.launcher.environment.source, EnvironmentSource::Code { .. });
+        let hook = match outcome.fresh {
+            Some((hook, secret)) => Some(HookState::Fresh { url: web.service.hook_url(&hook), secret }),
+            None if is_built => {
+                let heard = |hook: Hook| hook.heard.zip(hook.heard_at);
+                Some(match web.service.hook(who, view.launcher.id).await? {
+                    None => HookState::None,
+                    Some(hook) => HookState::Made {
+                        heard: heard(hook).map(|(what, at)| format!("{}: {what}.", presenter.ago(at))),
+                    },
+                })
+            }
+            None => None,
+        };
+        Ok(Self {
+            path: detail::own_path(view),
+            own: own.into_iter().map(row).collect(),
+            shared: shared.into_iter().map(row).collect(),
+            hook,
+            problem: outcome.problem,
+            name: outcome.name,
+        })
+    }
+}
+
+fn back(view: &LauncherView) -> Response {
+    see_other(&format!("{}#secrets", detail::own_path(view)))
+}
+
+/// The page again, with why something was not done. What must not be seen is not shown again; the rest that was typed is.
+async fn refused(
+    web: &Web,
+    visitor: &Visitor,
+    path: &(String, String, String),
+    error: Error,
+    name: &str,
+) -> Result<Response, Failed> {
+    match error {
+        Error::Invalid { .. } | Error::Conflict { .. } => {
+            let problem = Some(words::plainly(&error.to_string()));
+            let secrets = Outcome { problem, name: name.to_owned(), fresh: None };
+            let page = detail::page(web, visitor, path, Outcomes { secrets, ..Outcomes::default() }).await?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+        }
+        other => Err(other.into()),
+    }
+}
+
+pub(super) async fn set(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    let name = typed.get("name").trim();
+    // Browsers end lines in forms as mail does.
+    let value = Secret::new(typed.get("value").replace("\r\n", "\n"));
+    let form = if typed.get("form") == "file" { SecretForm::File } else { SecretForm::Variable };
+    let of = SecretsOf::Launcher(view.launcher.id);
+    match web.service.set_secret(&visitor.who, of, name, value, form).await {
+        Ok(_) => Ok(back(&view)),
+        Err(error) => refused(&web, &visitor, &path, error, name).await,
+    }
+}
+
+/// Namespace and slug of the project, the launcher's id, the secret's name.
+type SecretPath = Path<(String, String, String, String)>;
+
+pub(super) async fn remove(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path((namespace, slug, launcher, name)): SecretPath,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &(namespace, slug, launcher)).await?;
+    match web.service.remove_secret(&visitor.who, SecretsOf::Launcher(view.launcher.id), &name).await {
+        // Somebody was faster.
+        Ok(()) | Err(Error::NotFound { .. }) => Ok(back(&view)),
+        Err(other) => Err(other.into()),
+    }
+}
+
+pub(super) async fn make_hook(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    match web.service.make_hook(&visitor.who, view.launcher.id).await {
+        Ok(made) => {
+            // In the answer itself, not behind a redirect: a secret is kept nowhere.
+            let secrets = Outcome { fresh: Some(made), ..Outcome::default() };
+            detail::page(&web, &visitor, &path, Outcomes { secrets, ..Outcomes::default() }).await
+        }
+        Err(error) => refused(&web, &visitor, &path, error, "").await,
+    }
+}
+
+pub(super) async fn remove_hook(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    match web.service.remove_hook(&visitor.who, view.launcher.id).await {
+        Ok(()) | Err(Error::NotFound { .. }) => Ok(back(&view)),
+        Err(other) => Err(other.into()),
+    }
+}
