@@ -86,6 +86,8 @@ impl Podman {
         command.env("CONTAINERS_REGISTRIES_CONF", path("registries.conf"));
         command.env("REGISTRY_AUTH_FILE", path("auth.json")).env("TMPDIR", path("tmp"));
         command.env_remove("XDG_RUNTIME_DIR").env_remove("DOCKER_HOST").stdin(Stdio::null());
+        // What watches a container leaves a file where it was started when that container is out of memory.
+        command.current_dir(self.dir.path());
         command
     }
 
