@@ -11,6 +11,7 @@ mod apps;
 mod assets;
 mod audit;
 mod command;
+mod credentials;
 mod detail;
 mod forms;
 mod guard;
@@ -142,6 +143,8 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/builds/{build}/events", get(logs::build_events))
         .route("/builds/{build}/cancel", post(logs::cancel_build))
         .route("/apps/{launcher}", get(access::share_link))
+        .route("/credentials", get(credentials::show).post(credentials::set))
+        .route("/credentials/{credential}/remove", post(credentials::remove))
         .route("/audit", get(audit::of_project));
     Router::new()
         .route("/", get(home::show))

@@ -153,7 +153,7 @@ fn refused(visitor: &Visitor, editing: Option<String>, form: ProjectForm) -> Res
 }
 
 /// The project, for those who may change it.
-async fn to_change(
+pub(super) async fn to_change(
     web: &Web,
     visitor: &Visitor,
     path: &(String, String),

@@ -51,3 +51,29 @@ async fn who_may_not_change_a_project_neither_sees_nor_sets_its_secrets() {
         refused.is(StatusCode::FORBIDDEN);
     }
 }
+
+#[tokio::test]
+async fn an_editor_says_what_a_host_is_shown_and_nobody_sees_it_again() {
+    let platform = Platform::new().await;
+    let (ada, bob) = (platform.browser_of("ada").await, platform.browser_of("bob").await);
+    let (project, _) = platform.with_launcher(&ada, "public").await;
+    let page = format!("{project}/credentials");
+    ada.get(&platform, &format!("{project}/settings")).await.shows("Private repositories and images");
+    ada.get(&platform, &page).await.shows("None yet.");
+    let form = [("kind", "git"), ("host", "git.example.org"), ("username", ""), ("secret", " hunter2\r\n")];
+    ada.post(&platform, &page, &form).await.is(StatusCode::SEE_OTHER);
+    let shown = ada.get(&platform, &page).await;
+    shown.shows("git.example.org").shows("oauth2").hides("hunter2");
+    let form = [("kind", "registry"), ("host", "<b>"), ("username", "x"), ("secret", "hunter3")];
+    let refused = ada.post(&platform, &page, &form).await;
+    refused.is(StatusCode::UNPROCESSABLE_ENTITY).shows("is no host").hides("hunter3").hides("<b>");
+    bob.get(&platform, &page).await.is(StatusCode::FORBIDDEN);
+    bob.post(&platform, &page, &form).await.is(StatusCode::FORBIDDEN);
+    let (_, remove) = shown.text.split_once("/credentials/").unwrap();
+    let remove = format!("{page}/{}", remove.split('"').next().unwrap());
+    bob.post(&platform, &remove, &[]).await.is(StatusCode::FORBIDDEN);
+    for _ in 0..2 {
+        ada.post(&platform, &remove, &[]).await.is(StatusCode::SEE_OTHER);
+    }
+    ada.get(&platform, &page).await.shows("None yet.");
+}
