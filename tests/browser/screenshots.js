@@ -56,7 +56,6 @@ async function tell(marmot, ada, browser) {
   await draw(visitor, "off");
 
   await predictions(marmot, await isOn(marmot, await activate(marmot, ada, predictor), ada));
-  for (const launcher of [colony, predictor, days]) await moveAway(marmot, ada, launcher);
   const address = `${marmot.url}/p/ada/marmots`;
   await page.goto(address);
   await page.getByRole("article", { name: predictor.name }).getByRole("link", { name: "Logs" }).click();
@@ -64,8 +63,9 @@ async function tell(marmot, ada, browser) {
   await draw(page, "logs");
 
   await page.goto(`${address}/launchers/new`);
-  await page.getByLabel("Repository", { exact: true }).fill("https://git.example.org/engadine/streamlit-explorer");
+  await page.getByLabel("Repository", { exact: true }).fill(colony.environment.repository);
   await page.getByLabel("Name", { exact: true }).fill("Colony explorer");
+  await page.getByText("A Python app").waitFor();
   await draw(page, "new-launcher", { fullPage: true });
 
   await page.goto(address);
@@ -102,11 +102,17 @@ async function createLaunchers(marmot, user, project) {
   return launchers;
 }
 
-/** All is built: from now on, its code is said to be where such code would be. A path on this machine tells a reader nothing. */
-async function moveAway(marmot, user, { id, environment: { repository } }) {
-  const name = path.basename(repository, ".git");
-  const environment = { environment_image_source: "build", repository: `https://git.example.org/engadine/${name}.git` };
-  await marmot.api(user, "PATCH", `/session_launchers/${id}`, { environment });
+/** Where the code is said to be: a path on this machine tells a reader nothing. Only in the picture, since an app follows its launcher. */
+const SAID = "https://git.example.org/engadine/";
+
+/** Writes what a reader would see in the place of each path of a repository on this machine. */
+function moveAway(page) {
+  return page.evaluate((said) => {
+    const moved = (text) => text.replace(/\/[\w/.-]*\/([\w-]+)(?:\.git)?(?=$|\s)/g, (whole, name) => (whole.startsWith("/tmp/") ? `${said}${name}` : whole));
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) texts.currentNode.data = moved(texts.currentNode.data);
+    for (const input of document.querySelectorAll("input, textarea")) input.value = moved(input.value);
+  }, SAID);
 }
 
 async function activate(marmot, user, launcher) {
@@ -140,5 +146,6 @@ async function saysOfApp(page, launcher, words) {
 async function draw(page, name, options = {}) {
   await page.evaluate(() => document.fonts.ready);
   await page.evaluate(() => document.activeElement.blur());
+  await moveAway(page);
   await page.screenshot({ path: path.join(FOLDER, `${name}.png`), animations: "disabled", ...options });
 }
