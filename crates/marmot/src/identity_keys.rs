@@ -4,8 +4,6 @@
 //! for a while after another has taken its place, until nothing that it has signed is good any more.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +13,8 @@ use jiff::Timestamp;
 use marmot_gateway::{Identities, IdentityKey};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+
+use crate::{hex, private_file};
 
 /// The name of the file in the data directory.
 const FILE: &str = "identity.keys";
@@ -69,7 +69,7 @@ fn keep(data_dir: &Path, now: Timestamp) -> anyhow::Result<(IdentityKey, Vec<Ide
     let before = kept.len();
     if plan(&times(&kept), now).another {
         let key = IdentityKey::generate().context("cannot make a key that signs who visitors are")?;
-        kept.push(Kept { made_at: now, key: hexadecimal(&key) });
+        kept.push(Kept { made_at: now, key: hex::encode(&key) });
     }
     let Plan { first, signer, .. } = plan(&times(&kept), now);
     let changed = kept.len() != before || first > 0;
@@ -78,7 +78,7 @@ fn keep(data_dir: &Path, now: Timestamp) -> anyhow::Result<(IdentityKey, Vec<Ide
         write(data_dir, &kept).with_context(|| format!("cannot write `{}`", path.display()))?;
     }
     let read = |kept: &Kept| {
-        let bytes = bytes(&kept.key).and_then(|bytes| IdentityKey::read(&bytes).ok());
+        let bytes = hex::decode(&kept.key).and_then(|bytes| IdentityKey::read(&bytes).ok());
         bytes.ok_or_else(|| damaged(&path))
     };
     let keys = kept.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
@@ -93,28 +93,8 @@ fn damaged(path: &Path) -> anyhow::Error {
     )
 }
 
-/// Whole under another name first: a crash in between leaves no half of it.
 fn write(data_dir: &Path, kept: &[Kept]) -> std::io::Result<()> {
-    let draft = data_dir.join(format!("{FILE}.new"));
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(&serde_json::to_vec_pretty(kept)?)?;
-    file.sync_all()?;
-    fs::rename(&draft, data_dir.join(FILE))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn bytes(hexadecimal: &str) -> Option<Vec<u8>> {
-    let pairs = hexadecimal.as_bytes().chunks(2);
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    pairs.map(byte).collect()
+    private_file::write(&data_dir.join(FILE), &serde_json::to_vec_pretty(kept)?)
 }
 
 /// The keys of this data directory, for the platform at `issuer`.

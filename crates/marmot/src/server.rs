@@ -22,7 +22,7 @@ use crate::db::Db;
 use crate::db::lock::{self, DataDirLock};
 use crate::lifecycle::{self, Lifecycle};
 use crate::service::{Demands, Live, Service};
-use crate::{api, identity_keys, web};
+use crate::{api, identity_keys, private_file, web};
 
 /// The hidden sub-command that supervises a replica: [`marmot_engine::shim::main`].
 pub const SHIM: &str = "replica-shim";
@@ -341,8 +341,6 @@ fn find(program: &str) -> Option<PathBuf> {
 /// The key that signs visitors' tickets, made at the first start. Without it, everybody would have to sign in again
 /// after each restart.
 fn signing_key(data_dir: &Path) -> anyhow::Result<[u8; 32]> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
     let path = data_dir.join("signing.key");
     match std::fs::read(&path) {
         Ok(key) => key.try_into().map_err(|_| {
@@ -353,17 +351,7 @@ fn signing_key(data_dir: &Path) -> anyhow::Result<[u8; 32]> {
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let key: [u8; 32] = rand::random();
-            // Written whole under another name first: a crash in between leaves no half key.
-            let draft = data_dir.join("signing.key.new");
-            let mut options = std::fs::OpenOptions::new();
-            let options = options.write(true).create(true).truncate(true).mode(0o600);
-            let written = options.open(&draft).and_then(|mut file| {
-                file.write_all(&key)?;
-                file.sync_all()
-            });
-            written
-                .and_then(|()| std::fs::rename(&draft, &path))
-                .with_context(|| format!("cannot write `{}`", path.display()))?;
+            private_file::write(&path, &key).with_context(|| format!("cannot write `{}`", path.display()))?;
             Ok(key)
         }
         Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),

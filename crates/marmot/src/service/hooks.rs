@@ -21,6 +21,7 @@ use super::launchers::allowed_launcher;
 use super::permission::{Action, Identity};
 use super::{Service, now};
 use crate::db::{Connection, DbError, apps, builds, hooks, launchers};
+use crate::hex;
 use crate::model::{BuildStatus, Code, EnvironmentSource, Hook, Launcher, Secret};
 
 /// Random bytes of a hook's secret.
@@ -118,7 +119,7 @@ impl Service {
             ));
         }
         let random: [u8; SECRET_BYTES] = rand::random();
-        let secret = Secret::new(random.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        let secret = Secret::new(hex::encode(&random));
         let hook = Hook { launcher_id: launcher.id, created_at: now(), heard_at: None, heard: None };
         let sealed = self.vault().seal(&place(&hook), &secret).map_err(unsealable)?;
         hooks::put(&mut db, &hook, &sealed).await?;
@@ -209,21 +210,13 @@ fn check_proof(secret: &Secret, message: &Message<'_>) -> Result<()> {
         Proof::Token(token) if token == secret => Ok(()),
         Proof::Token(_) => Err(Error::InvalidCredentials),
         Proof::Signature(digits) => {
-            let given = from_hex(digits).ok_or(Error::InvalidCredentials)?;
+            let given = hex::decode(digits).ok_or(Error::InvalidCredentials)?;
             let mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes());
             let mac = mac.map_err(|_| Error::InvalidCredentials)?.chain_update(message.body);
             // Compares in constant time.
             mac.verify_slice(&given).map_err(|_| Error::InvalidCredentials)
         }
     }
-}
-
-fn from_hex(digits: &str) -> Option<Vec<u8>> {
-    if !digits.is_ascii() || digits.len() != 64 {
-        return None;
-    }
-    let pairs = digits.as_bytes().chunks_exact(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 /// Whether a push changes what the launcher asks for; else why not.

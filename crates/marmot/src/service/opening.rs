@@ -21,6 +21,7 @@ use super::secrets::{hash_of, random_text};
 use super::{LauncherView, Service, fresh, now};
 use crate::db::opening::{InForce, Place};
 use crate::db::{Connection, DbError, groups, launchers, opening, projects, users};
+use crate::hex;
 use crate::model::{Launcher, Project, Secret, Visibility};
 use crate::opening::{Admitted, AppKey, Grant, Guests, KeyQuota, OpenTo, Opening, ShareLink};
 
@@ -536,14 +537,6 @@ fn since_1970(at: Timestamp) -> std::time::Duration {
 /// A hash as the gateway has it.
 fn fingerprint(hexadecimal: &str) -> Result<Fingerprint> {
     let unreadable = || DbError::Unreadable { column: "hash", why: "no SHA-256 in hexadecimal".to_owned() };
-    let mut fingerprint = Fingerprint::default();
-    let digits = hexadecimal.as_bytes();
-    if digits.len() != 2 * fingerprint.len() {
-        return Err(unreadable().into());
-    }
-    for (byte, pair) in fingerprint.iter_mut().zip(digits.chunks(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| unreadable())?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| unreadable())?;
-    }
-    Ok(fingerprint)
+    let bytes = hex::decode(hexadecimal).and_then(|bytes| bytes.try_into().ok());
+    Ok(bytes.ok_or_else(unreadable)?)
 }

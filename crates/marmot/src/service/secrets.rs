@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
+use crate::hex;
 use crate::model::Secret;
 
 /// 160 random bits as text that survives a double click, a URL and a header.
@@ -17,11 +18,7 @@ pub(super) fn random_text(prefix: &str) -> Secret {
 
 /// What a random text is found by. No salt: 160 random bits cannot be guessed from it.
 pub(super) fn hash_of(text: &Secret) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(text.reveal().as_bytes()).iter().fold(String::with_capacity(64), |mut hash, byte| {
-        let _ = write!(hash, "{byte:02x}");
-        hash
-    })
+    hex::encode(&Sha256::digest(text.reveal().as_bytes()))
 }
 
 /// How long ago it was.

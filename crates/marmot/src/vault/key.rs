@@ -1,14 +1,14 @@
 //! Master keys: how they are written, where they come from, and that they are made at the first start.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use super::KEY_BYTES;
+use crate::{hex, private_file};
 
 /// The name of the systemd credential that may hold the keys.
 const CREDENTIAL: &str = "marmot-secrets-key";
@@ -69,7 +69,7 @@ impl MasterKey {
     /// Names it in what it sealed. Tells nothing about it.
     pub fn id(&self) -> String {
         let digest = Sha256::new().chain_update(b"marmot master key").chain_update(self.0).finalize();
-        digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&digest[..4])
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -77,8 +77,7 @@ impl MasterKey {
     }
 
     fn line(&self) -> String {
-        let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{digits}\n")
+        format!("{}\n", hex::encode(&self.0))
     }
 }
 
@@ -86,16 +85,8 @@ impl MasterKey {
 fn parse(text: &str) -> Result<Vec<MasterKey>, KeyError> {
     let lines = text.lines().map(str::trim).enumerate();
     let keys = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).map(|(at, line)| {
-        let malformed = || KeyError::Malformed { line: at + 1 };
-        if line.len() != 2 * KEY_BYTES || !line.is_ascii() {
-            return Err(malformed());
-        }
-        let mut key = [0; KEY_BYTES];
-        for (byte, digits) in key.iter_mut().zip(line.as_bytes().chunks_exact(2)) {
-            let digits = std::str::from_utf8(digits).map_err(|_| malformed())?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| malformed())?;
-        }
-        Ok(MasterKey(key))
+        let key = hex::decode(line).and_then(|bytes| bytes.try_into().ok());
+        key.map(MasterKey).ok_or(KeyError::Malformed { line: at + 1 })
     });
     let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
     if keys.is_empty() { Err(KeyError::Empty) } else { Ok(keys) }
@@ -127,19 +118,10 @@ pub fn read_or_make(
     parse(&text).map_err(unusable(format!("in `{}`", path.display())))
 }
 
-/// Makes a key in a file that only this user can read. Written whole under another name first: a crash in between
-/// leaves no half key.
+/// Makes a key in a file that only this user can read.
 fn make(path: &Path) -> Result<String, KeyError> {
     let text = MasterKey::random().line();
-    let draft = path.with_extension("key.new");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let written = options.open(&draft).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    written
-        .and_then(|()| fs::rename(&draft, path))
+    private_file::write(path, text.as_bytes())
         .map_err(|source| KeyError::File { path: path.to_owned(), source })?;
     Ok(text)
 }
