@@ -15,7 +15,7 @@ use super::Container;
 use super::body::{AsRoot, Making, Places, Who, who};
 use crate::build::{NoPort, RunFile, port_of};
 use crate::cgroup::ReplicaGroup;
-use crate::confine;
+use crate::confine::{self, profile::profile};
 use crate::container::api::EngineError;
 use crate::container::image::ImageFacts;
 use crate::container::reference::Reference;
@@ -28,7 +28,7 @@ use crate::procfs::{self, RawPid};
 use crate::runtime::local::Shared;
 use crate::runtime::local::life::Process;
 use crate::runtime::local::prepare::{
-    HOME, PrepareError, RESOLV_CONF, SECRETS, TMP, claim_user, plug, promised, scatter, secret_files,
+    HOME, PrepareError, RESOLV_CONF, SECCOMP, SECRETS, TMP, claim_user, plug, promised, scatter, secret_files,
     with_port, write_secrets,
 };
 use crate::shim::doorman::READY;
@@ -178,6 +178,7 @@ struct LaidOut {
     home: PathBuf,
     tmp: PathBuf,
     resolv_conf: PathBuf,
+    seccomp: PathBuf,
 }
 
 impl LaidOut {
@@ -207,8 +208,8 @@ impl LaidOut {
             written.map_err(io_error("its secrets could not be written"))?;
             env.insert("MARMOT_SECRETS_DIR".to_owned(), confine::SECRETS.to_owned());
         }
-        let (home, tmp, resolv_conf) = (dir.join(HOME), dir.join(TMP), dir.join(RESOLV_CONF));
-        Ok(Self { dir, facts, asked, port, who, plug, on_disk, env, secrets, home, tmp, resolv_conf })
+        let [home, tmp, resolv_conf, seccomp] = [HOME, TMP, RESOLV_CONF, SECCOMP].map(|name| dir.join(name));
+        Ok(Self { dir, facts, asked, port, who, plug, on_disk, env, secrets, home, tmp, resolv_conf, seccomp })
     }
 
     /// What it starts, for people.
@@ -235,6 +236,7 @@ impl LaidOut {
             places: self.on_disk.then_some(Places { home: &self.home, tmp: &self.tmp }),
             resolv_conf: self.plug.is_some().then_some(&*self.resolv_conf),
             secrets: self.secrets.as_deref(),
+            seccomp: &self.seccomp,
             tag: engine.tag(),
             app: revision.app.as_str(),
             replica,
@@ -404,6 +406,7 @@ fn own_user(shared: &Shared, id: ReplicaId, about: About) -> u32 {
 fn lay_out(dir: &Path, who: &Who, about: About) -> io::Result<bool> {
     files::make_passage(dir)?;
     std::fs::write(dir.join(RESOLV_CONF), Uplink::resolv_conf())?;
+    std::fs::write(dir.join(SECCOMP), profile().to_string())?;
     let user = match who {
         Who::Images => return Ok(false),
         Who::Own(user) | Who::Given { uid: user, .. } => *user,

@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::process::Resource;
 use serde_json::{Value, json};
 
+use crate::confine::profile::profile;
 use crate::confine::{HOME, SECRETS};
 use crate::container::image::ImageFacts;
 use crate::container::{LABEL_APP, LABEL_DATA, LABEL_REPLICA};
@@ -85,6 +86,8 @@ pub(super) struct Making<'a> {
     pub(super) resolv_conf: Option<&'a Path>,
     /// Where its secrets are that are files, if there are some.
     pub(super) secrets: Option<&'a Path>,
+    /// Where the filter of its system calls is, for an engine that reads it from a file.
+    pub(super) seccomp: &'a Path,
     pub(super) tag: &'a str,
     pub(super) app: &'a str,
     pub(super) replica: &'a str,
@@ -140,12 +143,14 @@ impl Making<'_> {
     fn host(&self) -> Value {
         let memory = self.limits.memory_bytes;
         let limit = |name: &str, number: u64| json!({"Name": name, "Soft": number, "Hard": number});
+        // One takes the place of a file, the other the text.
+        let filter = if self.podman { self.seccomp.display().to_string() } else { profile().to_string() };
         let log = if self.podman { "k8s-file" } else { "json-file" };
         json!({
             // Not even the loopback interface of anybody else; its way out is made by us.
             "NetworkMode": "none",
             "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges"],
+            "SecurityOpt": ["no-new-privileges", format!("seccomp={filter}")],
             "Privileged": false,
             "PublishAllPorts": false,
             "ReadonlyRootfs": matches!(self.who, Who::Own(_)),
@@ -230,6 +235,7 @@ mod tests {
             places: Some(places),
             resolv_conf: None,
             secrets: None,
+            seccomp: Path::new("/d/seccomp.json"),
             tag: "marmot-1",
             app: "iris",
             replica: "r",
@@ -257,7 +263,7 @@ mod tests {
             let host = &body["HostConfig"];
             assert_eq!(host["NetworkMode"], "none");
             assert_eq!(host["CapDrop"], json!(["ALL"]));
-            assert_eq!(host["SecurityOpt"], json!(["no-new-privileges"]));
+            assert_eq!(host["SecurityOpt"], json!(["no-new-privileges", "seccomp=/d/seccomp.json"]));
             assert_eq!(host["Memory"], host["MemorySwap"]);
             assert_eq!((&host["Privileged"], &host["PublishAllPorts"]), (&json!(false), &json!(false)));
             for absent in
