@@ -57,7 +57,7 @@ const PACKAGES: [Package; 25] = [
 ];
 
 /// Whether it is there for root, on whose `PATH` it is.
-fn in_system(name: &str) -> bool {
+pub(super) fn in_system(name: &str) -> bool {
     ["/usr/bin", "/usr/sbin", "/usr/local/bin"].iter().any(|place| Path::new(place).join(name).is_file())
 }
 
@@ -99,14 +99,14 @@ fn install(missing: &[&str]) -> anyhow::Result<()> {
     command::run(apt_get(&["install", "--yes", "--no-install-recommends"]).args(missing))
 }
 
-fn apt_get(arguments: &[&str]) -> Command {
+pub(super) fn apt_get(arguments: &[&str]) -> Command {
     let mut command = Command::new("apt-get");
     command.args(["--quiet=2"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
     command
 }
 
 /// A fresh container image has none.
-fn has_package_lists() -> bool {
+pub(super) fn has_package_lists() -> bool {
     let Ok(lists) = std::fs::read_dir("/var/lib/apt/lists") else { return false };
     lists.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
 }

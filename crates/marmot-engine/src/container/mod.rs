@@ -72,6 +72,8 @@ pub(crate) struct About {
     pub(crate) maps_users: bool,
     /// It makes control groups itself, by the names that it is given.
     pub(crate) makes_groups: bool,
+    /// Its containers go on while it is started anew.
+    pub(crate) leaves_running: bool,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +82,8 @@ struct Info {
     security_options: Option<Vec<String>>,
     #[serde(default)]
     cgroup_driver: String,
+    #[serde(default)]
+    live_restore_enabled: bool,
 }
 
 impl ContainerEngine {
@@ -110,7 +114,8 @@ impl ContainerEngine {
             };
             let maps_users = rootless || options.iter().any(maps);
             let makes_groups = info.cgroup_driver == "cgroupfs" && !maps_users;
-            Ok(About { podman, maps_users, makes_groups })
+            let leaves_running = podman || info.live_restore_enabled;
+            Ok(About { podman, maps_users, makes_groups, leaves_running })
         };
         self.about.get_or_try_init(asking).await.copied()
     }

@@ -39,6 +39,8 @@ use crate::wanted::{Program, Revision};
 const MARKER: &str = "MARMOT_REPLICA_ID";
 /// How long an engine is waited for to remove what is not wanted any more.
 const GIVES_UP_WITHIN: Duration = Duration::from_secs(5);
+/// How long a program may take to end that ended before anybody was let into its network.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// User ids for containers where the server has none to give: they belong to nobody.
 const UIDS: (u32, u32) = (2_000_000_000, 100_000);
 /// The same, in engines whose containers have few.
@@ -344,7 +346,8 @@ async fn get_going(
     };
     spec::write(dir, spec::SHIM, &named).map_err(written())?;
     match post_doorman(shared, dir).await {
-        Err(_) if !held_back && !named.is_alive() => {
+        // Nobody is let into the network of one that is just ending.
+        Err(_) if !held_back && tokio::time::timeout(ENDS_WITHIN, process.ended()).await.is_ok() => {
             return Err(ended_at_once(shared, &container, dir, &spec).await);
         }
         posted => posted?,

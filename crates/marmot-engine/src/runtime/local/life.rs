@@ -80,7 +80,7 @@ impl Process {
     }
 
     /// Waits until the supervisor has ended, and with it everything it supervised.
-    pub(super) async fn ended(&self) {
+    pub(in crate::runtime) async fn ended(&self) {
         // Readable for good once the process has ended. An error would say that waiting is not possible at all.
         let _ = self.pidfd.readable().await;
     }
