@@ -125,7 +125,8 @@ async fn a_way_out_is_there_before_the_program_begins<E: Containers>() {
         return;
     }
     // Docker cannot hold a program back until it is there.
-    let waits = if E::NAME == "Docker" { "until grep -q eth0 /proc/net/dev; do sleep 0.1; done; " } else { "" };
+    let waits =
+        if E::NAME == "Docker" { "until grep -q eth0 /proc/net/dev; do sleep 0.1; done; " } else { "" };
     let script = &format!("{waits}grep -o eth0 /proc/net/dev; cat /etc/resolv.conf; exec /serve");
     activate(&machine, &engine, 1, &["/bin/sh", "-c", script], &policy());
     machine.until_running().await;
@@ -176,6 +177,26 @@ async fn a_failure_says_what_happened<E: Containers>() {
     machine.activate_program(1.into(), as_root, &policy(), &[]);
     let FailureReason::CouldNotStart(why) = machine.until_failed().await.reason.clone() else { panic!() };
     assert!(why.contains("root of this machine's kernel"), "{why}");
+    shut_down(&machine, &engine).await;
+
+    // Nothing to start at all, and a user that may not write its home.
+    let id = engine.image("localhost/empty:1", &[], &["EXPOSE 8000"]);
+    artefact(&machine, 7, &id);
+    machine.activate_program(7.into(), image(7), &policy(), &[]);
+    let FailureReason::CouldNotStart(why) = machine.until_failed().await.reason.clone() else { panic!() };
+    assert_eq!(why, "the image does not say what to start: give the launcher a command");
+    shut_down(&machine, &engine).await;
+    let id = engine.image(
+        "localhost/homeless:1",
+        &[("home/me/.keep", ""), ("serve", SERVE)],
+        &["EXPOSE 8000", "USER app", "CMD [\"/serve\"]"],
+    );
+    artefact(&machine, 8, &id);
+    machine.activate_program(8.into(), image(8), &policy(), &[]);
+    let failure = machine.until_failed().await;
+    let told = failure.last_lines.join("\n");
+    assert_eq!(failure.reason, FailureReason::Exited(9), "{told}");
+    assert!(told.contains("/home/me/www") && told.contains("Permission denied"), "{told}");
     shut_down(&machine, &engine).await;
 
     let silent = Policy { start_timeout: Duration::from_millis(1500), ..policy() };
@@ -314,13 +335,18 @@ async fn who_is_switched_off_does_not_wait_for_an_engine_that_hangs<E: Container
 
 async fn without_an_engine_that_answers_starting_fails_in_words<E: Containers>() {
     let Some(mut engine) = E::start() else { return };
-    let machine = machine(&engine).await;
+    let mut machine = machine(&engine).await;
     let id = engine.image("localhost/test:1", &[("serve", SERVE)], &["EXPOSE 8000", "CMD [\"/serve\"]"]);
     artefact(&machine, 1, &id);
     engine.end();
     machine.activate_program(1.into(), image(1), &policy(), &[]);
-    let FailureReason::CouldNotStart(why) = machine.until_failed().await.reason.clone() else { panic!() };
+    let FailureReason::EngineAway(why) = machine.until_failed().await.reason.clone() else { panic!() };
     assert!(why.contains("does not answer") && why.contains("ask the operator"), "{why}");
+    // It never gives up: that would be for longer than the engine is away.
+    for _ in 0..3 {
+        machine.until_event(|what| matches!(what, Happening::Failed(_))).await;
+    }
+    assert_eq!(machine.until_failed_app().await.gave_up, None);
     engine.begin();
     // It is tried again by itself.
     machine.until_running().await;

@@ -81,7 +81,8 @@ fn program(build: u128, path: &str) -> Program {
 async fn nothing_that_is_not_its_own_can_be_reached_or_changed<E: Containers>() {
     let Some(engine) = E::start() else { return };
     let socket = engine.socket();
-    let machine = Machine::configured(|config| EngineConfig { container_engine: Some(socket), ..config }).await;
+    let machine =
+        Machine::configured(|config| EngineConfig { container_engine: Some(socket), ..config }).await;
     let control = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = control.local_addr().unwrap().port();
     let _six = TcpListener::bind(("::1", port));
@@ -92,7 +93,8 @@ async fn nothing_that_is_not_its_own_can_be_reached_or_changed<E: Containers>() 
     fs::write(machine.data.path().join("marmot.db"), "secret").unwrap();
 
     // A neighbour, which listens and has something to hide.
-    let busybox = engine.image("localhost/neighbour:1", &[("serve", SERVE)], &["EXPOSE 8000", "CMD [\"/serve\"]"]);
+    let busybox =
+        engine.image("localhost/neighbour:1", &[("serve", SERVE)], &["EXPOSE 8000", "CMD [\"/serve\"]"]);
     artefact(&machine, 1, &busybox);
     machine.activate_program(1.into(), image(1), &policy(), &[]);
     let neighbour = machine.until_running().await;
@@ -140,7 +142,10 @@ async fn nothing_that_is_not_its_own_can_be_reached_or_changed<E: Containers>() 
     assert_eq!(refused + could.len(), PROBE.matches("\nattempt(").count(), "{lines:#?}");
     let none = "0000000000000000";
     assert!(lines.contains(&format!("status: {none} {none} 1 2")), "{lines:#?}");
-    assert!(lines.iter().any(|line| line.starts_with("own: ") && line.ends_with(" /home/app /tmp")), "{lines:#?}");
+    assert!(
+        lines.iter().any(|line| line.starts_with("own: ") && line.ends_with(" /home/app /tmp")),
+        "{lines:#?}"
+    );
     assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
     contained::shut_down(&machine, &engine).await;
 }
@@ -176,7 +181,8 @@ async fn who_takes_too_much_is_ended_or_refused_and_who_flees_does_not_survive<E
     ask(&machine.until_running().await).await;
     let lines = logs(&machine).await;
     let number = |what: &str| {
-        let found = lines.iter().filter_map(|line| line.strip_prefix(what)?.trim().parse::<u32>().ok()).next_back();
+        let found =
+            lines.iter().filter_map(|line| line.strip_prefix(what)?.trim().parse::<u32>().ok()).next_back();
         found.unwrap_or_else(|| panic!("{what} {lines:#?}"))
     };
     assert!(number("files:") < 16_384);

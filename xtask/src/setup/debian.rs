@@ -16,7 +16,7 @@ struct Package {
     is_there: fn() -> bool,
 }
 
-const PACKAGES: [Package; 25] = [
+const PACKAGES: [Package; 26] = [
     Package { name: "ca-certificates", need: Need::Apps, is_there: || Path::new("/etc/ssl/certs").is_dir() },
     Package { name: "git", need: Need::Apps, is_there: || find("git").is_some() },
     Package { name: "bubblewrap", need: Need::Apps, is_there: || find("bwrap").is_some() },
@@ -36,6 +36,7 @@ const PACKAGES: [Package; 25] = [
     Package { name: "r-cran-shiny", need: Need::Tests, is_there: || has_r_package("shiny") },
     Package { name: "r-cran-plumber", need: Need::Tests, is_there: || has_r_package("plumber") },
     Package { name: "podman", need: Need::Tests, is_there: || find("podman").is_some() },
+    Package { name: "uidmap", need: Need::Tests, is_there: || find("newuidmap").is_some() },
     Package { name: "runc", need: Need::Tests, is_there: || in_system("runc") },
     Package { name: "catatonit", need: Need::Tests, is_there: || find("catatonit").is_some() },
     Package {

@@ -63,6 +63,7 @@ is_an_engine!(Podman, "rm", "--force", "--time=0");
 is_an_engine!(Docker, "rm", "--force");
 
 /// Tests that are the same whichever engine it is.
+#[allow(unused_macros, reason = "each test binary uses some of it")]
 macro_rules! by_each_engine {
     ($($test:ident,)*) => {
         mod by_podman {

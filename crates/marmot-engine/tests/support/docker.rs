@@ -23,7 +23,8 @@ pub struct Docker {
 impl Docker {
     /// Starts one. `None`, said aloud, where it is not installed; in CI that is an error.
     pub fn start() -> Option<Self> {
-        let needed = ["dockerd", "containerd", "containerd-shim-runc-v2", "docker", "docker-init", "runc", "busybox"];
+        let needed =
+            ["dockerd", "containerd", "containerd-shim-runc-v2", "docker", "docker-init", "runc", "busybox"];
         let missing: Vec<&str> = needed.into_iter().filter(|tool| !has(tool)).collect();
         if !missing.is_empty() || !rustix::process::geteuid().is_root() {
             let why = format!(
@@ -161,7 +162,8 @@ impl Docker {
 impl Drop for Docker {
     fn drop(&mut self) {
         let left = self.command().args(["ps", "--all", "--quiet"]).output();
-        let left = left.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let left =
+            left.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         if !left.trim().is_empty() {
             let _ = self.command().args(["rm", "--force"]).args(left.split_whitespace()).output();
         }

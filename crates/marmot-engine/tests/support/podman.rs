@@ -48,9 +48,14 @@ impl Podman {
             eprintln!("SKIPPED: {why}");
             return None;
         }
+        Some(Self::here())
+    }
+
+    /// Starts one of the user that this test runs as.
+    pub fn here() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        for name in ["run", "graph", "tmp", "networks"] {
+        for name in ["run", "graph", "tmp", "networks", "xdg"] {
             fs::create_dir(path(name)).unwrap();
         }
         let engine = format!(
@@ -71,7 +76,7 @@ impl Podman {
         fs::write(path("auth.json"), "{}").unwrap();
         let mut podman = Self { dir, service: None, registry: None };
         podman.begin();
-        Some(podman)
+        podman
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -85,7 +90,12 @@ impl Podman {
         command.env("CONTAINERS_STORAGE_CONF", path("storage.conf"));
         command.env("CONTAINERS_REGISTRIES_CONF", path("registries.conf"));
         command.env("REGISTRY_AUTH_FILE", path("auth.json")).env("TMPDIR", path("tmp"));
-        command.env_remove("XDG_RUNTIME_DIR").env_remove("DOCKER_HOST").stdin(Stdio::null());
+        if rustix::process::geteuid().is_root() {
+            command.env_remove("XDG_RUNTIME_DIR");
+        } else {
+            command.env("XDG_RUNTIME_DIR", path("xdg"));
+        }
+        command.env_remove("DOCKER_HOST").stdin(Stdio::null());
         // What watches a container leaves a file where it was started when that container is out of memory.
         command.current_dir(self.dir.path());
         command
@@ -273,8 +283,7 @@ pub fn archive(dir: &Path, files: &[(&str, &str)]) -> PathBuf {
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
     let archive = dir.join("image.tar");
-    let tarred =
-        Command::new("tar").arg("-C").arg(root.path()).arg("-cf").arg(&archive).arg(".").status();
+    let tarred = Command::new("tar").arg("-C").arg(root.path()).arg("-cf").arg(&archive).arg(".").status();
     assert!(tarred.unwrap().success());
     archive
 }

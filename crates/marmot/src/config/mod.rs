@@ -483,7 +483,11 @@ pub fn reference() -> String {
         );
     }
     text.truncate(text.trim_end().len());
-    text.push_str("\n```\n");
+    text.push_str(
+        "\n```\n\nA class may have GPUs, for container images alone: `gpus = 1`, so many of NVIDIA's, or the names of devices \
+         as the\nContainer Device Interface has them, `gpus = [\"nvidia.com/gpu=0\"]`. The container engine must be set up for \
+         them.\n",
+    );
     text.push_str(providers::REFERENCE);
     text
 }

@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::Container;
 use super::body::{AsRoot, Making, Places, Who, who};
+use super::gpus;
 use crate::build::{NoPort, RunFile, port_of};
 use crate::cgroup::ReplicaGroup;
 use crate::confine::{self, profile::profile};
@@ -28,12 +29,12 @@ use crate::procfs::{self, RawPid};
 use crate::runtime::local::Shared;
 use crate::runtime::local::life::Process;
 use crate::runtime::local::prepare::{
-    HOME, PrepareError, RESOLV_CONF, SECCOMP, SECRETS, TMP, claim_user, plug, promised, scatter, secret_files,
-    with_port, write_secrets,
+    HOME, PrepareError, RESOLV_CONF, SECCOMP, SECRETS, TMP, claim_user, plug, promised, scatter,
+    secret_files, with_port, write_secrets,
 };
 use crate::shim::doorman::READY;
 use crate::shim::spec::{self, Contained, Launch, Plug, ShimProcess, Spec};
-use crate::wanted::{Program, Revision};
+use crate::wanted::{Gpus, Program, Revision};
 
 /// The variable that no other replica has with this value.
 const MARKER: &str = "MARMOT_REPLICA_ID";
@@ -129,8 +130,9 @@ pub(in crate::runtime) async fn begin(
     let laid = LaidOut::of(shared, id, revision, about, facts)?;
     let program = laid.program();
     let body = laid.making(revision, &engine, about.podman, &id.to_string()).body();
-    let made = create(&engine, id, body).await;
-    let container = made.map_err(|error| in_words(error, program.as_deref()))?;
+    let words = |error| in_words(error, program.as_deref(), &revision.gpus);
+    let devices = if about.podman { gpus::names(&revision.gpus) } else { Vec::new() };
+    let container = create(&engine, id, body, &devices).await.map_err(words)?;
     let secrets = revision.secrets.iter().filter(|secret| !secret.is_file);
     let contained = Contained {
         id: container,
@@ -159,7 +161,7 @@ pub(in crate::runtime) async fn begin(
         container.remove().await;
     }
     begun.map_err(|error| match error {
-        BeginError::Engine(error) => in_words(error, program.as_deref()),
+        BeginError::Engine(error) => words(error),
         other => other,
     })
 }
@@ -211,7 +213,21 @@ impl LaidOut {
             env.insert("MARMOT_SECRETS_DIR".to_owned(), confine::SECRETS.to_owned());
         }
         let [home, tmp, resolv_conf, seccomp] = [HOME, TMP, RESOLV_CONF, SECCOMP].map(|name| dir.join(name));
-        Ok(Self { dir, facts, asked, port, who, plug, on_disk, env, secrets, home, tmp, resolv_conf, seccomp })
+        Ok(Self {
+            dir,
+            facts,
+            asked,
+            port,
+            who,
+            plug,
+            on_disk,
+            env,
+            secrets,
+            home,
+            tmp,
+            resolv_conf,
+            seccomp,
+        })
     }
 
     /// What it starts, for people.
@@ -235,6 +251,7 @@ impl LaidOut {
             working_directory: self.asked.working_directory.as_deref(),
             env: &self.env,
             limits: revision.limits,
+            gpus: &revision.gpus,
             places: self.on_disk.then_some(Places { home: &self.home, tmp: &self.tmp }),
             resolv_conf: self.plug.is_some().then_some(&*self.resolv_conf),
             secrets: self.secrets.as_deref(),
@@ -247,28 +264,36 @@ impl LaidOut {
     }
 }
 
-/// Has the engine make the container.
+/// Has the engine make the container, with these devices, which Podman alone is told of here.
 async fn create(
     engine: &ContainerEngine,
     id: ReplicaId,
     mut body: serde_json::Value,
+    devices: &[String],
 ) -> Result<String, EngineError> {
     let name = name_of(engine, id);
-    match engine.create(&name, &body).await {
+    let make = async |body: &serde_json::Value| {
+        if devices.is_empty() {
+            engine.create(&name, body).await
+        } else {
+            engine.create_by_podman(&name, &gpus::of_podman(&name, body, devices)).await
+        }
+    };
+    match make(&body).await {
         // Without one the program itself is the first process, and may ignore being asked to end.
         Err(EngineError::Refused { message, .. }) if words::lacks_init(&message) => {
             body["HostConfig"]["Init"] = false.into();
-            engine.create(&name, &body).await
+            make(&body).await
         }
         created => created,
     }
 }
 
 /// What an engine says, so that people know what to do.
-fn in_words(error: EngineError, program: Option<&str>) -> BeginError {
+fn in_words(error: EngineError, program: Option<&str>, gpus: &Gpus) -> BeginError {
     match &error {
         EngineError::Refused { message, .. } => {
-            let told = words::not_started(message, program);
+            let told = gpus::refused(message, gpus).or_else(|| words::not_started(message, program));
             BeginError::Words(told.unwrap_or_else(|| words::short(message)))
         }
         _ => error.into(),

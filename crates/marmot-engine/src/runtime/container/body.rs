@@ -8,11 +8,12 @@ use std::path::Path;
 use rustix::process::Resource;
 use serde_json::{Value, json};
 
+use super::gpus;
 use crate::confine::profile::profile;
 use crate::confine::{HOME, SECRETS};
 use crate::container::image::ImageFacts;
 use crate::container::{LABEL_APP, LABEL_DATA, LABEL_REPLICA};
-use crate::wanted::Limits;
+use crate::wanted::{Gpus, Limits};
 
 /// Processes that one container may have, as for other replicas.
 const MAX_PROCESSES: u32 = 1024;
@@ -80,6 +81,7 @@ pub(super) struct Making<'a> {
     pub(super) working_directory: Option<&'a str>,
     pub(super) env: &'a BTreeMap<String, String>,
     pub(super) limits: Limits,
+    pub(super) gpus: &'a Gpus,
     /// Its places on the disk; without them it has some in memory.
     pub(super) places: Option<Places<'a>>,
     /// What it sees as `/etc/resolv.conf`, where it has a way out.
@@ -146,7 +148,7 @@ impl Making<'_> {
         // One takes the place of a file, the other the text.
         let filter = if self.podman { self.seccomp.display().to_string() } else { profile().to_string() };
         let log = if self.podman { "k8s-file" } else { "json-file" };
-        json!({
+        let mut host = json!({
             // Not even the loopback interface of anybody else; its way out is made by us.
             "NetworkMode": "none",
             "CapDrop": ["ALL"],
@@ -174,7 +176,12 @@ impl Making<'_> {
             "LogConfig": {"Type": log, "Config": {"max-size": ENGINES_LOG}},
             "Mounts": self.mounts(),
             "Tmpfs": self.in_memory(),
-        })
+        });
+        // Podman is asked in another way (`gpus.rs`).
+        if let Some(requests) = gpus::requests(self.gpus).filter(|_| !self.podman) {
+            host["DeviceRequests"] = requests;
+        }
+        host
     }
 
     fn mounts(&self) -> Vec<Value> {
@@ -232,6 +239,7 @@ mod tests {
             working_directory: None,
             env,
             limits: Limits { memory_bytes: 64 << 20, cpu_millis: 500 },
+            gpus: &Gpus::None,
             places: Some(places),
             resolv_conf: None,
             secrets: None,

@@ -20,6 +20,7 @@ use crate::shim::spec::{Contained, Spec};
 
 pub(super) mod begin;
 mod body;
+mod gpus;
 pub(super) mod log;
 
 /// How long it is waited for an engine to say how a container ended.
