@@ -352,3 +352,12 @@ async fn without_an_engine_that_answers_starting_fails_in_words<E: Containers>()
     machine.until_running().await;
     shut_down(&machine, &engine).await;
 }
+
+#[tokio::test]
+async fn where_there_is_no_engine_an_image_says_so() {
+    let machine = support::Machine::new().await;
+    artefact(&machine, 1, "0123");
+    machine.activate_program(1.into(), image(1), &policy(), &[]);
+    let FailureReason::CouldNotStart(why) = machine.until_failed().await.reason.clone() else { panic!() };
+    assert!(why.contains("this installation has no container engine"), "{why}");
+}

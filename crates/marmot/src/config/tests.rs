@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::model::Gpus;
 
 fn pair(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())

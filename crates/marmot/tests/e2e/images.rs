@@ -208,3 +208,27 @@ async fn while_the_engine_is_away_or_hangs_who_is_awake_is_served_and_who_is_not
     }
     wait_for("their containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_container_engine_the_api_and_the_command_line_say_so() {
+    let server = Server::start(&["--container-engine", "none"]).await;
+    let ada = server.user("ada").await;
+    let project = json!({ "name": "p", "slug": "p", "namespace": "ada", "visibility": "public" });
+    let project = ada.post("/projects", project).await;
+    let launcher = json!({
+        "name": "model", "project_id": project["id"], "launcher_type": "app",
+        "environment": of_image("ghcr.io/o/a:1"),
+    });
+    let (status, answer) = ada.send(Method::POST, "/session_launchers", Some(&launcher)).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+    let said = "this installation has no container engine";
+    assert!(answer.to_string().contains(said), "{answer}");
+    let cli = std::process::Command::new(env!("CARGO_BIN_EXE_marmot"))
+        .args(["launcher", "create", "ada/p", "model", "--image", "ghcr.io/o/a:1"])
+        .env("MARMOT_URL", &server.url)
+        .env("MARMOT_TOKEN", ada.token.as_ref().expect("a token"))
+        .output()
+        .expect("the command line");
+    let told = String::from_utf8_lossy(&cli.stderr);
+    assert!(!cli.status.success() && told.contains(said), "{told}");
+}
