@@ -313,6 +313,7 @@ pub(in crate::runtime) async fn give_up(shared: &Shared, id: ReplicaId) {
     let removing = engine.remove(&name);
     if !matches!(tokio::time::timeout(GIVES_UP_WITHIN, removing).await, Ok(Ok(()))) {
         tracing::warn!(replica = %id, "a container may be left for now");
+        engine.leave();
     }
 }
 

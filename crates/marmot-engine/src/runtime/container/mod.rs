@@ -122,6 +122,7 @@ impl Container {
     pub(super) async fn remove(&self) {
         if let Err(error) = self.engine.remove(self.id()).await {
             tracing::warn!(container = self.id(), %error, "a container could not be removed; it will be tried again");
+            self.engine.leave();
         }
     }
 }

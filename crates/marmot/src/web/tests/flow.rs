@@ -44,7 +44,10 @@ async fn without_a_container_engine_the_form_says_so_and_an_image_is_refused_in_
     ada.get(&platform, &new).await.shows("This installation has no container engine to run it");
     let form = [("source", "image"), ("name", "Model"), ("image", "ghcr.io/o/a:1"), ("resource_class", "1")];
     let refused = ada.post(&platform, &new, &form).await;
-    refused.is(StatusCode::UNPROCESSABLE_ENTITY).shows("this installation has no container engine").shows("Model");
+    refused
+        .is(StatusCode::UNPROCESSABLE_ENTITY)
+        .shows("this installation has no container engine")
+        .shows("Model");
 }
 
 #[tokio::test]
