@@ -3,13 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "build/support.rs"]
+mod building;
+#[path = "support/podman.rs"]
+mod podman;
 mod support;
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
-use marmot_engine::wanted::{Outbound, Variable};
+use marmot_core::id::BuildId;
+use marmot_engine::observed::BuildState;
+use marmot_engine::wanted::{Builder, Outbound, Source, Variable, WantedBuild};
 use marmot_engine::{Confinement, EngineConfig};
 use support::{Machine, app, ask, policy};
 
@@ -236,6 +243,85 @@ async fn nothing_inside() {
     assert_eq!(reached, Vec::<String>::new(), "{told:#?}");
     assert!(!told.contains(&"resolved: True".to_owned()), "{told:#?}");
     done();
+}
+
+/// What the steps of a `Dockerfile` reach, by a Podman in the network that stands for the machine's.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the tests below, in a network of its own"]
+async fn steps_inside() {
+    let Some(mut podman) = podman::Podman::start() else { return eprintln!("skipped") };
+    let registry = podman.registry(None);
+    podman.image("localhost/base:1", &[], &[]);
+    podman.push("localhost/base:1", &format!("{registry}/base:1"), None);
+    let place = building::Place::new();
+    let dockerfile = format!(
+        "FROM {registry}/base:1\nRUN for host in {ALL} 127.0.0.1; do \
+         echo \"to $host: $(busybox timeout 2 busybox nc $host 8080 2>&1)\"; done; cat /etc/resolv.conf\n\
+         RUN busybox timeout 2 busybox nc {} && echo \"to the registry\" || true\n\
+         RUN echo \"allowed: $(busybox timeout 2 busybox nc 10.9.9.9 5432 2>&1)\"; ls /sys/class/net\n",
+        registry.replace(':', " ")
+    );
+    let repository = place.repository("image", &[("Dockerfile", &dockerfile)]);
+    let mut build = place.another_context();
+    build.allow_private_networks = true;
+    build.steps_may_reach = vec!["10.9.9.9:5432".parse().unwrap()];
+    let machine = Machine::configured(|config| EngineConfig {
+        build: Arc::new(build),
+        container_engine: Some(podman.socket()),
+        resolver: Some(RESOLVER.parse().unwrap()),
+        ..config
+    })
+    .await;
+    if !machine.engine.capabilities().outbound {
+        return eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
+    }
+    let control = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap();
+    std::thread::spawn(move || {
+        for stream in control.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut &stream, b"control");
+        }
+    });
+    let id = BuildId::from(1);
+    let source = Source { repository: repository.address(), revision: None, context_dir: None };
+    let wanted = Arc::new(WantedBuild {
+        source,
+        builder: Builder::Auto,
+        owner: 1.into(),
+        command_given: false,
+        registries: Vec::new(),
+        variables: Vec::new(),
+        secrets: Vec::new(),
+        logins: Vec::new(),
+    });
+    machine.want(|all| drop(all.builds.insert(id, wanted)));
+    let mut observed = machine.engine.observed();
+    let ended = observed.wait_for(|observed| {
+        let state = observed.builds.get(&id);
+        state.is_some_and(|state| !matches!(state, BuildState::Queued | BuildState::InProgress { .. }))
+    });
+    let ended = tokio::time::timeout(support::LIMIT, ended).await;
+    let log: Vec<String> = machine.engine.logs().build(id, 200).await.unwrap();
+    let state = ended.unwrap_or_else(|_| panic!("in time: {log:#?}")).unwrap().builds[&id].clone();
+    assert!(matches!(state, BuildState::Succeeded(_)), "{state:?} {log:#?}");
+    let said = log.join("\n");
+    let reached = said.lines().filter(|line| line.contains(": beyond") || line.contains(": control"));
+    let reached: Vec<&str> = reached.map(|line| line.split_once(' ').unwrap().1).collect();
+    assert_eq!(reached, ["to 203.0.113.1: beyond", "to 203.0.113.9: beyond", "allowed: beyond"], "{said}");
+    assert!(!said.lines().any(|line| line.ends_with(" to the registry")), "{said}");
+    assert!(said.contains("nameserver 198.19.255.253"), "{said}");
+    // The engine made nothing in the machine's network.
+    let shown = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let (links, rules) = (shown("ip", &["link"]), shown("nft", &["list", "ruleset"]));
+    assert!(!links.contains("podman") && !rules.contains("NETAVARK"), "{links} {rules}");
+    done();
+}
+
+#[test]
+fn the_steps_of_a_dockerfile_reach_the_internet_and_neither_the_machine_nor_private_networks() {
+    in_a_world_of_its_own("steps_inside", true);
 }
 
 #[test]

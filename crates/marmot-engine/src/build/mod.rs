@@ -35,7 +35,7 @@ mod tree;
 mod view;
 
 pub use collect::collect;
-pub use contract::{BuildContext, BuildEnd, BuildLimits, RunFile};
+pub use contract::{BuildContext, BuildEnd, BuildLimits, RunFile, StepsReach};
 pub use image::pull;
 pub(crate) use image::{NoPort, port_of};
 pub use network::operators_environment;

@@ -293,7 +293,8 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
             let engine = self.context.containers().ok_or_else(|| StepError::NeedsContainers(file.clone()))?;
             let recipe = image::Recipe::read(self.context, engine, self.job, wanted, file, &code)?;
             self.begin(image::BUILDING);
-            return image::build(self.context, self.job, &recipe, &commit, &artefact, id).await;
+            let whole = image::Whole { context: self.context, job: self.job, progress: self.progress, id };
+            return image::build(&whole, recipe, &commit, &artefact).await;
         }
         let environment = self.install(wanted, &plan, &artefact, &commit).await?;
         if let Some(line) = &plan.release {
