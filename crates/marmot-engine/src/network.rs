@@ -32,8 +32,8 @@ mod rules;
 mod steps;
 
 pub use rules::{Destination, WrongDestination};
-pub(crate) use steps::StepsNetwork;
 use rules::{MIDDLE, PASTA, Port, RESOLVER, Surroundings, UPLINK};
+pub(crate) use steps::StepsNetwork;
 
 /// The user that pasta runs as where the server is root. Like those of replicas, it belongs to nobody.
 const USER: u32 = 1_999_999_998;
@@ -178,6 +178,14 @@ impl Uplink {
     /// What is put into a replica's `/etc/resolv.conf`.
     pub(crate) fn resolv_conf() -> String {
         format!("nameserver {RESOLVER}\n")
+    }
+
+    /// The same for programs of builds, which may be told of the operator's machines by short names.
+    pub(crate) fn resolv_conf_like_the_machines() -> String {
+        let machines = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let kept = |line: &&str| ["search ", "domain ", "options "].iter().any(|what| line.starts_with(what));
+        let kept: Vec<&str> = machines.lines().filter(kept).collect();
+        format!("{}{}\n", Self::resolv_conf(), kept.join("\n"))
     }
 
     /// Ends it. Whoever still has a replica in it, has one without a way out.

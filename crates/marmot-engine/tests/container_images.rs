@@ -127,8 +127,7 @@ impl Place {
             let variables = variables.iter().map(text);
             wanted.variables = variables.map(|(name, value)| Variable { name, value }).collect();
             let secrets = secrets.iter().map(text);
-            wanted.secrets =
-                secrets.map(|(name, value)| Secret { name, value, is_file: false }).collect();
+            wanted.secrets = secrets.map(|(name, value)| Secret { name, value, is_file: false }).collect();
         };
         failure(self.build_as(id, files, CancellationToken::new(), |_| {}, given).await)
     }
@@ -350,13 +349,19 @@ async fn a_dockerfile_is_given_the_launchers_variables_as_arguments_and_secrets_
          RUN --mount=type=secret,id=TOKEN,required=true cat /run/secrets/TOKEN | head -c 4 > /beginning\n\
          COPY . /all\nRUN ls -a /all /run/secrets > /seen 2>&1 || true\n"
     );
-    let files = [("Dockerfile", dockerfile.as_str()), ("kept", "x"), (".dockerignore", "left-out\n"), ("left-out", "y")];
+    let files = [
+        ("Dockerfile", dockerfile.as_str()),
+        ("kept", "x"),
+        (".dockerignore", "left-out\n"),
+        ("left-out", "y"),
+    ];
     let base = format!("{registry}/base:1");
     let variables = [("BASE", base.as_str()), ("GREETING", "bonjour"), ("UNDECLARED", "nothing")];
     let secret = "correct-horse-battery";
     place.built_with(1, &files, &variables, &[("TOKEN", secret), ("OTHER", "unasked")]).await.unwrap();
     let image = place.image(1);
-    let show = |file: &str| podman.run(&["run", "--rm", "--network=none", "--entrypoint", "/bin/cat", &image, file]);
+    let show =
+        |file: &str| podman.run(&["run", "--rm", "--network=none", "--entrypoint", "/bin/cat", &image, file]);
     assert_eq!((show("/greeting"), show("/beginning")), ("it is bonjour".to_owned(), "corr".to_owned()));
     let seen = show("/seen");
     assert!(seen.contains("kept") && !seen.contains("left-out") && !seen.contains("marmot-secret"), "{seen}");

@@ -87,7 +87,8 @@ mod tests {
         std::fs::create_dir(dir.path().join("sub")).unwrap();
         std::fs::write(dir.path().join("sub/large"), vec![7; 300_000]).unwrap();
         std::os::unix::fs::symlink("/etc", dir.path().join("link")).unwrap();
-        let bytes = || async { archive(dir.path().to_owned(), Vec::new()).collect().await.unwrap().to_bytes() };
+        let bytes =
+            || async { archive(dir.path().to_owned(), Vec::new()).collect().await.unwrap().to_bytes() };
         let first = bytes().await;
         assert_eq!(first, bytes().await, "the same files are the same archive");
         let mut archive = tar::Archive::new(&first[..]);

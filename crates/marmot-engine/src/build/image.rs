@@ -203,4 +203,3 @@ async fn within<T>(job: &Job, work: impl Future<Output = Result<T, NoImage>>) ->
         done = work => Ok(done?),
     }
 }
-

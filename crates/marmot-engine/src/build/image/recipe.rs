@@ -156,8 +156,8 @@ async fn made<P: Fn(&str) + Send + Sync>(
     let building = async {
         let call = steps.told(about, asking(context, recipe, whole.id));
         let secrets = recipe.secrets.iter();
-        let secrets =
-            secrets.map(|secret| Extra { name: secret.file.clone(), bytes: secret.value.clone().into_bytes() });
+        let secrets = secrets
+            .map(|secret| Extra { name: secret.file.clone(), bytes: secret.value.clone().into_bytes() });
         let body = archive::archive(recipe.code.clone(), secrets.collect());
         let answer = engine.api().send(Method::POST, call, body).await?;
         let mut lines = std::pin::pin!(answer.objects());
@@ -198,7 +198,8 @@ fn asking(context: &BuildContext, recipe: &Recipe, id: BuildId) -> Call {
         let secrets: Vec<String> = recipe.secrets.iter().map(told).collect();
         // What a step made with a secret is not given to a build that has another one, or none: the engine does not
         // tell them apart.
-        call = call.with("secrets", json!(secrets).to_string()).with("nocache", "true").with("layers", "false");
+        call =
+            call.with("secrets", json!(secrets).to_string()).with("nocache", "true").with("layers", "false");
     }
     call
 }
