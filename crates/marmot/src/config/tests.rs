@@ -197,3 +197,27 @@ fn identity_providers_that_cannot_be_used_are_refused_by_name() {
     assert!(refusal(&format!("{}\n{}", provider(""), provider(""))).contains("is given twice"));
     assert!(refusal(&provider("").replace("'uni'", "'Uni!'")).contains("`id` must be"));
 }
+
+#[test]
+fn a_resource_class_may_be_for_groups_and_one_must_be_for_everybody() {
+    let class = |id: u32, more: &str| {
+        format!(
+            "[[resource_classes]]\nid = {id}\nname = 'c{id}'\ncpu_millis = 1000\nmemory_mib = 512\n{more}\n"
+        )
+    };
+    let some = class(2, "groups = ['lab', 'institute:editor']");
+    let settings = with_file(&(class(1, "") + &some)).unwrap();
+    let told: Vec<String> =
+        settings.resource_classes[1].groups.iter().map(|group| group.clone().into()).collect();
+    assert_eq!(told, ["lab:viewer", "institute:editor"]);
+    assert!(settings.resource_classes[0].groups.is_empty());
+    for (text, says) in [
+        (some.clone(), "one must be for everybody"),
+        (class(1, "") + &class(2, "default = true\ngroups = ['lab']"), "`c2` is the default"),
+        (class(1, "") + &class(2, "groups = ['Lab!']"), "`Lab!` is no group"),
+        (class(1, "") + &class(2, "groups = ['lab:king']"), "`lab:king` is no group"),
+    ] {
+        let refused = refusal(&text);
+        assert!(refused.contains(says), "{refused}");
+    }
+}

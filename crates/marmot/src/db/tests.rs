@@ -12,8 +12,8 @@ use super::projects::{Filter, Viewer};
 use super::*;
 use crate::model::{
     Access, App, AppEvent, Build, BuildResult, BuildStatus, BuilderVariant, Code, CodeRun, EnvVariable,
-    Environment, EnvironmentSource, Launcher, LauncherKind, Page, Program, Project, Revision, Role, Secret,
-    Session, Token, User, Visibility, WayIn,
+    Environment, EnvironmentSource, Group, Launcher, LauncherKind, Page, Program, Project, ProjectLimits,
+    Revision, Role, Secret, Session, Token, User, Visibility, WayIn,
 };
 use crate::opening::{AppKey, Grant, Guests, KeyQuota, OpenTo, Opening, ShareLink};
 
@@ -120,6 +120,7 @@ async fn keeps_everything(db: &Db) {
     let mut db = db.write().await.unwrap();
     let db = &mut *db;
     people(db, &ada, now, later).await;
+    grouped(db, &ada, now).await;
     let (project, launcher) = recipes(db, &ada, now, later).await;
     doors(db, &launcher, now, later).await;
     running(db, &project, &launcher, now, later).await;
@@ -347,6 +348,8 @@ async fn running(
         builds::newest_with_status(db, launcher.environment.id, BuildStatus::Succeeded, 1).await.unwrap();
     assert_eq!(newest.len(), 1);
     assert_eq!(builds::kept(db, 5).await.unwrap(), [build.id]);
+    assert_eq!(builds::kept_of(db, 5).await.unwrap(), [(build.id, project.id)]);
+    limited(db, project, build.id, now, later).await;
     let revision = Revision {
         id: 7.into(),
         launcher_id: launcher.id,
@@ -392,6 +395,47 @@ async fn running(
     projects::delete(db, project.id).await.unwrap();
     assert!(launchers::app_name_taken(db, &launcher.app_name).await.unwrap(), "it stays taken for good");
     assert!(apps::all(db).await.unwrap().is_empty() && builds::get(db, build.id).await.unwrap().is_none());
+}
+
+async fn grouped(db: &mut Connection, ada: &User, now: Timestamp) {
+    let path = "ice-lab".parse().unwrap();
+    let (name, created_by) = ("Ice lab".to_owned(), ada.id);
+    let group = Group { id: 77.into(), path, name, description: None, created_by, created_at: now };
+    groups::insert(db, &group).await.unwrap();
+    for role in [Role::Viewer, Role::Owner] {
+        groups::set_role(db, group.id, ada.id, role).await.unwrap();
+        assert_eq!(groups::members(db, group.id).await.unwrap()[0].role, role);
+        assert_eq!(groups::roles_of(db, ada.id).await.unwrap(), [(group.path.clone(), role)]);
+    }
+    groups::remove_member(db, group.id, ada.id).await.unwrap();
+    assert!(groups::members(db, group.id).await.unwrap().is_empty());
+    groups::delete(db, &group).await.unwrap();
+}
+
+async fn limited(
+    db: &mut Connection,
+    project: &Project,
+    build: marmot_core::id::BuildId,
+    now: Timestamp,
+    later: Timestamp,
+) {
+    let nothing = ProjectLimits::default();
+    assert_eq!(limits::get(db, project.id).await.unwrap(), nothing);
+    for said in [nothing, ProjectLimits { builds_per_hour: Some(7), ..nothing }] {
+        limits::set(db, project.id, &said).await.unwrap();
+        assert_eq!(limits::get(db, project.id).await.unwrap(), said);
+        assert_eq!(limits::all(db).await.unwrap(), [(project.id, said)].into());
+    }
+    assert_eq!(limits::builds_since(db, project.id, now).await.unwrap(), (0, None));
+    limits::note_build(db, (project.id, build), now, now).await.unwrap();
+    assert_eq!(limits::builds_since(db, project.id, now).await.unwrap(), (1, Some(now)));
+    assert_eq!(limits::builds_since(db, project.id, later).await.unwrap(), (0, None));
+    limits::note_build(db, (project.id, 99.into()), later, later).await.unwrap();
+    assert_eq!(
+        limits::builds_since(db, project.id, now).await.unwrap(),
+        (1, Some(later)),
+        "the first is forgotten"
+    );
 }
 
 /// A PostgreSQL of the test's own, on a socket in a directory of its own; gone with it.

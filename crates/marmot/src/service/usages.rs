@@ -6,15 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use marmot_core::id::ProjectId;
 use marmot_gateway::routes::{Ceiling, Rate, Usage};
 
-/// What a project may use, and what holds it to that.
-type OfProject = (Option<Rate>, u32, Arc<Ceiling>);
 
 /// One [`Usage`] per link and key and one [`Ceiling`] per project, the same for all of its life in this process.
 #[derive(Debug, Default)]
 pub(super) struct Usages {
     /// By the ids of links and keys, of which no two are the same.
     of: Mutex<HashMap<u128, Arc<Usage>>>,
-    ceilings: Mutex<HashMap<ProjectId, OfProject>>,
+    ceilings: Mutex<HashMap<ProjectId, Made>>,
+}
+
+/// A ceiling, and what it was made from.
+#[derive(Debug)]
+struct Made {
+    rate: Option<Rate>,
+    most: u32,
+    ceiling: Arc<Ceiling>,
 }
 
 impl Usages {
@@ -28,12 +34,12 @@ impl Usages {
     /// the same time.
     pub(super) fn ceiling(&self, project: ProjectId, rate: Option<Rate>, most: u32) -> Arc<Ceiling> {
         let mut ceilings = self.ceilings.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = || (rate, most, Arc::new(Ceiling::new(rate, most)));
+        let made = || Made { rate, most, ceiling: Arc::new(Ceiling::new(rate, most)) };
         let known = ceilings.entry(project).or_insert_with(made);
-        if (known.0, known.1) != (rate, most) {
+        if (known.rate, known.most) != (rate, most) {
             *known = made();
         }
-        Arc::clone(&known.2)
+        Arc::clone(&known.ceiling)
     }
 
     /// Takes what has been counted since this was last asked, and forgets what nobody holds any more.
@@ -42,7 +48,7 @@ impl Usages {
         let taken = usages.iter().filter_map(|(id, usage)| Some((*id, usage.take()?))).collect();
         usages.retain(|_, usage| Arc::strong_count(usage) > 1);
         let mut ceilings = self.ceilings.lock().unwrap_or_else(PoisonError::into_inner);
-        ceilings.retain(|_, (.., ceiling)| Arc::strong_count(ceiling) > 1);
+        ceilings.retain(|_, made| Arc::strong_count(&made.ceiling) > 1);
         taken
     }
 

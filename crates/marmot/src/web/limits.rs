@@ -49,7 +49,7 @@ pub(super) async fn rows(web: &Web, visitor: &Visitor, project: &Project) -> Res
         LimitRow {
             name,
             told,
-            used: words(*of(&mut view.used), "not counted"),
+            used: words(*of(&mut view.used), "–"),
             allowed: words(*of(&mut view.allowed), "any"),
             field: Field::of(said),
             like: if is_size(name) { "such as 4G" } else { "a number" },
