@@ -27,6 +27,7 @@ mod shared;
 mod slot;
 mod stay;
 mod stream;
+mod trailers;
 mod upstream;
 mod websocket;
 mod wire;

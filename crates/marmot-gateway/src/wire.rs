@@ -329,6 +329,8 @@ struct Scanner {
     line: [u8; LINE],
     /// Bytes of the line so far, also those beyond what is kept.
     line_bytes: usize,
+    /// The byte before those that come next.
+    last: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -351,7 +353,7 @@ enum At {
 
 impl Default for Scanner {
     fn default() -> Self {
-        Self { at: At::Start, heads: 0, line: [0; LINE], line_bytes: 0 }
+        Self { at: At::Start, heads: 0, line: [0; LINE], line_bytes: 0, last: 0 }
     }
 }
 
@@ -385,9 +387,14 @@ impl Scanner {
                         self.line[self.line_bytes..self.line_bytes + kept].copy_from_slice(&bytes[..kept]);
                     }
                     self.line_bytes += here;
+                    let last = if here > 1 { bytes[here - 2] } else { self.last };
+                    self.last = bytes[here - 1];
+                    // hyper takes a fragment off, and a line feed alone for the end of a line.
+                    let cut_off = self.at == At::Start && bytes[..here].contains(&b'#');
                     bytes = &bytes[here..];
-                    if end.is_some() {
-                        let ambiguous = self.end_line();
+                    if end.is_some() || cut_off {
+                        let bare = last != b'\r' && matches!(self.at, At::Start | At::Fields { .. });
+                        let ambiguous = cut_off || bare || self.end_line();
                         self.line_bytes = 0;
                         if ambiguous {
                             self.at = At::Lost;
@@ -481,7 +488,7 @@ mod tests {
     }
 
     const STREAM: &[u8] = b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\
-        POST / HTTP/1.1\r\nContent-Length: 40\r\n\r\nTransfer-Encoding: a\r\nContent-Length: 1\r\n\
+        POST / HTTP/1.1\r\nContent-Length: 41\r\n\r\nTransfer-Encoding: a\r\nContent-Length: 1\r\n\
         POST / HTTP/1.1\r\ntransfer-encoding : chunked\r\n\r\n3;x=y\r\na\r\n\r\n1A\r\nabcdefghijklmnopqrstuvwxyz\r\n\
         0\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n\
         POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n";
@@ -516,6 +523,7 @@ mod tests {
             "Content-Length: +1",
             "Content-Length:",
             "Content-Length: 99999999999999999999999",
+            "X: y\nZ: a",
         ] {
             let stream = format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n");
             assert_eq!(scan(stream.as_bytes(), &[7]).1, Some(0), "{fields}");
