@@ -296,6 +296,9 @@ fn answer(
     }
     let (mut parts, incoming) = response.into_parts();
     if parts.headers.contains_key(header::TRANSFER_ENCODING) {
+        if !is_chunked(&parts.headers, parts.version) {
+            return Err(Failure::Nonsense);
+        }
         // The encoding counts, whatever length is claimed beside it.
         parts.headers.remove(header::CONTENT_LENGTH);
     }
@@ -314,6 +317,13 @@ fn answer(
     };
     let body = AppBody::new(incoming, held, Arc::clone(shared));
     Ok(Response::from_parts(parts, AnswerBody::App(body)))
+}
+
+/// No encoding but this one is undone on the way, and HTTP/1.0 knows none.
+fn is_chunked(headers: &HeaderMap, version: Version) -> bool {
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    version != Version::HTTP_10 && encodings.next().is_some_and(is_chunked) && encodings.next().is_none()
 }
 
 fn switch(

@@ -194,7 +194,6 @@ fn check_fields(fields: &[Field<'_>]) -> Result<Framing, &'static str> {
 }
 
 /// A whole body in chunks, and how many bytes it takes.
-#[expect(clippy::type_complexity, reason = "said once")]
 fn read_chunks(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, &'static str> {
     let (mut body, mut at) = (Vec::new(), 0);
     loop {
