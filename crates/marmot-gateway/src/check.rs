@@ -69,6 +69,9 @@ pub(crate) fn check<'r, B>(request: &'r Request<B>, limits: &Limits) -> Result<&
     }
     let headers = request.headers();
     let host = match request.version() {
+        Version::HTTP_2 if !matches!(uri.scheme_str(), None | Some("http" | "https")) => {
+            return Err(Malformed::BadTarget);
+        }
         Version::HTTP_2 => authority_of_http2(uri.authority(), headers)?,
         _ => {
             check_framing(headers)?;

@@ -21,8 +21,6 @@ use crate::stream::Stream;
 
 /// No method of HTTP/1 starts so; every connection of HTTP/2 does.
 const HTTP2_PREFACE: &[u8; 4] = b"PRI ";
-/// A client that is waited for no longer than this may send its body as slowly as it likes.
-const UNHURRIED: Duration = Duration::from_secs(10);
 /// As much of a line as is looked at: a framing header with the longest length there can be.
 const LINE: usize = 64;
 
@@ -93,8 +91,21 @@ struct Patience {
     head: Duration,
     idle: Duration,
     stalled: Duration,
-    /// Bytes of a body in each second.
+    /// Bytes of a body in each second, once this has passed.
     rate: u64,
+    unhurried: Duration,
+}
+
+impl Patience {
+    fn of(limits: &Limits) -> Self {
+        Self {
+            head: limits.header_timeout,
+            idle: limits.idle_timeout,
+            stalled: limits.stall_timeout,
+            rate: limits.body_rate,
+            unhurried: limits.body_grace,
+        }
+    }
 }
 
 /// How slowly a client has sent the body that it is sending.
@@ -113,13 +124,16 @@ impl Pace {
     }
 
     /// This many bytes have come. False: too few for the time that they took.
-    fn came(&mut self, bytes: usize, rate: u64) -> bool {
+    fn came(&mut self, bytes: usize, patience: &Patience) -> bool {
         self.bytes += bytes as u64;
         // Only what was waited for is read slowly: the app may take its time.
         if let Some(since) = self.since.take() {
             self.waited += since.elapsed();
         }
-        self.waited <= UNHURRIED || self.bytes as f64 >= (self.waited - UNHURRIED).as_secs_f64() * rate as f64
+        match self.waited.checked_sub(patience.unhurried) {
+            None => true,
+            Some(hurried) => self.bytes as f64 >= hurried.as_secs_f64() * patience.rate as f64,
+        }
     }
 }
 
@@ -140,12 +154,7 @@ impl Wire {
             left: 0..seen,
             scanner: (start != *HTTP2_PREFACE).then(Scanner::default),
             line: Arc::new(Line::new()),
-            patience: Patience {
-                head: limits.header_timeout,
-                idle: limits.idle_timeout,
-                stalled: limits.stall_timeout,
-                rate: limits.body_rate,
-            },
+            patience: Patience::of(limits),
             pace: Pace::default(),
             reading: Timer::default(),
             writing: Timer::default(),
@@ -213,7 +222,7 @@ impl AsyncRead for Wire {
         match phase {
             Some(Phase::Body) => {
                 let bytes = buffer.filled().len() - before;
-                if !this.pace.came(bytes, this.patience.rate) && !this.line.switched.load(Ordering::Relaxed) {
+                if !this.pace.came(bytes, &this.patience) && !this.line.switched.load(Ordering::Relaxed) {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
             }
@@ -532,13 +541,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_drips_in_is_too_slow_and_one_that_the_app_keeps_waiting_is_not() {
+        let limits = Limits::default();
+        let patience = Patience::of(&limits);
         let mut pace = Pace::default();
         let mut seconds = 0;
         let too_slow = loop {
             pace.wait(Instant::now());
             tokio::time::advance(Duration::from_secs(1)).await;
             seconds += 1;
-            if !pace.came(100, 240) {
+            if !pace.came(100, &patience) {
                 break seconds;
             }
         };
@@ -546,7 +557,7 @@ mod tests {
         assert_eq!(too_slow, 18);
         let mut pace = Pace::default();
         for _ in 0..100 {
-            assert!(pace.came(1, 240));
+            assert!(pace.came(1, &patience));
             tokio::time::advance(Duration::from_secs(30)).await;
         }
     }

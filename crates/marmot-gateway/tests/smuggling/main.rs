@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
 mod cases;
+mod downgrade;
 mod nginx;
 mod origin;
 #[path = "../support/mod.rs"]
@@ -28,6 +29,8 @@ const LANES: usize = 4;
 /// Behind each case on its connection: whoever takes a part of the case for a request of its own, or a part of this for
 /// the case's, shows it by what becomes of it.
 const PROBE: &str = "GET /probe HTTP/1.1\r\nHost: iris.localhost\r\n\r\n";
+/// From somebody else, on a connection of their own.
+const OTHER: &str = "GET /other HTTP/1.1\r\nHost: iris.localhost\r\nConnection: close\r\n\r\n";
 /// What is wrong, and served all the same, as nothing that an app could read differently.
 const LENIENT: &[(&str, &str)] = &[(r"3;a\x00b", "extensions of chunks are left out, whatever is in them")];
 
@@ -80,11 +83,7 @@ async fn judge(address: SocketAddr, origin: &Origin, case: Case) -> Verdict {
     let answer = send(address, &[&case.bytes, PROBE.as_bytes()].concat()).await;
     let arrived = origin.take();
     // Somebody else, on a connection of their own, who may be given what is left of the case.
-    let other = send(
-        address,
-        PROBE.replace("/probe", "/other").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").as_bytes(),
-    )
-    .await;
+    let other = send(address, OTHER.as_bytes()).await;
     let other_is_well =
         other.is_some_and(|other| other.starts_with("HTTP/1.1 200") && other.ends_with("/other"));
     let behind = origin.take();
