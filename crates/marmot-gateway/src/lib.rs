@@ -20,6 +20,8 @@ mod listen;
 mod lobby;
 mod opening;
 mod pool;
+#[cfg(test)]
+mod properties;
 mod quota;
 mod service;
 mod share;
