@@ -22,12 +22,12 @@ use crate::body::{AnswerBody, AppBody, ClientBodyError, Held, OpenStream, Reques
 use crate::headers::rewrite_response;
 use crate::hold::{Refusal, hold, weight};
 use crate::routes::Backend;
+use crate::scanner::Phase;
 use crate::shared::Shared;
 use crate::slot::{Session, Slot, Waited};
 use crate::stay::Stay;
 use crate::upstream::{Connection, connect, connect_http2};
 use crate::websocket;
-use crate::wire::Phase;
 
 /// Connections that are tried for a request of which nothing was sent.
 const ATTEMPTS: u32 = 4;

@@ -23,6 +23,7 @@ mod pool;
 #[cfg(test)]
 mod properties;
 mod quota;
+mod scanner;
 mod service;
 mod share;
 mod shared;
