@@ -15,6 +15,7 @@ use crate::meter::Meter;
 use crate::shared::Shared;
 use crate::slot::{Dismissal, Session, Slot};
 use crate::stay::Stay;
+use crate::trailers;
 use crate::upstream::Connection;
 use crate::wire::Busy;
 
@@ -53,10 +54,11 @@ impl Body for RequestBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Client { body, taken, meter } => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
+                let mut frame = ready!(Pin::new(body).poll_frame(cx));
                 taken.fetch_add(1, Ordering::Relaxed);
-                if let Some(Ok(frame)) = &frame {
+                if let Some(Ok(frame)) = &mut frame {
                     meter.received(frame.data_ref().map_or(0, Bytes::len));
+                    frame.trailers_mut().into_iter().for_each(trailers::of_request);
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(ClientBodyError)))
             }
@@ -248,7 +250,7 @@ impl Body for AppBody {
             }
             Held::Done => {}
         }
-        let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
+        let Poll::Ready(mut frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
             // Only an answer that is waited for has somebody look after its end: nearly all of them come at once.
             if let Held::Request(slot, _, stay) = &mut this.held
                 && stay.poll_over(&this.shared, &slot.route.app, cx).is_ready()
@@ -258,9 +260,10 @@ impl Body for AppBody {
             }
             return Poll::Pending;
         };
-        match &frame {
+        match &mut frame {
             Some(Ok(frame)) => {
                 this.meter.sent(frame.data_ref().map_or(0, Bytes::len));
+                frame.trailers_mut().into_iter().for_each(trailers::of_answer);
                 if let Held::Session(stream) = &this.held {
                     stream.session.touch();
                 }

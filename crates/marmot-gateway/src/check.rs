@@ -22,12 +22,13 @@ pub(crate) enum Malformed {
     BadHost,
     #[error("the address in the request line and the Host header differ")]
     HostsDiffer,
-    #[error("the request target is not a path")]
+    #[error("the request target is not a path, in which everything but ASCII is percent-encoded")]
     BadTarget,
     #[error("the method is not served here")]
     Method,
     #[error(
-        "the length of the body must be given once: by one Content-Length, or by `Transfer-Encoding: chunked`"
+        "the head can be read in two ways: the length of the body must be given once, by one Content-Length or by \
+         `Transfer-Encoding: chunked`, every line must end with CR LF, and the target has no `#`"
     )]
     Framing,
     #[error("the Connection header names a header that is not about the connection")]
@@ -62,8 +63,15 @@ pub(crate) fn check<'r, B>(request: &'r Request<B>, limits: &Limits) -> Result<&
     if !(uri.path().starts_with('/') || (uri.path() == "*" && request.method() == Method::OPTIONS)) {
         return Err(Malformed::BadTarget);
     }
+    // Apps decode other bytes in ways of their own, if they take them at all.
+    if !(uri.path().is_ascii() && uri.query().is_none_or(str::is_ascii)) {
+        return Err(Malformed::BadTarget);
+    }
     let headers = request.headers();
     let host = match request.version() {
+        Version::HTTP_2 if !matches!(uri.scheme_str(), None | Some("http" | "https")) => {
+            return Err(Malformed::BadTarget);
+        }
         Version::HTTP_2 => authority_of_http2(uri.authority(), headers)?,
         _ => {
             check_framing(headers)?;

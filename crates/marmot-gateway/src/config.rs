@@ -113,9 +113,11 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long a client may neither send more of a body that it announced, nor take more of an answer.
     pub stall_timeout: Duration,
-    /// Bytes of a body that a client must send in each second that it is waited for, after the first ten. Slower: its
+    /// Bytes of a body that a client must send in each second that it is waited for, after `body_grace`. Slower: its
     /// connection is closed.
     pub body_rate: u64,
+    /// A client that is waited for no longer than this may send its body as slowly as it likes.
+    pub body_grace: Duration,
     /// Connections that one client may have at the same time, by its address; one of this machine's own, or a trusted
     /// proxy, may have more. More: 429.
     pub connections_per_client: usize,
@@ -158,6 +160,7 @@ impl Default for Limits {
             stall_timeout: Duration::from_secs(60),
             // As Apache's `mod_reqtimeout`, about: the slowest modem sends ten times as much.
             body_rate: 240,
+            body_grace: Duration::from_secs(10),
             // A classroom behind one address; each browser has up to six for each app.
             connections_per_client: 1000,
             // Fast enough for pages of hundreds of small files in many tabs.

@@ -22,12 +22,12 @@ use crate::body::{AnswerBody, AppBody, ClientBodyError, Held, OpenStream, Reques
 use crate::headers::rewrite_response;
 use crate::hold::{Refusal, hold, weight};
 use crate::routes::Backend;
+use crate::scanner::Phase;
 use crate::shared::Shared;
 use crate::slot::{Session, Slot, Waited};
 use crate::stay::Stay;
 use crate::upstream::{Connection, connect, connect_http2};
 use crate::websocket;
-use crate::wire::Phase;
 
 /// Connections that are tried for a request of which nothing was sent.
 const ATTEMPTS: u32 = 4;
@@ -296,6 +296,9 @@ fn answer(
     }
     let (mut parts, incoming) = response.into_parts();
     if parts.headers.contains_key(header::TRANSFER_ENCODING) {
+        if !is_chunked(&parts.headers, parts.version) {
+            return Err(Failure::Nonsense);
+        }
         // The encoding counts, whatever length is claimed beside it.
         parts.headers.remove(header::CONTENT_LENGTH);
     }
@@ -314,6 +317,13 @@ fn answer(
     };
     let body = AppBody::new(incoming, held, Arc::clone(shared));
     Ok(Response::from_parts(parts, AnswerBody::App(body)))
+}
+
+/// No encoding but this one is undone on the way, and HTTP/1.0 knows none.
+fn is_chunked(headers: &HeaderMap, version: Version) -> bool {
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    version != Version::HTTP_10 && encodings.next().is_some_and(is_chunked) && encodings.next().is_none()
 }
 
 fn switch(

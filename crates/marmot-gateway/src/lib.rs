@@ -20,13 +20,17 @@ mod listen;
 mod lobby;
 mod opening;
 mod pool;
+#[cfg(test)]
+mod properties;
 mod quota;
+mod scanner;
 mod service;
 mod share;
 mod shared;
 mod slot;
 mod stay;
 mod stream;
+mod trailers;
 mod upstream;
 mod websocket;
 mod wire;

@@ -58,7 +58,7 @@ impl Pool {
                 connections.clear();
                 return None;
             }
-            if connection.is_usable() && (waited.is_zero() || connection.is_silent()) {
+            if connection.is_usable() && connection.is_silent() {
                 return Some(connection);
             }
         }

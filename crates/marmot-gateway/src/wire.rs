@@ -1,9 +1,4 @@
 //! A client's connection, as bytes: what hyper does not tell of HTTP/1, and how long a client may take.
-//!
-//! hyper drops one of two contradicting framing headers, and with it the proof that there were two. [`Scanner`] finds
-//! the heads among the bytes on their way to hyper; a request with more than one `Content-Length` or
-//! `Transfer-Encoding` is refused, whatever hyper makes of it. It refuses, and never lets anything pass that hyper
-//! refuses: where the two disagree, the stricter one counts.
 
 use std::io;
 use std::ops::Range;
@@ -17,14 +12,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::config::Limits;
+use crate::scanner::{Phase, Scanner};
 use crate::stream::Stream;
 
 /// No method of HTTP/1 starts so; every connection of HTTP/2 does.
 const HTTP2_PREFACE: &[u8; 4] = b"PRI ";
-/// A client that is waited for no longer than this may send its body as slowly as it likes.
-const UNHURRIED: Duration = Duration::from_secs(10);
-/// As much of a line as is looked at: a framing header with the longest length there can be.
-const LINE: usize = 64;
+/// Said without having read a whole head.
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// What a connection's bytes and its requests tell each other.
 #[derive(Debug)]
@@ -85,6 +79,8 @@ pub(crate) struct Wire {
     pace: Pace,
     reading: Timer,
     writing: Timer,
+    /// The client takes no more for now.
+    is_full: bool,
 }
 
 /// How long a client may take.
@@ -93,8 +89,21 @@ struct Patience {
     head: Duration,
     idle: Duration,
     stalled: Duration,
-    /// Bytes of a body in each second.
+    /// Bytes of a body in each second, once this has passed.
     rate: u64,
+    unhurried: Duration,
+}
+
+impl Patience {
+    fn of(limits: &Limits) -> Self {
+        Self {
+            head: limits.header_timeout,
+            idle: limits.idle_timeout,
+            stalled: limits.stall_timeout,
+            rate: limits.body_rate,
+            unhurried: limits.body_grace,
+        }
+    }
 }
 
 /// How slowly a client has sent the body that it is sending.
@@ -113,13 +122,16 @@ impl Pace {
     }
 
     /// This many bytes have come. False: too few for the time that they took.
-    fn came(&mut self, bytes: usize, rate: u64) -> bool {
+    fn came(&mut self, bytes: usize, patience: &Patience) -> bool {
         self.bytes += bytes as u64;
         // Only what was waited for is read slowly: the app may take its time.
         if let Some(since) = self.since.take() {
             self.waited += since.elapsed();
         }
-        self.waited <= UNHURRIED || self.bytes as f64 >= (self.waited - UNHURRIED).as_secs_f64() * rate as f64
+        match self.waited.checked_sub(patience.unhurried) {
+            None => true,
+            Some(hurried) => self.bytes as f64 >= hurried.as_secs_f64() * patience.rate as f64,
+        }
     }
 }
 
@@ -140,15 +152,11 @@ impl Wire {
             left: 0..seen,
             scanner: (start != *HTTP2_PREFACE).then(Scanner::default),
             line: Arc::new(Line::new()),
-            patience: Patience {
-                head: limits.header_timeout,
-                idle: limits.idle_timeout,
-                stalled: limits.stall_timeout,
-                rate: limits.body_rate,
-            },
+            patience: Patience::of(limits),
             pace: Pace::default(),
             reading: Timer::default(),
             writing: Timer::default(),
+            is_full: false,
         })
     }
 
@@ -206,14 +214,20 @@ impl AsyncRead for Wire {
                 if phase == Phase::Body {
                     this.pace.wait(Instant::now());
                 }
-                return this.reading.poll(cx, phase, patience).map(|()| Err(io::ErrorKind::TimedOut.into()));
+                if this.reading.poll(cx, phase, patience).is_pending() {
+                    return Poll::Pending;
+                }
+                if phase == Phase::Head {
+                    this.say_too_slow(cx);
+                }
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
         }
         let phase = this.scanner.as_ref().map(Scanner::phase);
         match phase {
             Some(Phase::Body) => {
                 let bytes = buffer.filled().len() - before;
-                if !this.pace.came(bytes, this.patience.rate) && !this.line.switched.load(Ordering::Relaxed) {
+                if !this.pace.came(bytes, &this.patience) && !this.line.switched.load(Ordering::Relaxed) {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
             }
@@ -229,7 +243,16 @@ impl AsyncRead for Wire {
 }
 
 impl Wire {
+    /// Tells whoever has begun a request and not gone on with it, unless an earlier one is still being answered.
+    fn say_too_slow(&mut self, cx: &mut Context<'_>) {
+        if !self.line.busy.load(Ordering::Relaxed) && !self.is_full {
+            let _ = Pin::new(&mut self.stream).poll_write(cx, TOO_SLOW);
+            let _ = Pin::new(&mut self.stream).poll_flush(cx);
+        }
+    }
+
     fn written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.is_full = written.is_pending();
         if written.is_ready() {
             self.writing.begin();
             return written;
@@ -309,228 +332,21 @@ impl Timer {
     }
 }
 
-/// Where in the stream of requests the bytes so far end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// A request is complete, the next has not begun.
-    Between,
-    /// In the head of one.
-    Head,
-    /// In the body of one.
-    Body,
-}
-
-/// Finds the heads of HTTP/1 requests among the bytes of a connection.
-#[derive(Debug)]
-struct Scanner {
-    at: At,
-    /// Complete heads before this one.
-    heads: u64,
-    line: [u8; LINE],
-    /// Bytes of the line so far, also those beyond what is kept.
-    line_bytes: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
-    /// Before the first line of a head.
-    Start,
-    /// In a head, past its first line: its framing so far.
-    Fields { lengths: u32, encodings: u32, length: u64 },
-    /// In a body of which this much is still to come.
-    Body(u64),
-    /// In the line that tells the size of a chunk.
-    ChunkSize,
-    /// In a chunk, with the line break at its end.
-    Chunk(u64),
-    /// In the fields after the last chunk.
-    Trailers,
-    /// Past a request that is refused: what follows means nothing.
-    Lost,
-}
-
-impl Default for Scanner {
-    fn default() -> Self {
-        Self { at: At::Start, heads: 0, line: [0; LINE], line_bytes: 0 }
-    }
-}
-
-impl Scanner {
-    fn phase(&self) -> Phase {
-        match self.at {
-            At::Start if self.line_bytes == 0 => Phase::Between,
-            At::Start | At::Fields { .. } | At::Lost => Phase::Head,
-            At::Body(_) | At::ChunkSize | At::Chunk(_) | At::Trailers => Phase::Body,
-        }
-    }
-
-    /// Follows these bytes. True: the request that they are in can be read in two ways.
-    fn feed(&mut self, mut bytes: &[u8]) -> bool {
-        while !bytes.is_empty() {
-            match &mut self.at {
-                At::Lost => return false,
-                At::Body(left) | At::Chunk(left) => {
-                    let here = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
-                    *left -= here as u64;
-                    bytes = &bytes[here..];
-                    if *left == 0 {
-                        self.at = if matches!(self.at, At::Body(_)) { At::Start } else { At::ChunkSize };
-                    }
-                }
-                _ => {
-                    let end = bytes.iter().position(|&byte| byte == b'\n');
-                    let here = end.map_or(bytes.len(), |end| end + 1);
-                    if self.line_bytes < LINE {
-                        let kept = here.min(LINE - self.line_bytes);
-                        self.line[self.line_bytes..self.line_bytes + kept].copy_from_slice(&bytes[..kept]);
-                    }
-                    self.line_bytes += here;
-                    bytes = &bytes[here..];
-                    if end.is_some() {
-                        let ambiguous = self.end_line();
-                        self.line_bytes = 0;
-                        if ambiguous {
-                            self.at = At::Lost;
-                            return true;
-                        }
-                    }
-                }
-            }
-        }
-        false
-    }
-
-    /// A line is complete. True: its request can be read in two ways.
-    fn end_line(&mut self) -> bool {
-        let whole = self.line_bytes <= LINE;
-        let line = self.line[..self.line_bytes.min(LINE)].trim_ascii_end();
-        match &mut self.at {
-            // Empty lines before a request are skipped, by hyper as well.
-            At::Start if whole && line.is_empty() => {}
-            At::Start => self.at = At::Fields { lengths: 0, encodings: 0, length: 0 },
-            At::Fields { lengths, encodings, length } if whole && line.is_empty() => {
-                let next = match (*lengths, *encodings) {
-                    (_, 1..) => At::ChunkSize,
-                    (1.., _) if *length > 0 => At::Body(*length),
-                    _ => At::Start,
-                };
-                self.at = next;
-                self.heads += 1;
-            }
-            At::Fields { lengths, encodings, length } => {
-                if let Some(value) = field(line, b"content-length") {
-                    *lengths += 1;
-                    match number(value).filter(|_| whole) {
-                        Some(number) => *length = number,
-                        None => return true,
-                    }
-                } else if field(line, b"transfer-encoding").is_some() {
-                    *encodings += 1;
-                }
-                return *lengths + *encodings > 1;
-            }
-            At::ChunkSize => {
-                let digits = line.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-                let size =
-                    std::str::from_utf8(digits).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
-                match size {
-                    Some(0) => self.at = At::Trailers,
-                    // With the line break at its end.
-                    Some(size) => self.at = At::Chunk(size.saturating_add(2)),
-                    // hyper refuses it.
-                    None => self.at = At::Lost,
-                }
-            }
-            At::Trailers if whole && line.is_empty() => self.at = At::Start,
-            At::Trailers | At::Body(_) | At::Chunk(_) | At::Lost => {}
-        }
-        false
-    }
-}
-
-/// The value of a field of this name. Blanks before the colon are no excuse.
-fn field<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
-    let (start, rest) = line.split_at_checked(name.len())?;
-    let rest = rest.trim_ascii_start().strip_prefix(b":")?;
-    start.eq_ignore_ascii_case(name).then(|| rest.trim_ascii())
-}
-
-fn number(digits: &[u8]) -> Option<u64> {
-    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    /// How many heads there are, which is the first ambiguous one, and where it ends.
-    fn scan(stream: &[u8], cuts: &[usize]) -> (u64, Option<u64>, Phase) {
-        let mut scanner = Scanner::default();
-        let mut ambiguous = None;
-        let (mut rest, mut cuts) = (stream, cuts.iter().cycle());
-        while !rest.is_empty() {
-            let (chunk, after) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
-            rest = after;
-            if scanner.feed(chunk) {
-                ambiguous = ambiguous.or(Some(scanner.heads));
-            }
-        }
-        (scanner.heads, ambiguous, scanner.phase())
-    }
-
-    const STREAM: &[u8] = b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\
-        POST / HTTP/1.1\r\nContent-Length: 40\r\n\r\nTransfer-Encoding: a\r\nContent-Length: 1\r\n\
-        POST / HTTP/1.1\r\ntransfer-encoding : chunked\r\n\r\n3;x=y\r\na\r\n\r\n1A\r\nabcdefghijklmnopqrstuvwxyz\r\n\
-        0\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n\
-        POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n";
-
-    proptest! {
-        #[test]
-        fn finds_the_heads_however_the_bytes_are_split(cuts in proptest::collection::vec(1usize..90, 1..30)) {
-            prop_assert_eq!(scan(STREAM, &cuts), (4, None, Phase::Between));
-            let mut stream = STREAM.to_vec();
-            stream.extend(b"POST / HTTP/1.1\nTransfer-Encoding: chunked\nContent-Length: 3\n\nGET / HTTP/1.1\r\n\r\n");
-            prop_assert_eq!(scan(&stream, &cuts).1, Some(4));
-        }
-
-        #[test]
-        fn no_bytes_panic(bytes: Vec<u8>, cuts in proptest::collection::vec(1usize..90, 1..30)) {
-            scan(&bytes, &cuts);
-            let mut head = b"GET / HTTP/1.1\r\nContent-Length:".to_vec();
-            head.extend(bytes);
-            scan(&head, &cuts);
-        }
-    }
-
-    #[test]
-    fn sees_two_ways_to_frame_a_request() {
-        for fields in [
-            "Content-Length: 1\r\nContent-Length: 1",
-            "Content-Length: 1\r\nTransfer-Encoding: chunked",
-            "Transfer-Encoding: chunked\r\nContent-Length: 1",
-            "transfer-encoding:chunked\r\nX: y\r\nTRANSFER-ENCODING: chunked",
-            "Content-Length : 1\r\nContent-Length: 1",
-            "Content-Length: 1, 1",
-            "Content-Length: +1",
-            "Content-Length:",
-            "Content-Length: 99999999999999999999999",
-        ] {
-            let stream = format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n");
-            assert_eq!(scan(stream.as_bytes(), &[7]).1, Some(0), "{fields}");
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_drips_in_is_too_slow_and_one_that_the_app_keeps_waiting_is_not() {
+        let limits = Limits::default();
+        let patience = Patience::of(&limits);
         let mut pace = Pace::default();
         let mut seconds = 0;
         let too_slow = loop {
             pace.wait(Instant::now());
             tokio::time::advance(Duration::from_secs(1)).await;
             seconds += 1;
-            if !pace.came(100, 240) {
+            if !pace.came(100, &patience) {
                 break seconds;
             }
         };
@@ -538,7 +354,7 @@ mod tests {
         assert_eq!(too_slow, 18);
         let mut pace = Pace::default();
         for _ in 0..100 {
-            assert!(pace.came(1, 240));
+            assert!(pace.came(1, &patience));
             tokio::time::advance(Duration::from_secs(30)).await;
         }
     }

@@ -10,8 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Response;
-use marmot_gateway::routes::Backend;
-use support::{TestApp, World, fed, full, on, replica, until};
+use marmot_gateway::Routes;
+use marmot_gateway::routes::{Access, Backend, Route, RouteState};
+use support::{TestApp, World, fed, full, on, replica, sleeping_replica, until};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 type Done = Arc<Mutex<HashMap<String, u32>>>;
 
@@ -122,5 +125,52 @@ async fn requests_under_way_outlast_the_drain_of_their_replica() {
         assert_eq!(answer.text().await.unwrap(), "to the end");
     }
     until("nobody is inside", || old.gate.inside() == 0).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_app_that_thousands_wait_for_and_that_fails_again_and_again_costs_its_neighbour_nothing() {
+    const WAIT: usize = 2000;
+    let world = World::start().await;
+    let (asleep, neighbour) = (TestApp::start().await, TestApp::start().await);
+    let crowded = |state: RouteState| {
+        let iris = world.route(Access::everyone(), state);
+        let rose = Route {
+            app: "rose".parse().unwrap(),
+            title: "Rose".to_owned(),
+            access: Access::everyone(),
+            state: on(vec![replica(neighbour.address)]),
+            log_readers: Arc::default(),
+            demand: Arc::default(),
+            meter: Arc::default(),
+        };
+        let routes: Routes = [Arc::clone(iris.get("iris").unwrap()), Arc::new(rose)].into_iter().collect();
+        world.routes.send_replace(Arc::new(routes));
+    };
+    let waits = sleeping_replica(asleep.address, 10);
+    crowded(on(vec![waits.clone()]));
+    let client = reqwest::Client::builder().resolve("rose.localhost", world.address).build().unwrap();
+    let url = format!("http://rose.localhost:{}/", world.address.port());
+    for round in 0..3 {
+        let mut held = Vec::new();
+        for _ in 0..WAIT {
+            let mut socket = TcpStream::connect(world.address).await.unwrap();
+            socket.write_all(b"GET / HTTP/1.1\r\nHost: iris.localhost\r\n\r\n").await.unwrap();
+            held.push(socket);
+        }
+        until("they wait", || world.demand.sample().held as usize == WAIT).await;
+        for _ in 0..50 {
+            let answer = client.get(&url).send().await.unwrap();
+            assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().as_str()), (200, "hello"));
+        }
+        // It fails, which all who wait are told, and is tried again.
+        let reason = format!("exit status {round}");
+        crowded(RouteState::Failed { reason, last_lines: vec![] });
+        let answer = client.get(&url).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        until("they are told", || world.demand.sample().held == 0).await;
+        crowded(on(vec![waits.clone()]));
+    }
+    assert_eq!(asleep.seen(), 0);
     world.stop().await;
 }

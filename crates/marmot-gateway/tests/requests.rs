@@ -573,6 +573,8 @@ async fn a_head_that_drips_in_is_cut_and_a_connection_between_requests_is_not() 
         };
         tokio::time::timeout(LIMIT, dripping).await.expect("the one that drips is cut");
     }
+    let told = world.raw(b"GET / HTTP/1.1\r\nHost: iris").await;
+    assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
     world.stop().await;
 }
 

@@ -178,6 +178,29 @@ async fn the_close_code_says_why_the_other_side_is_gone() {
 }
 
 #[tokio::test]
+async fn a_thousand_sockets_are_told_to_come_back_when_another_revision_serves_and_reach_it() {
+    let (world, _old_app, old, first) = start().await;
+    let mut sockets = vec![first];
+    for _ in 1..1000 {
+        sockets.push(open(&world).await);
+    }
+    assert_eq!(world.demand.sample().sessions, 1000);
+    // The new one serves; the old one is told to go, and then is gone.
+    let new_app = TestApp::start().await;
+    let new = replica(new_app.address);
+    old.gate.drain();
+    world.set(on(vec![old.clone(), new.clone()]));
+    old.gate.close();
+    world.set(on(vec![new]));
+    for socket in &mut sockets {
+        assert_eq!(close_code(socket).await, 1012);
+        *socket = open(&world).await;
+    }
+    assert_eq!(new_app.seen(), 1000);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_waiting_message_ends_with_its_replica() {
     let (world, _app, backend, mut socket) = start().await;
     sleep(&backend).await;

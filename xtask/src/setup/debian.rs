@@ -30,6 +30,7 @@ const PACKAGES: [Package; 26] = [
         is_there: || succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])),
     },
     Package { name: "openssh-server", need: Need::Tests, is_there: || Path::new("/usr/sbin/sshd").is_file() },
+    Package { name: "nghttp2-client", need: Need::Tests, is_there: || find("h2load").is_some() },
     Package { name: "nodejs", need: Need::Node, is_there: || find("node").is_some() },
     Package { name: "npm", need: Need::Node, is_there: || find("npm").is_some() },
     Package { name: "r-base-core", need: Need::Tests, is_there: || find("Rscript").is_some() },

@@ -129,7 +129,11 @@ pub fn accept_websocket(request: &mut Request<Incoming>) -> Response<AppBody> {
     tokio::spawn(killed.run_until_cancelled_owned(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-        while let Some(Ok(message)) = socket.next().await {
+        while let Some(message) = socket.next().await {
+            let message = match message {
+                Ok(message) => message,
+                Err(error) => return say_goodbye(&mut socket, &error).await,
+            };
             let sent = match message {
                 Message::Text(text) if text.as_str() == "ping" => {
                     socket.send(Message::Ping("?".into())).await
@@ -150,6 +154,26 @@ pub fn accept_websocket(request: &mut Request<Incoming>) -> Response<AppBody> {
         .header("sec-websocket-accept", key)
         .body(full(""))
         .unwrap()
+}
+
+/// Says why, as an app should that is sent what is no WebSocket.
+async fn say_goodbye<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
+    socket: &mut tokio_tungstenite::WebSocketStream<S>,
+    error: &tokio_tungstenite::tungstenite::Error,
+) {
+    use futures_util::SinkExt;
+    use tokio_tungstenite::tungstenite::Error;
+    use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, frame::coding::CloseCode};
+    let code = match error {
+        Error::Utf8(_) => CloseCode::Invalid,
+        Error::Protocol(_) => CloseCode::Protocol,
+        _ => return,
+    };
+    let _ = socket.send(Message::Close(Some(CloseFrame { code, reason: "".into() }))).await;
+    // What is still under way is read: it would destroy the close frame otherwise.
+    let raw = socket.get_mut();
+    let _ = tokio::io::AsyncWriteExt::shutdown(raw).await;
+    let _ = tokio::io::copy(raw, &mut tokio::io::sink()).await;
 }
 
 /// A body that a test feeds by hand.
