@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use marmot_core::id::ProjectId;
 use marmot_gateway::routes::{Ceiling, Rate, Usage};
 
-
 /// One [`Usage`] per link and key and one [`Ceiling`] per project, the same for all of its life in this process.
 #[derive(Debug, Default)]
 pub(super) struct Usages {
