@@ -16,7 +16,7 @@ struct Package {
     is_there: fn() -> bool,
 }
 
-const PACKAGES: [Package; 26] = [
+const PACKAGES: [Package; 27] = [
     Package { name: "ca-certificates", need: Need::Apps, is_there: || Path::new("/etc/ssl/certs").is_dir() },
     Package { name: "git", need: Need::Apps, is_there: || find("git").is_some() },
     Package { name: "bubblewrap", need: Need::Apps, is_there: || find("bwrap").is_some() },
