@@ -36,6 +36,8 @@ pub struct BuildContext {
     pub ssh_identity: Option<PathBuf>,
     /// What one build may use.
     pub limits: BuildLimits,
+    /// How much each cache of fetched packages may hold, in bytes. One that holds more begins anew.
+    pub cache_bytes: u64,
     /// The operator's proxies, mirrors and certificates, for fetching and installing. No app gets these.
     /// [`operators_environment`](super::operators_environment) takes them from the server's own environment.
     pub environment: Vec<(String, String)>,
@@ -59,6 +61,7 @@ impl BuildContext {
             allow_python_downloads: false,
             ssh_identity: None,
             limits: BuildLimits::default(),
+            cache_bytes: 20 << 30,
             environment: Vec::new(),
             locks: Locks::default(),
             confiner: OnceLock::new(),
@@ -114,6 +117,10 @@ pub struct BuildLimits {
     pub code_bytes: u64,
     /// How many files and links the code may have.
     pub code_entries: usize,
+    /// How much it may keep on disk, in bytes.
+    pub disk_bytes: u64,
+    /// How much of the disk builds leave free, in bytes: the database needs room whatever happens.
+    pub reserve_bytes: u64,
     /// How long its log may be, in bytes. What is beyond is left out, and the log says so.
     pub log_bytes: u64,
 }
@@ -124,6 +131,8 @@ impl Default for BuildLimits {
             time: Duration::from_secs(15 * 60),
             code_bytes: 1 << 30,
             code_entries: 50_000,
+            disk_bytes: 16 << 30,
+            reserve_bytes: 128 << 20,
             log_bytes: 8 << 20,
         }
     }

@@ -71,6 +71,13 @@ pub(super) enum Interrupted {
     Cancelled,
     #[error("it took longer than {}, which is all it may take", in_words(*.0))]
     TimedOut(Duration),
+    #[error(
+        "the disk of this server is full: {} MiB are left, and builds leave {} MiB alone; its operator has to make room",
+        left >> 20, reserve >> 20
+    )]
+    NoRoom { left: u64, reserve: u64 },
+    #[error("it keeps more than {} MiB on disk, which is all it may", .0 >> 20)]
+    TooMuch(u64),
     #[error("`{program}` could not be started: {source}")]
     CouldNotStart { program: String, source: io::Error },
     #[error("the output of `{program}` could not be read: {source}")]
@@ -277,7 +284,9 @@ impl Job {
         };
         let work = async { tokio::try_join!(exit, output) };
         let (status, (stdout, stderr)) = self.unless_interrupted(program, work).await?;
-        Ok(Said { status, stdout, stderr })
+        // Who writes quickly fills the disk between two looks, and fails by itself.
+        let full = if status.success() { None } else { self.is_full() };
+        full.map_or(Ok(Said { status, stdout, stderr }), Err)
     }
 
     /// Runs `program`, feeds it `input`, and lets `consume` read its output on a thread of its own. When `consume`
@@ -327,10 +336,12 @@ impl Job {
         program: &Program,
         work: impl Future<Output = io::Result<T>>,
     ) -> Result<T, Interrupted> {
+        let owned = program.view.as_ref().map(View::owned).unwrap_or_default();
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Interrupted::Cancelled),
             () = tokio::time::sleep_until(self.deadline) => Err(Interrupted::TimedOut(self.limits.time)),
+            interrupted = self.no_room(owned) => Err(interrupted),
             done = work => done.map_err(|source| program.unreadable(source)),
         }
     }
