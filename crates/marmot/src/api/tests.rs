@@ -9,6 +9,7 @@ mod matrix;
 mod opening;
 mod people;
 mod plans;
+mod previews;
 mod projects;
 mod scaling;
 mod secrets;

@@ -13,6 +13,7 @@ mod call;
 mod changes;
 mod credentials;
 mod error;
+mod following;
 mod groups;
 mod hooks;
 mod launchers;
@@ -24,6 +25,7 @@ mod passwords;
 mod people;
 pub mod permission;
 mod plans;
+mod previews;
 mod projects;
 mod providers;
 mod scaling;
@@ -55,6 +57,7 @@ pub use call::Call;
 pub use changes::Changes;
 pub use credentials::{Login, NewCredential};
 pub use error::{Error, Result};
+pub use following::{FollowingPatch, FollowingView};
 pub use groups::{GroupPatch, NewGroup};
 pub use hooks::{Message, Proof};
 pub use launchers::{LauncherPatch, NewLauncher};
@@ -142,6 +145,8 @@ pub struct Options {
     pub project_rate: Option<u32>,
     /// Requests to all apps of a project at the same time; as many as come when absent.
     pub project_requests: Option<u32>,
+    /// How long previews of branches stay where nobody says otherwise, in days.
+    pub preview_days: u32,
     /// How people come in.
     pub people: People,
 }

@@ -73,7 +73,7 @@ impl Service {
     pub async fn opening(&self, who: &Identity, name: &AppName) -> Result<OpeningView> {
         let mut db = self.db().read().await?;
         let (launcher, project) = allowed_app(&mut db, who, name, Action::ReadLogs).await?;
-        let said = opening::get(&mut db, launcher.id).await?;
+        let said = opening::get(&mut db, launcher.ruled_by()).await?;
         opening_view(&mut db, &said, &project).await
     }
 
@@ -284,7 +284,7 @@ impl Service {
     /// # Errors
     /// When the database fails.
     pub async fn is_for_everyone(&self, view: &LauncherView) -> Result<bool> {
-        let said = opening::get(&mut *self.db().read().await?, view.launcher.id).await?;
+        let said = opening::get(&mut *self.db().read().await?, view.launcher.ruled_by()).await?;
         Ok(said.admits(view.project.visibility) == Admitted::Everybody)
     }
 
@@ -405,7 +405,7 @@ impl Service {
         project: &Project,
         members: &Arc<BTreeSet<UserId>>,
     ) -> Access {
-        let said = doors.said.remove(&launcher.id).unwrap_or_default();
+        let said = doors.said.get(&launcher.ruled_by()).cloned().unwrap_or_default();
         let audience = match said.admits(project.visibility) {
             Admitted::Everybody => Audience::Everyone,
             Admitted::Accounts => Audience::People(Arc::clone(&doors.accounts)),
@@ -450,7 +450,7 @@ async fn admits(db: &mut Connection, who: &Identity, launcher: &Launcher) -> Res
     // Like anything of a private project: for its members alone.
     let target = Target { visibility: Visibility::Private, ..Target::launcher(&project, launcher.id) };
     let is_member = decide(who, role, target, Action::See) == Decision::Allow;
-    let said = opening::get(db, launcher.id).await?;
+    let said = opening::get(db, launcher.ruled_by()).await?;
     if is_member {
         return Ok(true);
     }
