@@ -296,6 +296,7 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
     build.allow_local_repositories = settings.allow_local_repositories;
     build.allow_private_networks = settings.allow_private_networks;
     build.allow_python_downloads = settings.python_downloads;
+    build.limits.memory_bytes = settings.build_memory_limit.0;
     build.limits.disk_bytes = settings.build_disk_limit.0;
     build.limits.reserve_bytes = settings.disk_reserve.0;
     build.cache_bytes = settings.cache_limit.0;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::locks::Locks;
+use crate::cgroup::Groups;
 use crate::confine::Confiner;
 use crate::container::{self, ContainerEngine, PinnedImage};
 use crate::observed::BuildFailure;
@@ -43,6 +44,7 @@ pub struct BuildContext {
     pub environment: Vec<(String, String)>,
     pub(super) locks: Locks,
     confiner: OnceLock<Confiner>,
+    groups: OnceLock<Groups>,
     containers: OnceLock<Arc<ContainerEngine>>,
 }
 
@@ -65,6 +67,7 @@ impl BuildContext {
             environment: Vec::new(),
             locks: Locks::default(),
             confiner: OnceLock::new(),
+            groups: OnceLock::new(),
             containers: OnceLock::new(),
         }
     }
@@ -82,6 +85,15 @@ impl BuildContext {
     pub(crate) fn confine_by(&self, confiner: Confiner) {
         // The first one found is as good as any other on this machine.
         let _ = self.confiner.set(confiner);
+    }
+
+    /// Bounds what builds use of the machine by groups of this engine's.
+    pub(crate) fn bound_by(&self, groups: Groups) {
+        let _ = self.groups.set(groups);
+    }
+
+    pub(super) fn groups(&self) -> Option<&Groups> {
+        self.groups.get()
     }
 
     /// Lets builds pull images and make some by this engine. One for all of a server's life.
@@ -117,6 +129,8 @@ pub struct BuildLimits {
     pub code_bytes: u64,
     /// How many files and links the code may have.
     pub code_entries: usize,
+    /// The memory that its programs may use together, in bytes.
+    pub memory_bytes: u64,
     /// How much it may keep on disk, in bytes.
     pub disk_bytes: u64,
     /// How much of the disk builds leave free, in bytes: the database needs room whatever happens.
@@ -131,6 +145,7 @@ impl Default for BuildLimits {
             time: Duration::from_secs(15 * 60),
             code_bytes: 1 << 30,
             code_entries: 50_000,
+            memory_bytes: 4 << 30,
             disk_bytes: 16 << 30,
             reserve_bytes: 128 << 20,
             log_bytes: 8 << 20,

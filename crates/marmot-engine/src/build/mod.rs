@@ -3,6 +3,7 @@
 //! A build fetches one commit, lists and bounds it before a file is written, plans from the files alone, installs what
 //! the plan says, and writes how the result is started. Each step is a heading in the log.
 
+mod bounds;
 mod bytecode;
 mod checkout;
 mod collect;

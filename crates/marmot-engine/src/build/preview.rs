@@ -91,7 +91,7 @@ impl Planner {
         let Ok(Ok(_turn)) = turn else { return Err(NoPreview::Busy) };
         let (place, job) = self.prepare(wanted, TIME)?;
         let looked = Build::new(&self.context, &job, &place.0, &|_: &str| {}).look(wanted).await;
-        job.end_strays().await;
+        job.end_all().await;
         match looked {
             Ok((commit, plan)) => Ok(Preview { commit, plan: plan.summary() }),
             Err(StepError::Interrupted(Interrupted::TimedOut(_) | Interrupted::Cancelled)) => {
@@ -115,7 +115,7 @@ impl Planner {
         let Ok(_turn) = self.asks.acquire().await else { return Err(NoPreview::Busy) };
         let (_place, job) = self.prepare(wanted, ASKING)?;
         let asked = self.ask(&job, wanted).await;
-        job.end_strays().await;
+        job.end_all().await;
         match asked {
             Ok(tip) => Ok(tip),
             Err(StepError::Interrupted(_)) => Err(NoPreview::Refused {

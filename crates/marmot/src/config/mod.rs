@@ -274,6 +274,9 @@ settings! {
     apps_may_reach: Destinations = "", "LIST";
     /// How much a replica may keep on disk: its home, its `/tmp` and its copy of the code. One that keeps more is ended.
     disk_limit: Bytes = "4G", "SIZE";
+    /// How much memory the programs of a build may use together, where the machine can limit it. A build that needs more
+    /// fails.
+    build_memory_limit: Bytes = "4G", "SIZE";
     /// How much a build may keep on disk. One that keeps more fails.
     build_disk_limit: Bytes = "16G", "SIZE";
     /// How much of the disk builds leave free: one that would take it fails.
