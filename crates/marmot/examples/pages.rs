@@ -52,6 +52,7 @@ async fn main() -> anyhow::Result<()> {
         people: Default::default(),
         project_rate: None,
         project_requests: None,
+        preview_days: 7,
     };
     let service = Service::new(
         Db::open(None, data.path()).await?,
