@@ -270,8 +270,6 @@ impl Service {
     }
 }
 
-/// As many items as there are.
-
 /// The role of who asks.
 pub(super) async fn role_of(db: &mut Connection, who: &Identity, project: ProjectId) -> Result<Option<Role>> {
     match who.id() {
