@@ -38,8 +38,14 @@ async fn main() -> anyhow::Result<()> {
     let (tell, observed) = watch::channel(Arc::new(Observed::default()));
     let clock = Clock::new(|| Moment::from_millis(0));
     let demands = Demands::new(clock.clone());
-    let live =
-        Live { observed, demands: demands.clone(), clock, logs: Logs::new(data.path()), planner: None };
+    let live = Live {
+        observed,
+        demands: demands.clone(),
+        clock,
+        logs: Logs::new(data.path()),
+        storage: marmot_engine::Storage::new(data.path()),
+        planner: None,
+    };
     let options = Options {
         public_url: format!("http://localhost:{port}"),
         apps_scheme: "http".to_owned(),
@@ -50,8 +56,7 @@ async fn main() -> anyhow::Result<()> {
         policy: marmot_core::scaling::Policy::default(),
         max_replicas: 10,
         people: Default::default(),
-        project_rate: None,
-        project_requests: None,
+        limits: Default::default(),
         preview_days: 7,
     };
     let service = Service::new(
@@ -198,6 +203,8 @@ impl Sample {
             gave_up: failure.is_some().then_some(revision),
             failure: failure.map(Arc::new),
             boot_time: Some(Duration::from_millis(4200)),
+            promised: 1 << 30,
+            held_back: None,
             ..ObservedApp::default()
         };
         self.observed.apps.extend(BTreeMap::from([(launcher.app_name.clone(), seen)]));

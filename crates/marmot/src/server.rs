@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use marmot_core::{Clock, Moment};
-use marmot_engine::build::{BuildContext, Planner, operators_environment};
+use marmot_engine::build::{self, BuildContext, Planner, operators_environment};
 use marmot_engine::{Engine, EngineConfig, Logs, Observed, ShimCommand};
 use marmot_gateway::routes::Rate;
 use marmot_gateway::{Certificates, Gateway, GatewayConfig, Listeners, Scheme, Tickets, Tls};
@@ -92,6 +92,7 @@ impl Server {
             demands: Demands::new(clock.clone()),
             clock: clock.clone(),
             logs: Logs::new(data_dir.clone()),
+            storage: marmot_engine::Storage::new(data_dir.clone()),
             planner: Some(Planner::new(Arc::clone(&engine_config.build))),
         };
         let vault = settings.vault(&data_dir)?;
@@ -301,11 +302,15 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
     build.limits.reserve_bytes = settings.disk_reserve.0;
     build.cache_bytes = settings.cache_limit.0;
     build.environment = operators_environment(std::env::vars());
+    build.network = match settings.builds_network {
+        config::BuildsNetwork::Fenced => build::BuildsNetwork::Fenced,
+        config::BuildsNetwork::Shared => build::BuildsNetwork::Shared,
+    };
+    build.may_reach.clone_from(&settings.builds_may_reach.0);
     let shim = ShimCommand { program: marmot, args: vec![SHIM.to_owned()] };
     Ok(EngineConfig {
         builds_at_once: settings.builds_at_once.map(|builds| builds as usize),
         boots_at_once: settings.boots_at_once.map(|boots| boots as usize),
-        replicas_per_project: settings.replicas_per_project,
         replicas_on_stop: match settings.replicas_on_stop {
             config::OnStop::Keep => marmot_engine::OnStop::Keep,
             config::OnStop::Stop => marmot_engine::OnStop::Stop,

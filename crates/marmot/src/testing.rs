@@ -47,8 +47,7 @@ impl Bench {
             policy: marmot_core::scaling::Policy::default(),
             max_replicas: 10,
             people: Default::default(),
-            project_rate: None,
-            project_requests: None,
+            limits: Default::default(),
             preview_days: 7,
         };
         change(&mut options);
@@ -81,6 +80,7 @@ fn live(observed: &watch::Sender<Arc<Observed>>, data_dir: &std::path::Path) -> 
         demands: Demands::new(Clock::new(|| Moment::START)),
         clock: Clock::new(|| Moment::START),
         logs: Logs::new(data_dir),
+        storage: marmot_engine::Storage::new(data_dir),
         planner: Some(planner(data_dir)),
     }
 }

@@ -13,6 +13,7 @@ use super::locks::Locks;
 use crate::cgroup::Groups;
 use crate::confine::Confiner;
 use crate::container::{self, ContainerEngine, PinnedImage};
+use crate::network::{Destination, Uplink};
 use crate::observed::BuildFailure;
 
 /// What every build of this installation works with. One per server, since it also holds the locks of the caches.
@@ -39,6 +40,10 @@ pub struct BuildContext {
     pub limits: BuildLimits,
     /// How much each cache of fetched packages may hold, in bytes. One that holds more begins anew.
     pub cache_bytes: u64,
+    /// What the programs of a build reach of other machines.
+    pub network: BuildsNetwork,
+    /// What they may reach although it is private, besides the mirrors and proxies that `environment` names.
+    pub may_reach: Vec<Destination>,
     /// The operator's proxies, mirrors and certificates, for fetching and installing. No app gets these.
     /// [`operators_environment`](super::operators_environment) takes them from the server's own environment.
     pub environment: Vec<(String, String)>,
@@ -46,6 +51,7 @@ pub struct BuildContext {
     confiner: OnceLock<Confiner>,
     groups: OnceLock<Groups>,
     containers: OnceLock<Arc<ContainerEngine>>,
+    uplink: OnceLock<Arc<Uplink>>,
 }
 
 impl BuildContext {
@@ -64,11 +70,14 @@ impl BuildContext {
             ssh_identity: None,
             limits: BuildLimits::default(),
             cache_bytes: 20 << 30,
+            network: BuildsNetwork::default(),
+            may_reach: Vec::new(),
             environment: Vec::new(),
             locks: Locks::default(),
             confiner: OnceLock::new(),
             groups: OnceLock::new(),
             containers: OnceLock::new(),
+            uplink: OnceLock::new(),
         }
     }
 
@@ -101,6 +110,15 @@ impl BuildContext {
         let _ = self.containers.set(Arc::clone(&engine.0));
     }
 
+    /// Leads programs of builds out by this. One for all of a server's life.
+    pub(crate) fn lead_out_by(&self, uplink: &Arc<Uplink>) {
+        let _ = self.uplink.set(Arc::clone(uplink));
+    }
+
+    pub(super) fn uplink(&self) -> Option<&Arc<Uplink>> {
+        self.uplink.get()
+    }
+
     pub(crate) fn containers(&self) -> Option<&Arc<ContainerEngine>> {
         self.containers.get()
     }
@@ -118,6 +136,17 @@ impl fmt::Debug for BuildContext {
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
+}
+
+/// What the programs of a build reach of other machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BuildsNetwork {
+    /// What apps reach, public addresses, and the operator's mirrors and proxies. Where this machine cannot tell that
+    /// apart, packages are installed with the machine's network, and nothing is built by a `Dockerfile`.
+    #[default]
+    Fenced,
+    /// What the server itself reaches; steps of a `Dockerfile`, what the container engine lets them reach.
+    Shared,
 }
 
 /// What one build may use.

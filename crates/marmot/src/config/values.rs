@@ -145,6 +145,11 @@ impl Value for Bytes {
     }
 }
 
+/// A size in bytes, as settings have it.
+pub(crate) fn bytes(text: &str) -> Option<u64> {
+    Bytes::parse(text).map(|bytes| bytes.0)
+}
+
 /// Addresses and networks that apps may reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destinations(pub Vec<Destination>);
@@ -351,6 +356,13 @@ choice! {
         Text = "text",
         /// One JSON object a line, for machines.
         Json = "json",
+    }
+    /// What builds reach of other machines.
+    BuildsNetwork ("`fenced` or `shared`") {
+        /// Public addresses, and the operator's mirrors and proxies.
+        Fenced = "fenced",
+        /// What the server itself reaches.
+        Shared = "shared",
     }
     /// Whether apps are shut off from the machine and each other.
     Confinement ("`auto` or `none`") {

@@ -12,7 +12,6 @@ use serde_json::json;
 
 use super::apps::note;
 use super::audit::{self, Thing};
-use super::builds::insert_build;
 use super::error::{Error, Result};
 use super::launchers::allowed_launcher;
 use super::permission::{Action, Identity};
@@ -201,7 +200,15 @@ impl Service {
                 if seen.tip.as_deref() != Some(&tip) && !built(db, launcher, &tip).await? {
                     let short: String = tip.chars().take(10).collect();
                     let why = format!("is built anew, since {revision} is at {short} now");
-                    build_anew(db, launcher, app, &why).await?;
+                    match self.build_anew(db, launcher, app, &why).await {
+                        // The project may not build so often: the next look finds it again.
+                        Err(error @ Error::TooOften { .. }) => {
+                            seen.error = Some(error.to_string());
+                            seen.next_at = minutes.map(|minutes| at + pause(minutes, 0));
+                            return Ok(following::see(db, launcher.id, &seen).await?);
+                        }
+                        built => built?,
+                    };
                 }
                 seen.tip = Some(tip);
             }
@@ -256,24 +263,28 @@ async fn built(db: &mut Connection, launcher: &Launcher, tip: &str) -> Result<bo
     Ok(newest.iter().any(|build| build.result.commit.as_deref() == Some(tip)))
 }
 
-/// Builds an app anew because of what happened elsewhere, unless a build waits that will build that, too: then `false`.
-pub(super) async fn build_anew(
-    db: &mut Connection,
-    launcher: &Launcher,
-    app: &App,
-    why: &str,
-) -> Result<bool> {
-    let environment = launcher.environment.id;
-    let waiting = builds::newest_with_status(db, environment, BuildStatus::InProgress, MOST_BUILDS).await?;
-    if waiting.len() >= MOST_BUILDS as usize {
-        return Ok(false);
+impl Service {
+    /// Builds an app anew because of what happened elsewhere, unless a build waits that will build that, too: then `false`.
+    pub(super) async fn build_anew(
+        &self,
+        db: &mut Connection,
+        launcher: &Launcher,
+        app: &App,
+        why: &str,
+    ) -> Result<bool> {
+        let environment = launcher.environment.id;
+        let waiting =
+            builds::newest_with_status(db, environment, BuildStatus::InProgress, MOST_BUILDS).await?;
+        if waiting.len() >= MOST_BUILDS as usize {
+            return Ok(false);
+        }
+        let build = self.begin_build(db, launcher).await?;
+        apps::set_wanted(db, launcher.id, app.wanted, Some(build.id)).await?;
+        let thing = Thing::build(&build, launcher);
+        audit::record(db, &Identity::Anonymous, "build.started", thing, json!({})).await?;
+        note(db, &Identity::Anonymous, launcher.id, "pushed", why).await?;
+        Ok(true)
     }
-    let build = insert_build(db, launcher).await?;
-    apps::set_wanted(db, launcher.id, app.wanted, Some(build.id)).await?;
-    let thing = Thing::build(&build, launcher);
-    audit::record(db, &Identity::Anonymous, "build.started", thing, json!({})).await?;
-    note(db, &Identity::Anonymous, launcher.id, "pushed", why).await?;
-    Ok(true)
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ use super::app_secrets::unsealable;
 use super::apps::active;
 use super::audit::{self, Thing};
 use super::error::{Error, Result};
-use super::following::build_anew;
 use super::launchers::allowed_launcher;
 use super::permission::{Action, Identity};
 use super::previews;
@@ -276,9 +275,11 @@ impl Service {
             return Ok("this commit is known already".to_owned());
         }
         saw(db, launcher, commit).await?;
-        match build_anew(db, launcher, &app, "is built anew, since somebody pushed").await? {
-            true => Ok("the app is built anew".to_owned()),
-            false => Ok("a build waits already: it will build the newest commit".to_owned()),
+        match self.build_anew(db, launcher, &app, "is built anew, since somebody pushed").await {
+            Err(error @ Error::TooOften { .. }) => Ok(format!("nothing is built: {error}")),
+            Ok(true) => Ok("the app is built anew".to_owned()),
+            Ok(false) => Ok("a build waits already: it will build the newest commit".to_owned()),
+            Err(other) => Err(other),
         }
     }
 }

@@ -10,9 +10,8 @@ use marmot_core::name::{MAX_LENGTH, slugify};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::apps::{follow_launcher, note, roll_out};
+use super::apps::{note, roll_out};
 use super::audit::{self, Thing};
-use super::builds::insert_build;
 use super::error::{Error, Result};
 use super::launchers::{RESERVED, SUFFIX, allowed_launcher, check_text, cut, random_suffix, suffix};
 use super::permission::{Action, Identity};
@@ -164,7 +163,7 @@ impl Service {
             ..of.clone()
         };
         launchers::insert(db, &preview).await?;
-        let build = insert_build(db, &preview).await?;
+        let build = self.begin_build(db, &preview).await?;
         let app = App {
             launcher_id: preview.id,
             name: preview.app_name.clone(),
@@ -224,40 +223,43 @@ async fn find(db: &mut Connection, of: &Launcher, id: LauncherId) -> Result<Laun
     found.ok_or_else(|| Error::not_found("preview", id))
 }
 
-/// Brings a changed launcher to its previews. Those of code that it no longer builds end.
-pub(super) async fn follow(
-    db: &mut Connection,
-    who: &Identity,
-    before: &Launcher,
-    after: &Launcher,
-) -> Result<()> {
-    let repository = |launcher: &Launcher| match &launcher.environment.source {
-        EnvironmentSource::Code { code, .. } => Some(code.repository.clone()),
-        EnvironmentSource::Image(_) => None,
-    };
-    let same_code = repository(before) == repository(after);
-    for preview in launchers::previews(db, after.id).await? {
-        let Some(PreviewOf { branch, .. }) = &preview.preview else { continue };
-        let source = match same_code {
-            true => previewed(after, branch),
-            false => Err(Error::conflict("it is of other code")),
+impl Service {
+    /// Brings a changed launcher to its previews. Those of code that it no longer builds end.
+    pub(super) async fn follow_previews(
+        &self,
+        db: &mut Connection,
+        who: &Identity,
+        before: &Launcher,
+        after: &Launcher,
+    ) -> Result<()> {
+        let repository = |launcher: &Launcher| match &launcher.environment.source {
+            EnvironmentSource::Code { code, .. } => Some(code.repository.clone()),
+            EnvironmentSource::Image(_) => None,
         };
-        let Ok(source) = source else {
-            end(db, who, &preview, "has ended: its launcher is about other code").await?;
-            continue;
-        };
-        let changed = Launcher {
-            variables: after.variables.clone(),
-            resource_class_id: after.resource_class_id,
-            network: after.network.clone(),
-            environment: Environment { id: preview.environment.id, source },
-            updated_at: after.updated_at,
-            ..preview.clone()
-        };
-        launchers::update(db, &changed).await?;
-        follow_launcher(db, who, &preview, &changed).await?;
+        let same_code = repository(before) == repository(after);
+        for preview in launchers::previews(db, after.id).await? {
+            let Some(PreviewOf { branch, .. }) = &preview.preview else { continue };
+            let source = match same_code {
+                true => previewed(after, branch),
+                false => Err(Error::conflict("it is of other code")),
+            };
+            let Ok(source) = source else {
+                end(db, who, &preview, "has ended: its launcher is about other code").await?;
+                continue;
+            };
+            let changed = Launcher {
+                variables: after.variables.clone(),
+                resource_class_id: after.resource_class_id,
+                network: after.network.clone(),
+                environment: Environment { id: preview.environment.id, source },
+                updated_at: after.updated_at,
+                ..preview.clone()
+            };
+            launchers::update(db, &changed).await?;
+            self.follow_launcher(db, who, &preview, &changed).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Brings the launcher's rules for secrets to its previews that are on.
