@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,8 @@ impl Work {
 enum Word {
     Step(BuildId, String),
     Ended(BuildId, BuildState),
+    /// These caches hold more than they may.
+    Overgrown(Vec<PathBuf>),
 }
 
 /// A build that is under way.
@@ -86,6 +88,8 @@ pub(crate) struct Builds {
     running: BTreeMap<BuildId, Running>,
     /// Results that are no longer kept, since when.
     unkept: BTreeMap<BuildId, Instant>,
+    /// Caches that are to be taken away once no build uses them.
+    overgrown: Vec<PathBuf>,
     tasks: TaskTracker,
     speak: mpsc::UnboundedSender<Word>,
     hear: mpsc::UnboundedReceiver<Word>,
@@ -100,10 +104,23 @@ impl Builds {
     ) -> Self {
         let storage = Storage::new(layout.data_dir());
         let (speak, hear) = mpsc::unbounded_channel();
-        let (states, running, unkept) = <_>::default();
+        let (states, running, unkept, overgrown) = <_>::default();
         let tasks = TaskTracker::new();
         let at_once = at_once.max(1);
-        Self { layout, context, at_once, storage, wanted, states, running, unkept, tasks, speak, hear }
+        Self {
+            layout,
+            context,
+            at_once,
+            storage,
+            wanted,
+            states,
+            running,
+            unkept,
+            overgrown,
+            tasks,
+            speak,
+            hear,
+        }
     }
 
     /// Runs until `stop` is cancelled; then breaks off what is under way and waits for it.
@@ -152,6 +169,7 @@ impl Builds {
                 self.running.remove(&id);
                 self.states.insert(id, state);
             }
+            Word::Overgrown(caches) => self.overgrown = caches,
         }
     }
 
@@ -169,6 +187,7 @@ impl Builds {
                 self.states.insert(id, state);
             }
         }
+        self.take_away_overgrown();
         // Ids grow with time: the first in order is the one that has waited longest.
         let queued: Vec<BuildId> = self
             .states
@@ -177,7 +196,8 @@ impl Builds {
             .map(|(id, _)| *id)
             .collect();
         for id in queued {
-            if self.running.len() >= self.at_once {
+            // A server that is never without a build makes room all the same.
+            if self.running.len() >= self.at_once || !self.overgrown.is_empty() {
                 break;
             }
             // One at a time of the same owner: nobody who pushes often keeps the others waiting, and what they would share
@@ -250,6 +270,7 @@ impl Builds {
     /// Removes what no build needs from their cache, beside everything else.
     fn collect(&self) {
         let (context, layout) = (Arc::clone(&self.context), self.layout.clone());
+        let speak = self.speak.clone();
         self.tasks.spawn(async move {
             if let Some(engine) = context.containers() {
                 engine.collect(&layout, IMAGE_AGE).await;
@@ -257,7 +278,23 @@ impl Builds {
             if let Err(error) = build::collect(&context, &layout.builds(), CACHE_AGE).await {
                 tracing::warn!(%error, "the cache of builds cannot be looked through");
             }
+            let look = move || build::overgrown(&context);
+            let found = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+            let _ = speak.send(Word::Overgrown(found));
         });
+    }
+
+    /// Takes away the caches that hold more than they may, while no build uses them.
+    fn take_away_overgrown(&mut self) {
+        if !self.running.is_empty() {
+            return;
+        }
+        for cache in std::mem::take(&mut self.overgrown) {
+            tracing::info!(cache = %cache.display(), "a cache of packages has grown too large: it begins anew");
+            if let Err(error) = build::discard(&cache) {
+                tracing::warn!(cache = %cache.display(), %error, "a cache cannot be taken away");
+            }
+        }
     }
 
     /// Removes the results that nobody keeps any more. Logs and outcomes stay.

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use marmot_core::id::ReplicaId;
+use marmot_core::id::{BuildId, ReplicaId};
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
@@ -19,6 +19,9 @@ use crate::wanted::Limits;
 
 /// Processes that one replica may have. Enough for thread pools of every common framework.
 const MAX_PROCESSES: u32 = 1024;
+
+/// What the names of builds' groups begin with: no id of a replica does.
+const BUILD: &str = "build-";
 
 /// Where this engine makes its groups.
 #[derive(Debug, Clone, Default)]
@@ -103,10 +106,31 @@ impl Groups {
 
     /// Makes a replica's group and sets its limits.
     pub(crate) fn create(&self, replica: ReplicaId, limits: Limits) -> io::Result<ReplicaGroup> {
-        let name = replica.to_string();
+        self.create_named(&replica.to_string(), limits)
+    }
+
+    /// Makes a build's group and sets its limits.
+    pub(crate) fn create_for_build(&self, build: BuildId, limits: Limits) -> io::Result<ReplicaGroup> {
+        self.create_named(&format!("{BUILD}{build}"), limits)
+    }
+
+    /// Ends what an earlier engine left of builds: they are done anew.
+    pub(crate) fn end_builds(&self) {
+        for parent in self.unified.iter().chain(&self.legacy) {
+            for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+                if entry.file_name().as_encoded_bytes().starts_with(BUILD.as_bytes()) {
+                    let _ = fs::write(entry.path().join("cgroup.kill"), "1");
+                    // One whose processes are not gone yet goes at the next start.
+                    let _ = fs::remove_dir(entry.path());
+                }
+            }
+        }
+    }
+
+    fn create_named(&self, name: &str, limits: Limits) -> io::Result<ReplicaGroup> {
         let group = ReplicaGroup {
-            unified: self.unified.as_ref().map(|parent| parent.join(&name)),
-            legacy: self.legacy.iter().map(|parent| parent.join(&name)).collect(),
+            unified: self.unified.as_ref().map(|parent| parent.join(name)),
+            legacy: self.legacy.iter().map(|parent| parent.join(name)).collect(),
         };
         // The parents as well: whoever tidies up may have taken them away while they were empty.
         self.unified.iter().chain(&self.legacy).try_for_each(|parent| make(parent))?;
@@ -212,6 +236,11 @@ impl ReplicaGroup {
             }
         }
         Ok(home)
+    }
+
+    /// The files that a process writes `0` to in order to be in it.
+    pub(crate) fn ways_in(&self) -> Vec<PathBuf> {
+        self.all().map(|dir| dir.join("cgroup.procs")).collect()
     }
 
     /// The processes in it; `None` where groups of version 2 cannot be made.

@@ -112,6 +112,8 @@ impl Engine {
         if let Some(confiner) = &confiner {
             config.build.confine_by(confiner.clone());
         }
+        groups.end_builds();
+        config.build.bound_by(groups.clone());
         let containers = config.container_engine.map(|socket| container::Engine::at(socket, &layout));
         if let Some(containers) = &containers {
             config.build.run_containers_by(containers);

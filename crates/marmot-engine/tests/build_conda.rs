@@ -52,6 +52,12 @@ package(sys.argv[2], "python", f"{python}.0", [], {"pyvenv.cfg": settings, f"lib
 module = lambda text: {"site-packages/marmots.py": f"def main():\n    print('{text}')\n"}
 package("noarch", "marmots", "1.0", ["python"], module("old marmots"), noarch="python")
 package("noarch", "marmots", "2.0", ["python", "__unix"], module("new marmots"), noarch="python")
+linked = "echo linked $PKG_NAME $PKG_VERSION; echo done > $PREFIX/linked.txt; echo told by it > $PREFIX/.messages.txt\n" \
+    "if [ -e /etc/shadow ] || touch /usr/x /tmp/../marmot-x 2> /dev/null; then exit 9; fi\n"
+active = "export SCRIPTED_DATA=\"$CONDA_PREFIX/share/data\"\nexport MODE=of-package\nf() { :; }\nexport -f f 2> /dev/null || true\n"
+package("noarch", "scripted", "1.0", [], {"bin/.scripted-post-link.sh": linked, "etc/conda/activate.d/scripted.sh": active,
+    "etc/conda/env_vars.d/scripted.json": json.dumps({"BY_FILE": "1", "PATH": "/evil"})}, noarch="generic")
+package("noarch", "broken", "1.0", [], {"bin/.broken-post-link.sh": "echo it is broken >&2; exit 3\n"}, noarch="generic")
 package("noarch", "other", "1.0", ["marmots <2"], {"share/other.txt": "x"}, noarch="generic")
 "#;
 
@@ -177,4 +183,35 @@ async fn channels_are_taken_by_their_names_alone() {
     let built = place.build(&place.repository("defaults", &[PROCFILE, ("environment.yml", text)])).await;
     assert_eq!(start(&built), "new marmots");
     assert!(built.log.contains("the channel `defaults` is not used"), "{}", built.log);
+}
+
+#[tokio::test]
+async fn scripts_of_packages_run_confined_when_they_are_installed_and_what_activating_sets_is_there_at_start()
+{
+    let place = place();
+    place.wheel(
+        "hello",
+        "1.0",
+        "def main():\n    import os\n    prefix = os.environ['CONDA_PREFIX']\n    data = os.environ['SCRIPTED_DATA'].removeprefix(prefix)\n    \
+         print(data, os.environ['MODE'], os.environ['BY_FILE'], open(prefix + '/linked.txt').read().strip(), '/evil' in os.environ['PATH'])\n",
+    );
+    let text = environment("  - python\n  - scripted\n  - pip:\n    - hello==1.0\n");
+    let repository =
+        place.repository("app", &[("Procfile", "web: hello $PORT\n"), ("environment.yml", &text)]);
+    let built = place.build(&repository).await;
+    for told in ["Running the script that scripted is installed with", "linked scripted 1.0", "told by it"] {
+        assert!(built.log.contains(told), "no {told} in {}", built.log);
+    }
+    // What the environment's own file says is said last.
+    assert_eq!(start(&built), "/share/data fast 1 done False");
+    repository.commit(&[("README.md", "changed")]);
+    let again = place.build(&repository).await;
+    assert!(again.log.contains("the environment is re-used"), "{}", again.log);
+    assert_eq!(start(&again), "/share/data fast 1 done False");
+
+    let text = environment("  - python\n  - broken\n");
+    repository.commit(&[("environment.yml", &text)]);
+    let broken = place.build(&repository).await;
+    assert!(broken.failure().reason.contains("script that the package broken is installed with failed"));
+    assert!(broken.log.contains("it is broken"), "{}", broken.log);
 }

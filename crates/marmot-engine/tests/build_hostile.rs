@@ -8,8 +8,12 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use marmot_engine::wanted::WantedBuild;
+use std::time::Duration;
+
+use marmot_engine::build::BuildEnd;
+use marmot_engine::wanted::{Builder, Source, WantedBuild};
 use support::{Built, Place, Repository, git};
+use tokio_util::sync::CancellationToken;
 
 /// A commit of entries that no work tree could hold: `MODE SP TYPE SP OBJECT TAB PATH` each, as for `git mktree`.
 fn commit_tree(repository: &Repository, entries: &str) {
@@ -272,4 +276,55 @@ async fn a_builds_output_is_bounded_and_its_secrets_are_masked() {
     assert!(built.log.len() < 40_000, "{} bytes", built.log.len());
     let all = format!("{}{}{:?}", built.log, failure.reason, failure.last_lines);
     assert!(!all.contains("hunter2") && !all.contains('\0'), "{all}");
+}
+
+/// The processes that are marked as of the build in `dir`.
+fn processes_of(dir: &std::path::Path) -> usize {
+    let mark = format!("MARMOT_BUILD={}-", dir.file_name().unwrap().to_str().unwrap()).into_bytes();
+    let marked = |process: &fs::DirEntry| {
+        let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+        environment.split(|&byte| byte == 0).any(|variable| variable.starts_with(&mark))
+    };
+    fs::read_dir("/proc").unwrap().flatten().filter(marked).count()
+}
+
+#[tokio::test]
+async fn a_build_is_called_off_at_each_of_fifty_moments_and_leaves_neither_processes_nor_halves() {
+    let place = Place::new();
+    place.wheel("hello", "1.0", "def main(): pass");
+    let procfile = "web: hello $PORT\nrelease: (sleep 600 &) ; sleep 0.1; touch released\n";
+    let repository = place.repository("app", &[("Procfile", procfile), ("requirements.txt", "hello")]);
+    let (mut cancelled, mut whole) = (0, 0);
+    for moment in 0..50u32 {
+        let wanted = WantedBuild {
+            source: Source { repository: repository.address(), revision: None, context_dir: None },
+            builder: Builder::Auto,
+            // Each installs its packages anew.
+            owner: (100 + u128::from(moment)).into(),
+            command_given: false,
+            registries: Vec::new(),
+            variables: Vec::new(),
+            secrets: Vec::new(),
+            logins: Vec::new(),
+        };
+        let cancel = CancellationToken::new();
+        let call_off = async {
+            tokio::time::sleep(Duration::from_millis(u64::from(moment) * 15)).await;
+            cancel.cancel();
+        };
+        // That its home and its artefact are gone is looked at there.
+        let (built, ()) = tokio::join!(place.run(&wanted, cancel.clone()), call_off);
+        match built.end {
+            Ok(_) => whole += 1,
+            Err(BuildEnd::Cancelled) => cancelled += 1,
+            other => panic!("{other:?}\n{}", built.log),
+        }
+        assert_eq!(processes_of(&built.dir), 0, "at {moment}");
+        for environment in fs::read_dir(place.path("cache/envs")).into_iter().flatten().flatten() {
+            assert!(environment.path().join("used").is_file(), "half an environment is left at {moment}");
+        }
+    }
+    assert_eq!(cancelled + whole, 50);
+    assert!(cancelled > 0, "none was called off");
+    place.build(&repository).await.outcome();
 }

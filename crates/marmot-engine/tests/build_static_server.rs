@@ -19,6 +19,10 @@ struct Site {
 }
 
 async fn site(files: &[(&str, &str)]) -> Site {
+    serve(files, false).await
+}
+
+async fn serve(files: &[(&str, &str)], single_page: bool) -> Site {
     let dir = tempfile::tempdir().unwrap();
     for (path, text) in files {
         let path = dir.path().join("root").join(path);
@@ -29,7 +33,7 @@ async fn site(files: &[(&str, &str)]) -> Site {
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let (root, token) = (dir.path().join("root"), stop.clone());
-    let server = tokio::spawn(async move { static_server::serve(listener, &root, token).await });
+    let server = tokio::spawn(async move { static_server::serve(listener, &root, single_page, token).await });
     Site { dir, address, stop, server }
 }
 
@@ -156,4 +160,111 @@ async fn a_large_file_comes_whole_and_stopping_ends_the_server() {
     site.stop.cancel();
     let ended = tokio::time::timeout(std::time::Duration::from_secs(10), site.server).await;
     ended.expect("the server ended").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_single_page_answers_for_addresses_and_not_for_files_that_are_missing() {
+    let files = [("index.html", "home"), ("assets/index-4f3a2b1c.js", "code"), (".env", "secret")];
+    let declared = [("index.html", "home"), ("_redirects", "# all of it\n/*   /index.html  200\n")];
+    let generated = [("index.html", "other"), ("200.html", "home")];
+    let navigate = "\r\nSec-Fetch-Mode: navigate\r\nAccept: text/html,*/*";
+    let asks = |path: &str, headers: &str| format!("GET {path} HTTP/1.1{headers}");
+    for site in [serve(&files, true).await, site(&declared).await, site(&generated).await] {
+        for path in ["/settings", "/users/7", "/users/ada.lovelace", "/deep/er/"] {
+            let answer = site.ask(&asks(path, navigate)).await;
+            assert!(answer.starts_with("HTTP/1.1 200") && body(&answer) == "home", "{path}: {answer}");
+            assert_eq!(header(&answer, "content-type"), Some("text/html; charset=utf-8"));
+            assert_eq!(header(&answer, "cache-control"), Some("no-cache"));
+        }
+        for path in ["/assets/gone.js", "/logo.png", "/data.json", "/.env", "/.git/config", "/..%2fx"] {
+            let answer = site.ask(&asks(path, navigate)).await;
+            assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+        }
+        // Data that a page asks for, and that is not there, is no page.
+        for headers in ["\r\nSec-Fetch-Mode: cors\r\nAccept: */*", "\r\nAccept: application/json"] {
+            let answer = site.ask(&asks("/api/users", headers)).await;
+            assert!(answer.starts_with("HTTP/1.1 404"), "{headers}: {answer}");
+        }
+    }
+    // Who has said nothing of the kind has pages, and each is there or not.
+    let plain = site(&files).await;
+    let answer = plain.ask(&asks("/settings", navigate)).await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    let asset = plain.get("/assets/index-4f3a2b1c.js").await;
+    assert_eq!(header(&asset, "cache-control"), Some("private, max-age=31536000, immutable"));
+}
+
+#[tokio::test]
+async fn a_part_of_a_file_is_given_while_it_is_the_same_file() {
+    let site = site(&[("film.mp4", "0123456789")]).await;
+    let asks = |headers: &str| format!("GET /film.mp4 HTTP/1.1\r\n{headers}");
+    let part = site.ask(&asks("Range: bytes=2-5")).await;
+    assert!(part.starts_with("HTTP/1.1 206"), "{part}");
+    assert_eq!((header(&part, "content-range"), body(&part)), (Some("bytes 2-5/10"), "2345"));
+    assert_eq!(header(&part, "content-length"), Some("4"));
+    assert_eq!(header(&part, "content-type"), Some("video/mp4"));
+    let beyond = site.ask(&asks("Range: bytes=10-")).await;
+    assert!(beyond.starts_with("HTTP/1.1 416"), "{beyond}");
+    assert_eq!(header(&beyond, "content-range"), Some("bytes */10"));
+    let tag = header(&part, "etag").unwrap();
+    let same = site.ask(&asks(&format!("Range: bytes=2-5\r\nIf-Range: {tag}"))).await;
+    assert!(same.starts_with("HTTP/1.1 206"), "{same}");
+    let other = site.ask(&asks("Range: bytes=2-5\r\nIf-Range: \"x\"")).await;
+    assert!(other.starts_with("HTTP/1.1 200") && body(&other) == "0123456789", "{other}");
+    let known = site.ask(&asks(&format!("Range: bytes=2-5\r\nIf-None-Match: {tag}"))).await;
+    assert!(known.starts_with("HTTP/1.1 304"), "{known}");
+}
+
+#[tokio::test]
+async fn what_was_compressed_before_is_sent_to_those_who_can_read_it() {
+    let site =
+        site(&[("app.js", "plain"), ("app.js.br", "brotli"), ("app.js.gz", "gzip"), ("x.css", "x")]).await;
+    for (accepted, expected, encoding) in [
+        ("gzip, deflate, br", "brotli", Some("br")),
+        ("gzip", "gzip", Some("gzip")),
+        ("br;q=0, gzip;q=0.5", "gzip", Some("gzip")),
+        ("deflate", "plain", None),
+        ("", "plain", None),
+    ] {
+        let answer = site.ask(&format!("GET /app.js HTTP/1.1\r\nAccept-Encoding: {accepted}")).await;
+        assert_eq!((body(&answer), header(&answer, "content-encoding")), (expected, encoding), "{accepted}");
+        assert_eq!(header(&answer, "content-type"), Some("text/javascript; charset=utf-8"));
+        assert_eq!(header(&answer, "vary"), Some("accept-encoding"));
+    }
+    let answer = site.ask("GET /x.css HTTP/1.1\r\nAccept-Encoding: br, gzip").await;
+    assert_eq!((body(&answer), header(&answer, "content-encoding")), ("x", None));
+}
+
+#[tokio::test]
+async fn what_mkdocs_and_quarto_write_is_served_as_they_mean_it() {
+    let site = site(&[
+        ("index.html", "home"),
+        ("404.html", "not here"),
+        ("guide/index.html", "guide"),
+        ("search/search_index.json", "{}"),
+        ("search.json", "[]"),
+        ("sitemap.xml", "<x/>"),
+        ("sitemap.xml.gz", "gz"),
+        ("site_libs/quarto-nav/quarto-nav.js", "js"),
+        ("site_libs/bootstrap/bootstrap-icons.woff", "font"),
+        ("paper.ipynb", "{}"),
+    ])
+    .await;
+    for (path, content_type) in [
+        ("/guide/", "text/html; charset=utf-8"),
+        ("/search/search_index.json", "application/json"),
+        ("/search.json", "application/json"),
+        ("/sitemap.xml", "application/xml"),
+        ("/sitemap.xml.gz", "application/gzip"),
+        ("/site_libs/quarto-nav/quarto-nav.js", "text/javascript; charset=utf-8"),
+        ("/site_libs/bootstrap/bootstrap-icons.woff", "font/woff"),
+        ("/paper.ipynb", "application/json"),
+    ] {
+        let answer = site.get(path).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        assert_eq!(header(&answer, "content-type"), Some(content_type), "{path}");
+    }
+    assert_eq!(header(&site.get("/guide").await, "location"), Some("./guide/"));
+    let missing = site.get("/elsewhere/").await;
+    assert!(missing.starts_with("HTTP/1.1 404") && body(&missing) == "not here", "{missing}");
 }

@@ -133,6 +133,47 @@ async fn what_was_built_from_python_packages_runs_in_a_sandbox() {
     machine.until_gone().await;
 }
 
+/// The control groups of builds that there are.
+fn groups_of(build: BuildId) -> Vec<std::path::PathBuf> {
+    let name = format!("build-{build}");
+    let find =
+        std::process::Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name", &name]).output();
+    String::from_utf8(find.unwrap().stdout).unwrap().lines().map(Into::into).collect()
+}
+
+#[tokio::test]
+async fn a_build_that_takes_too_much_memory_or_forks_without_end_fails_and_the_machine_goes_on() {
+    let place = Place::new();
+    let machine = Machine::configured(|config| {
+        let mut context = place.another_context();
+        context.limits.memory_bytes = 128 << 20;
+        EngineConfig { build: Arc::new(context), confinement: Confinement::Auto, ..config }
+    })
+    .await;
+    let release = |line: &str| format!("release: {line}\nweb: python3 -m http.server $PORT\n");
+    let hog = release("python3 -c 'hoard = [bytearray(16 << 20) for _ in range(64)]'");
+    let repository = place.repository("hog", &[("Procfile", &hog), ("requirements.txt", "")]);
+    let id = BuildId::from(0xb1_u128 << 64 | u128::from(std::process::id()));
+    want(&machine, id, &wanted(&repository.address()));
+    let BuildState::Failed(failure) = until_ended(&machine.engine, id).await else { panic!("it was built") };
+    assert!(failure.reason.contains("more than 128 MiB of memory"), "{}", failure.reason);
+    assert_eq!(groups_of(id), [] as [std::path::PathBuf; 0]);
+
+    // More processes than any build needs: it cannot start them, and all of them go with it.
+    let forks = "python3 -c 'import os, time; [os.fork() or time.sleep(600) for _ in range(3000)]'";
+    repository.commit(&[("Procfile", &release(forks))]);
+    let id = BuildId::from(0xb2_u128 << 64 | u128::from(std::process::id()));
+    want(&machine, id, &wanted(&repository.address()));
+    let BuildState::Failed(failure) = until_ended(&machine.engine, id).await else { panic!("it was built") };
+    assert_eq!(failure.step, "Running the release");
+    assert_eq!(groups_of(id), [] as [std::path::PathBuf; 0]);
+
+    let site = site(&place);
+    let id = BuildId::from(0xb3_u128 << 64 | u128::from(std::process::id()));
+    want(&machine, id, &wanted(&site.address()));
+    assert!(matches!(until_ended(&machine.engine, id).await, BuildState::Succeeded(_)));
+}
+
 fn limit(machine: &Machine, ceiling: Ceiling, builds: &[BuildId]) {
     machine.want(|wanted: &mut Wanted| {
         wanted.projects.insert(1.into(), ceiling);

@@ -57,6 +57,7 @@ async fn main() -> anyhow::Result<()> {
         max_replicas: 10,
         people: Default::default(),
         limits: Default::default(),
+        preview_days: 7,
     };
     let service = Service::new(
         Db::open(None, data.path()).await?,

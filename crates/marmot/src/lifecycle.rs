@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lobby_log::Building;
 use crate::model::{self, AppEvent, BuildResult, BuildStatus, EnvVariable, FailedStart};
+use crate::scaling::of_preview;
 use crate::service::{
     ActiveApp, Address, AppState, BuildEnd, Error, Picture, Service, engine_login, wanted_build,
 };
@@ -141,7 +142,7 @@ impl Lifecycle {
             };
             let ready = |app: &ObservedApp| {
                 app.replicas.iter().any(|replica| {
-                    replica.revision == revision.id
+                    replica.revision == revision.engine_id()
                         && matches!(
                             replica.stage,
                             ReplicaStage::Running { .. } | ReplicaStage::Hibernated { .. }
@@ -151,7 +152,7 @@ impl Lifecycle {
             if seen.apps.get(&active.app.name).is_some_and(ready) {
                 news |= self.service.revision_ready(revision.id).await?;
             } else if let Some(why) =
-                seen.apps.get(&active.app.name).and_then(|app| given_up(app, revision.id))
+                seen.apps.get(&active.app.name).and_then(|app| given_up(app, revision.engine_id()))
             {
                 news |= self.service.revision_gave_up(revision.id, &why).await?;
             }
@@ -390,11 +391,12 @@ fn ceiling(limits: &model::ProjectLimits) -> Ceiling {
 /// The rules that an app's replicas live by.
 fn policy(service: &Service, active: &ActiveApp) -> Policy {
     let options = service.options();
-    active.scaling.policy(&options.policy, options.max_replicas).unwrap_or_else(|refused| {
+    let policy = active.scaling.policy(&options.policy, options.max_replicas).unwrap_or_else(|refused| {
         // It was allowed when it was said; the operator has set another ceiling since.
         tracing::debug!(app = %active.app.name, %refused, "the server's own settings are in force for an app");
         Policy { max_replicas: options.max_replicas, ..options.policy.clone() }
-    })
+    });
+    if active.launcher.preview.is_some() { of_preview(policy) } else { policy }
 }
 
 fn engine_revision(service: &Service, active: &ActiveApp, revision: &model::Revision) -> Revision {
@@ -403,7 +405,7 @@ fn engine_revision(service: &Service, active: &ActiveApp, revision: &model::Revi
     // A class that the operator took away: its apps go on with the standard one.
     let class = class.cloned().unwrap_or_else(|| model::ResourceClass::standard().swap_remove(0));
     Revision {
-        id: revision.id,
+        id: revision.engine_id(),
         app: launcher.app_name.clone(),
         url: service.options().app_url(&launcher.app_name),
         program: program(&revision.program),

@@ -16,6 +16,7 @@ use marmot_core::id::{
 use marmot_core::name::{Namespace, Slug};
 use serde::{Deserialize, Serialize};
 
+use crate::scaling::Scaling;
 pub use limits::ProjectLimits;
 
 /// A person with an account.
@@ -363,12 +364,73 @@ pub struct Launcher {
     pub resource_class_id: i64,
     /// What its replicas may reach.
     pub network: Network,
+    /// It is no launcher that somebody made, but a preview of one.
+    pub preview: Option<PreviewOf>,
     /// Who made it.
     pub created_by: UserId,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+impl Launcher {
+    /// Whose rules it lives by: who may open its app, how it scales, what it is given in confidence. Its own, but for a
+    /// preview.
+    pub fn ruled_by(&self) -> LauncherId {
+        self.preview.as_ref().map_or(self.id, |preview| preview.of)
+    }
+
+    /// The branch, tag or commit that is built; the default branch when absent.
+    pub fn revision(&self) -> Option<&str> {
+        match &self.environment.source {
+            EnvironmentSource::Code { code, .. } => code.revision.as_deref(),
+            EnvironmentSource::Image(_) => None,
+        }
+    }
+}
+
+/// What a preview is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewOf {
+    /// The launcher.
+    pub of: LauncherId,
+    /// The branch of its repository.
+    pub branch: String,
+    /// When it goes, with all that it has.
+    pub ends_at: Timestamp,
+}
+
+/// How a launcher learns of changes of its branch, and what it makes previews of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Following {
+    /// The branch is looked at this often; never when absent.
+    #[serde(default)]
+    pub poll_minutes: Option<u32>,
+    /// A webhook's pull or merge requests make and end previews.
+    #[serde(default)]
+    pub pull_requests: bool,
+    /// Previews are given the secrets, too.
+    #[serde(default)]
+    pub secrets: bool,
+    /// How long previews stay, in days; as the server says when absent.
+    #[serde(default)]
+    pub days: Option<u32>,
+}
+
+/// What was last seen of a launcher's branch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sighting {
+    /// The commit that it was at, in hexadecimal.
+    pub tip: Option<String>,
+    /// When it was last looked at.
+    pub looked_at: Option<Timestamp>,
+    /// Why it could not be seen then.
+    pub error: Option<String>,
+    /// How often in a row it could not.
+    pub failures: u32,
+    /// When it is looked at again; never when absent.
+    pub next_at: Option<Timestamp>,
 }
 
 /// What replicas may reach of other machines.
@@ -652,12 +714,23 @@ pub struct Revision {
     pub variables: Vec<EnvVariable>,
     /// What its replicas may use.
     pub resource_class_id: i64,
+    /// How its app scaled; absent for those that were made before that was noted.
+    pub scaling: Option<Scaling>,
+    /// The revision whose replicas run it, where nothing but how they scale is different.
+    pub runs_as: Option<RevisionId>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When a replica of it was first ready: since then it is known to boot.
     pub ready_at: Option<Timestamp>,
     /// Why starting it was given up before it was ever ready.
     pub failed: Option<FailedStart>,
+}
+
+impl Revision {
+    /// What the engine knows its replicas by.
+    pub fn engine_id(&self) -> RevisionId {
+        self.runs_as.unwrap_or(self.id)
+    }
 }
 
 /// Why a revision could not be started.

@@ -83,6 +83,21 @@ pub struct Scaling {
 #[error("{0}")]
 pub struct Refused(String);
 
+/// The rules of an app as its previews live by them: nobody waits for them but who works on them, so they go to sleep
+/// soon, and one replica does.
+pub fn of_preview(policy: Policy) -> Policy {
+    Policy {
+        idle_after: policy.idle_after.min(Duration::from_secs(60)),
+        stop_after: policy.stop_after.min(Duration::from_secs(15 * 60)),
+        min_replicas: 0,
+        max_replicas: 1,
+        initial_replicas: 1,
+        keep_warm: Vec::new(),
+        foresight: false,
+        ..policy
+    }
+}
+
 /// The most schedules of one app.
 const MOST_SCHEDULES: usize = 20;
 

@@ -34,6 +34,10 @@ const BEYOND_START: Duration = Duration::from_secs(10);
 /// How often it is noted how links and keys are used: a crash loses no more than that.
 const USAGE_NOTED: Duration = Duration::from_secs(30);
 
+/// How often it is looked for branches and previews that are due though nothing is known to be: another process may
+/// have written.
+const LOOK_AROUND: Duration = Duration::from_secs(60);
+
 /// A server that has started; it serves once it is [run](Server::run).
 #[derive(Debug)]
 pub struct Server {
@@ -129,6 +133,7 @@ impl Server {
         tasks.spawn(lifecycle.run(engine.observed(), stop_tasks.clone()));
         tasks.spawn(lifecycle::keep_record(service.clone(), engine.take_events()));
         tasks.spawn(keep_usage(service.clone(), stop_tasks.clone()));
+        tasks.spawn(look_around(service.clone(), stop_tasks.clone()));
         tasks.spawn(identity_keys::rotate(data_dir.clone(), identities, stop_tasks.clone()));
         tasks.spawn(end_streams(service.clone(), stop.clone()));
         tasks.spawn(relay(engine.observed(), observed, stop_tasks.clone()));
@@ -222,6 +227,39 @@ async fn keep_usage(service: Service, stop: CancellationToken) {
     }
 }
 
+/// Looks at branches that are due, and ends previews whose time has come. One task for all of them: it sleeps until the
+/// next is due, or something was written.
+async fn look_around(service: Service, stop: CancellationToken) {
+    let mut written = service.written();
+    while !stop.is_cancelled() {
+        written.borrow_and_update();
+        let now = jiff::Timestamp::now();
+        let done = async {
+            let ends = service.end_old_previews(now).await?;
+            Ok::<_, crate::service::Error>((ends, service.look_at_branches(now).await?))
+        };
+        let next = tokio::select! {
+            () = stop.cancelled() => return,
+            done = done => match done {
+                Ok((ends, looks)) => ends.into_iter().chain(looks).min(),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look at branches; will try again");
+                    None
+                }
+            },
+        };
+        let until = |next: jiff::Timestamp| Duration::try_from(next.duration_since(jiff::Timestamp::now()));
+        // What another process writes is found by looking again.
+        let pause = next.map_or(LOOK_AROUND, |next| until(next).unwrap_or_default());
+        let pause = pause.clamp(Duration::from_secs(1), LOOK_AROUND);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+            changed = written.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
 /// Hands on what the engine sees.
 async fn relay(
     mut from: watch::Receiver<Arc<Observed>>,
@@ -258,6 +296,11 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
     let mut build = BuildContext::new(uv, git, marmot.clone(), data_dir.join("cache"));
     build.allow_local_repositories = settings.allow_local_repositories;
     build.allow_private_networks = settings.allow_private_networks;
+    build.allow_python_downloads = settings.python_downloads;
+    build.limits.memory_bytes = settings.build_memory_limit.0;
+    build.limits.disk_bytes = settings.build_disk_limit.0;
+    build.limits.reserve_bytes = settings.disk_reserve.0;
+    build.cache_bytes = settings.cache_limit.0;
     build.environment = operators_environment(std::env::vars());
     build.network = match settings.builds_network {
         config::BuildsNetwork::Fenced => build::BuildsNetwork::Fenced,

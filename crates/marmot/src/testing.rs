@@ -48,6 +48,7 @@ impl Bench {
             max_replicas: 10,
             people: Default::default(),
             limits: Default::default(),
+            preview_days: 7,
         };
         change(&mut options);
         Self { service: Service::new(db, live, options, Vault::of_the_moment()), observed, dir }
@@ -92,14 +93,27 @@ fn planner(data_dir: &std::path::Path) -> Planner {
     Planner::new(Arc::new(context))
 }
 
+/// Git as Ada uses it; what it says.
+fn git(dir: &std::path::Path, args: &[&str]) -> String {
+    let own = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"];
+    let mut git = std::process::Command::new("git");
+    git.args(own).args(args).current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    let said = git.output().unwrap();
+    assert!(said.status.success());
+    String::from_utf8(said.stdout).unwrap().trim().to_owned()
+}
+
+/// Writes a file of a repository, and commits it; which commit that is.
+pub(crate) fn commit(dir: &std::path::Path, path: &str, text: &str) -> String {
+    std::fs::write(dir.join(path), text).unwrap();
+    git(dir, &["add", "--all"]);
+    git(dir, &["commit", "--quiet", "--message", "Go on"]);
+    git(dir, &["rev-parse", "HEAD"])
+}
+
 /// A repository with one commit of these files, and its address.
 pub(crate) fn repository(dir: &std::path::Path, files: &[(&str, &str)]) -> String {
-    let git = |args: &[&str]| {
-        let own = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"];
-        let mut git = std::process::Command::new("git");
-        git.args(own).args(args).current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null");
-        assert!(git.status().unwrap().success());
-    };
+    let git = |args: &[&str]| git(dir, args);
     std::fs::create_dir_all(dir).unwrap();
     git(&["init", "--quiet", "--initial-branch=main"]);
     for (path, text) in files {

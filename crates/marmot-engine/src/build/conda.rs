@@ -1,6 +1,5 @@
 //! Installs an environment of conda: solved and laid out by this process, which runs no code of any package.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,12 +7,15 @@ use std::sync::Arc;
 use rattler::install::{Installer, LinkOptions};
 use rattler::package_cache::PackageCache;
 use rattler_conda_types::{
-    Channel, ChannelConfig, GenericVirtualPackage, MatchSpec, PackageName, ParseStrictness, RepoDataRecord,
+    Channel, ChannelConfig, GenericVirtualPackage, MatchSpec, PackageName, PackageRecord, ParseStrictness,
+    RepoDataRecord,
 };
 use rattler_repodata_gateway::Gateway;
 use rattler_solve::{SolverImpl as _, SolverTask, resolvo};
 use url::Url;
 
+use super::collect;
+use super::conda_scripts;
 use super::contract::BuildContext;
 use super::environment::{Environment, Key, Place};
 use super::install::{self, InstallError, Order};
@@ -41,7 +43,9 @@ pub(super) async fn install(
         channels.iter().fold(key, |key, channel| key.with(channel.base_url.as_str()))
     };
     let lock = context.cache_dir.join("conda-locks").join(format!("{}.json", key().name()));
-    let mut whole = key().with(format!("{:?} {:?} {:?}", conda.pip, conda.requirements, order.extra));
+    let mut whole = key()
+        .with("with its scripts run")
+        .with(format!("{:?} {:?} {:?}", conda.pip, conda.requirements, order.extra));
     for file in &order.manifest.files {
         whole = whole.with_file(&order.code.join(file))?;
     }
@@ -64,13 +68,17 @@ pub(super) async fn install(
                 records
             }
         };
+        let ordered = PackageRecord::sort_topologically(records.clone());
         work.interruptible(work.lay_out(&prefix, records)).await??;
+        conda_scripts::link(job, &prefix, &ordered).await?;
+        conda_scripts::activate(job, &place.dir, &prefix).await?;
         let python = python::inspect(job, &prefix.join("bin/python")).await?;
         install::on_top(context, job, order, &python, &prefix).await?;
         unfinished.finish()?;
     }
     let python = python::inspect(job, &prefix.join("bin/python")).await?;
-    let mut variables: BTreeMap<String, String> = conda.variables.iter().cloned().collect();
+    let mut variables = conda_scripts::activated(&place.dir)?;
+    variables.extend(conda.variables.iter().cloned());
     variables.insert("CONDA_PREFIX".to_owned(), prefix.to_string_lossy().into_owned());
     variables.insert("PYTHONUNBUFFERED".to_owned(), "1".to_owned());
     let mut reads = python.reads();
@@ -133,6 +141,7 @@ async fn system(job: &Job) -> Result<Option<String>, Interrupted> {
 }
 
 fn read_lock(path: &Path) -> Option<Vec<RepoDataRecord>> {
+    collect::touch(path);
     // One that cannot be read is written anew.
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
@@ -158,6 +167,7 @@ impl Work<'_> {
             biased;
             () = self.job.cancel.cancelled() => Err(Interrupted::Cancelled),
             () = tokio::time::sleep_until(self.job.deadline) => Err(Interrupted::TimedOut(self.job.limits.time)),
+            interrupted = self.job.no_room(&[]) => Err(interrupted),
             done = work => Ok(done),
         }
     }
@@ -239,7 +249,7 @@ impl Work<'_> {
             self.job.log.say(&format!(" + {}={}", package.name.as_normalized(), package.version));
         }
         // Their files become those of the user of builds, and code of packages may run beside them: no links into what
-        // others have, too. Nor are their own scripts run.
+        // others have, too. Their own scripts run afterwards, confined.
         let links = LinkOptions { allow_hard_links: Some(false), ..LinkOptions::default() };
         let installer = Installer::new()
             .with_execute_link_scripts(false)

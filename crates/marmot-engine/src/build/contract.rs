@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::locks::Locks;
+use crate::cgroup::Groups;
 use crate::confine::Confiner;
 use crate::container::{self, ContainerEngine, PinnedImage};
 use crate::network::{Destination, Uplink};
@@ -37,6 +38,8 @@ pub struct BuildContext {
     pub ssh_identity: Option<PathBuf>,
     /// What one build may use.
     pub limits: BuildLimits,
+    /// How much each cache of fetched packages may hold, in bytes. One that holds more begins anew.
+    pub cache_bytes: u64,
     /// What the programs of a build reach of other machines.
     pub network: BuildsNetwork,
     /// What they may reach although it is private, besides the mirrors and proxies that `environment` names.
@@ -46,6 +49,7 @@ pub struct BuildContext {
     pub environment: Vec<(String, String)>,
     pub(super) locks: Locks,
     confiner: OnceLock<Confiner>,
+    groups: OnceLock<Groups>,
     containers: OnceLock<Arc<ContainerEngine>>,
     uplink: OnceLock<Arc<Uplink>>,
 }
@@ -65,11 +69,13 @@ impl BuildContext {
             allow_python_downloads: false,
             ssh_identity: None,
             limits: BuildLimits::default(),
+            cache_bytes: 20 << 30,
             network: BuildsNetwork::default(),
             may_reach: Vec::new(),
             environment: Vec::new(),
             locks: Locks::default(),
             confiner: OnceLock::new(),
+            groups: OnceLock::new(),
             containers: OnceLock::new(),
             uplink: OnceLock::new(),
         }
@@ -88,6 +94,15 @@ impl BuildContext {
     pub(crate) fn confine_by(&self, confiner: Confiner) {
         // The first one found is as good as any other on this machine.
         let _ = self.confiner.set(confiner);
+    }
+
+    /// Bounds what builds use of the machine by groups of this engine's.
+    pub(crate) fn bound_by(&self, groups: Groups) {
+        let _ = self.groups.set(groups);
+    }
+
+    pub(super) fn groups(&self) -> Option<&Groups> {
+        self.groups.get()
     }
 
     /// Lets builds pull images and make some by this engine. One for all of a server's life.
@@ -143,6 +158,12 @@ pub struct BuildLimits {
     pub code_bytes: u64,
     /// How many files and links the code may have.
     pub code_entries: usize,
+    /// The memory that its programs may use together, in bytes.
+    pub memory_bytes: u64,
+    /// How much it may keep on disk, in bytes.
+    pub disk_bytes: u64,
+    /// How much of the disk builds leave free, in bytes: the database needs room whatever happens.
+    pub reserve_bytes: u64,
     /// How long its log may be, in bytes. What is beyond is left out, and the log says so.
     pub log_bytes: u64,
 }
@@ -153,6 +174,9 @@ impl Default for BuildLimits {
             time: Duration::from_secs(15 * 60),
             code_bytes: 1 << 30,
             code_entries: 50_000,
+            memory_bytes: 4 << 30,
+            disk_bytes: 16 << 30,
+            reserve_bytes: 128 << 20,
             log_bytes: 8 << 20,
         }
     }

@@ -100,6 +100,17 @@ pub(super) enum FetchError {
     Git { repository: String, said: String },
 }
 
+/// Where a branch, tag or commit is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tip {
+    /// At this commit.
+    Commit(String),
+    /// It is a commit, which never moves.
+    Fixed,
+    /// There is none of that name.
+    Gone,
+}
+
 /// A commit that is in the bare copy.
 #[derive(Debug)]
 pub(super) struct Fetched {
@@ -278,6 +289,17 @@ impl<'a> Git<'a> {
         };
         self.describe(git_dir, &commit).await?;
         Ok(Fetched { git_dir: git_dir.to_owned(), commit })
+    }
+
+    /// Where the revision that `source` names is now; nothing is fetched but the list of branches and tags.
+    pub(super) async fn tip(&mut self, source: &CheckedSource) -> Result<Tip, FetchError> {
+        match self.refs().await?.find(source.revision.as_deref()) {
+            Ok(Wanted::Tip(commit)) => Ok(Tip::Commit(commit)),
+            Ok(Wanted::Commit(_)) => Ok(Tip::Fixed),
+            Ok(Wanted::Unknown(_)) | Err(Missing::Head) => Ok(Tip::Gone),
+            Err(Missing::Everything) => Err(FetchError::Empty(self.address.text.clone())),
+            Err(Missing::Ambiguous(revision)) => Err(FetchError::Ambiguous { revision }),
+        }
     }
 
     /// A bare repository with nothing in it but what git makes by itself; leftovers of a crash are removed.

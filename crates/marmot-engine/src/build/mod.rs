@@ -3,10 +3,12 @@
 //! A build fetches one commit, lists and bounds it before a file is written, plans from the files alone, installs what
 //! the plan says, and writes how the result is started. Each step is a heading in the log.
 
+mod bounds;
 mod bytecode;
 mod checkout;
 mod collect;
 mod conda;
+mod conda_scripts;
 mod context;
 mod contract;
 mod dockerfile;
@@ -28,6 +30,7 @@ mod r;
 mod reach;
 mod refs;
 mod release;
+mod room;
 mod run;
 pub mod source;
 mod start;
@@ -36,7 +39,9 @@ mod tree;
 mod view;
 
 pub use collect::collect;
+pub(crate) use collect::{discard, overgrown};
 pub use contract::{BuildContext, BuildEnd, BuildLimits, BuildsNetwork, RunFile};
+pub use fetch::Tip;
 pub use image::pull;
 pub(crate) use image::{NoPort, port_of};
 pub use network::operators_environment;

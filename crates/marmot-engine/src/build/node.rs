@@ -147,7 +147,8 @@ impl Installer<'_> {
     }
 
     fn npm(&self, dir: &Path, cache: &Path) -> Program {
-        let reads: Vec<PathBuf> = environment::named_paths(self.context).collect();
+        let reads = self.tools.reads.iter().cloned().chain(environment::named_paths(self.context));
+        let reads: Vec<PathBuf> = reads.collect();
         let view = View::default().reads(reads.iter().map(PathBuf::as_path)).owns([dir, cache]);
         self.tools.npm(self.context, cache).dir(dir).sees(view)
     }
@@ -237,7 +238,7 @@ impl Installer<'_> {
             ..Environment::default()
         };
         let inside = code.join(MODULES);
-        if matches!(self.order.start, Start::StaticSite(_)) {
+        if matches!(self.order.start, Start::StaticSite(_) | Start::SinglePage(_)) {
             files::remove(&inside)?;
             return Ok(environment);
         }
@@ -250,7 +251,9 @@ impl Installer<'_> {
                 place
             }
             Modules::AsTheyAre => {
-                environment.bins = vec![Path::new(MODULES).join(".bin")];
+                let own = [Path::new(MODULES).join(".bin")];
+                environment.bins = own.into_iter().chain(self.tools.bins.iter().cloned()).collect();
+                environment.reads.clone_from(&self.tools.reads);
                 return Ok(environment);
             }
         };

@@ -76,6 +76,8 @@ pub enum Start {
     },
     /// The files in this directory are served; empty for the root.
     StaticSite(String),
+    /// The same, with its index.html for addresses that only the app in it knows.
+    SinglePage(String),
     /// What the container image says.
     Image,
 }

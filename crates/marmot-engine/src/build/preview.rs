@@ -10,9 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::contract::{BuildContext, BuildLimits};
 use super::environment::remove;
+use super::fetch::{Git, Tip};
 use super::plan::{CannotPlan, Summary};
-use super::process::Interrupted;
+use super::process::{Interrupted, Job};
 use super::run::{self, Build, StepError};
+use super::source::{Allowed, CheckedSource};
 use crate::wanted::WantedBuild;
 
 /// A person waits for it, at a form.
@@ -21,6 +23,10 @@ const TIME: Duration = Duration::from_secs(45);
 const CODE_BYTES: u64 = 256 << 20;
 /// How many are looked at together.
 const AT_ONCE: usize = 2;
+/// How many repositories are asked together where their branches are.
+const ASKED_AT_ONCE: usize = 2;
+/// How long one may take to say so.
+const ASKING: Duration = Duration::from_secs(30);
 /// How long one that is not looked at yet waits for those before it.
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -29,6 +35,8 @@ const WAIT: Duration = Duration::from_secs(10);
 pub struct Planner {
     context: Arc<BuildContext>,
     turns: Arc<Semaphore>,
+    /// Nobody sits waiting for these, so that they wait for each other, and keep nobody who does from a look.
+    asks: Arc<Semaphore>,
 }
 
 /// What a build would do.
@@ -65,7 +73,11 @@ pub enum NoPreview {
 impl Planner {
     /// Looks at code as builds with `context` do.
     pub fn new(context: Arc<BuildContext>) -> Self {
-        Self { context, turns: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self {
+            context,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            asks: Arc::new(Semaphore::new(ASKED_AT_ONCE)),
+        }
     }
 
     /// What a build of this would do.
@@ -77,27 +89,9 @@ impl Planner {
     pub async fn look(&self, wanted: &WantedBuild) -> Result<Preview, NoPreview> {
         let turn = tokio::time::timeout(WAIT, self.turns.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(NoPreview::Busy) };
-        let name = ulid::Ulid::generate();
-        let place = Place(self.context.cache_dir.join("looks").join(name.to_string()));
-        std::fs::create_dir_all(&place.0)?;
-        let own = &self.context.limits;
-        let limits = BuildLimits {
-            time: TIME.min(own.time),
-            code_bytes: CODE_BYTES.min(own.code_bytes),
-            log_bytes: 64 << 10,
-            ..own.clone()
-        };
-        let cancel = CancellationToken::new();
-        let job = run::prepare(
-            &self.context,
-            &limits,
-            u128::from(name).into(),
-            run::masked(wanted),
-            &place.0,
-            cancel,
-        )?;
+        let (place, job) = self.prepare(wanted, TIME)?;
         let looked = Build::new(&self.context, &job, &place.0, &|_: &str| {}).look(wanted).await;
-        job.end_strays().await;
+        job.end_all().await;
         match looked {
             Ok((commit, plan)) => Ok(Preview { commit, plan: plan.summary() }),
             Err(StepError::Interrupted(Interrupted::TimedOut(_) | Interrupted::Cancelled)) => {
@@ -111,6 +105,56 @@ impl Planner {
                 reason: job.log.masked(&run::sentence(&error.to_string())),
             }),
         }
+    }
+
+    /// Where the revision is that a build of this would take, by the list of branches and tags alone.
+    ///
+    /// # Errors
+    /// [`NoPreview`], in words for whoever owns the code.
+    pub async fn tip(&self, wanted: &WantedBuild) -> Result<Tip, NoPreview> {
+        let Ok(_turn) = self.asks.acquire().await else { return Err(NoPreview::Busy) };
+        let (_place, job) = self.prepare(wanted, ASKING)?;
+        let asked = self.ask(&job, wanted).await;
+        job.end_all().await;
+        match asked {
+            Ok(tip) => Ok(tip),
+            Err(StepError::Interrupted(_)) => Err(NoPreview::Refused {
+                reason: format!("its repository did not answer within {} s", ASKING.as_secs()),
+                was_read: false,
+            }),
+            Err(error) => Err(NoPreview::Refused {
+                reason: job.log.masked(&run::sentence(&error.to_string())),
+                was_read: false,
+            }),
+        }
+    }
+
+    async fn ask(&self, job: &Job, wanted: &WantedBuild) -> Result<Tip, StepError> {
+        let allowed = Allowed {
+            local_repositories: self.context.allow_local_repositories,
+            private_networks: self.context.allow_private_networks,
+        };
+        let source = CheckedSource::new(&wanted.source, allowed)?;
+        let mut git = Git::new(&self.context, job, &source.address, &wanted.logins).await?;
+        Ok(git.tip(&source).await?)
+    }
+
+    /// A place and a job for one look, within narrower bounds than a build's.
+    fn prepare(&self, wanted: &WantedBuild, time: Duration) -> Result<(Place, Job), NoPreview> {
+        let name = ulid::Ulid::generate();
+        let place = Place(self.context.cache_dir.join("looks").join(name.to_string()));
+        std::fs::create_dir_all(&place.0)?;
+        let own = &self.context.limits;
+        let limits = BuildLimits {
+            time: time.min(own.time),
+            code_bytes: CODE_BYTES.min(own.code_bytes),
+            log_bytes: 64 << 10,
+            ..own.clone()
+        };
+        let masked = run::masked(wanted);
+        let cancel = CancellationToken::new();
+        let job = run::prepare(&self.context, &limits, u128::from(name).into(), masked, &place.0, cancel)?;
+        Ok((place, job))
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::bounds::Bounds;
 use super::contract::BuildLimits;
 use super::log::{BuildLog, Lines};
 use super::reach::{Entrance, Reach};
@@ -26,6 +27,9 @@ const MARK: &str = "MARMOT_BUILD";
 
 /// Where programs are looked for. The server's own `PATH` may lead into a home that no app can read.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Goes into the groups whose files are given, up to `--`, and becomes what comes behind it.
+const ENTER: &str = "while [ \"$1\" != -- ]; do echo 0 > \"$1\" || exit 126; shift; done; shift; exec \"$@\"";
 
 /// What all steps of a build share.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub(super) struct Job {
     /// The home of every program of this build; removed with it.
     pub(super) home: PathBuf,
     pub(super) confiner: Option<Confiner>,
+    /// What bounds all of its programs together.
+    pub(super) bounds: Option<Bounds>,
     /// What its confined programs reach.
     pub(super) reach: Reach,
 }
@@ -74,6 +80,15 @@ pub(super) enum Interrupted {
     Cancelled,
     #[error("it took longer than {}, which is all it may take", in_words(*.0))]
     TimedOut(Duration),
+    #[error(
+        "the disk of this server is full: {} MiB are left, and builds leave {} MiB alone; its operator has to make room",
+        left >> 20, reserve >> 20
+    )]
+    NoRoom { left: u64, reserve: u64 },
+    #[error("it needs more than {} MiB of memory, which is all that the programs of a build may use", .0 >> 20)]
+    OutOfMemory(u64),
+    #[error("it keeps more than {} MiB on disk, which is all it may", .0 >> 20)]
+    TooMuch(u64),
     #[error("`{program}` could not be started: {source}")]
     CouldNotStart { program: String, source: io::Error },
     #[error("the build could not be given a network of its own: {0}")]
@@ -192,6 +207,12 @@ impl Program {
     fn command(&self, job: &Job, entrance: Option<&Entrance>) -> io::Result<Command> {
         let dir = self.dir.as_ref().unwrap_or(&job.home);
         let mut line = Vec::new();
+        if let Some(bounds) = &job.bounds {
+            // From the outermost shell on, before anything of a repository's runs.
+            line.extend(["/bin/sh", "-c", ENTER, "sh"].map(OsString::from));
+            line.extend(bounds.ways_in().into_iter().map(PathBuf::into_os_string));
+            line.push("--".into());
+        }
         if let Some(view) = self.view.clone() {
             let view = view.owns([job.home.as_path()]);
             view.prepare(job.confiner.as_ref())?;
@@ -305,7 +326,9 @@ impl Job {
         };
         let work = async { tokio::try_join!(exit, output) };
         let (status, (stdout, stderr)) = self.unless_interrupted(program, work).await?;
-        Ok(Said { status, stdout, stderr })
+        // Who writes quickly fills the disk between two looks, and fails by itself.
+        let full = if status.success() { None } else { self.is_full().or_else(|| self.out_of_memory()) };
+        full.map_or(Ok(Said { status, stdout, stderr }), Err)
     }
 
     /// Runs `program`, feeds it `input`, and lets `consume` read its output on a thread of its own. When `consume`
@@ -356,12 +379,27 @@ impl Job {
         program: &Program,
         work: impl Future<Output = io::Result<T>>,
     ) -> Result<T, Interrupted> {
+        let owned = program.view.as_ref().map(View::owned).unwrap_or_default();
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Interrupted::Cancelled),
             () = tokio::time::sleep_until(self.deadline) => Err(Interrupted::TimedOut(self.limits.time)),
+            interrupted = self.no_room(owned) => Err(interrupted),
             done = work => done.map_err(|source| program.unreadable(source)),
         }
+    }
+
+    fn out_of_memory(&self) -> Option<Interrupted> {
+        let bounds = self.bounds.as_ref().filter(|bounds| bounds.out_of_memory())?;
+        Some(Interrupted::OutOfMemory(bounds.memory_bytes))
+    }
+
+    /// Ends every process of this build, by its group where it has one.
+    pub(super) async fn end_all(&self) {
+        if let Some(bounds) = &self.bounds {
+            bounds.end().await;
+        }
+        self.end_strays().await;
     }
 
     /// Ends every process of this build that is still there, also those that left their process group, and waits

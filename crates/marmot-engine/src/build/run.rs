@@ -7,6 +7,7 @@ use marmot_core::id::BuildId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::bounds::Bounds;
 use super::checkout::{self, CheckedOut, CheckoutError};
 use super::contract::{BuildContext, BuildEnd, BuildLimits};
 use super::environment::{Environment, remove};
@@ -138,7 +139,7 @@ pub async fn run(
     let mut build = Build::new(context, &job, dir, &progress);
     let done = build.all(id, wanted).await;
     let step = build.step;
-    job.end_strays().await;
+    job.end_all().await;
     finish(&job, cleaner, step, done)
 }
 
@@ -179,6 +180,7 @@ pub(super) fn prepare(
         limits: limits.clone(),
         home,
         confiner: context.confiner().cloned(),
+        bounds: Bounds::of(context, id, limits.memory_bytes),
         reach: Reach::of(context),
     })
 }

@@ -48,13 +48,17 @@ pub(super) fn prepare(
             }
             run.command = Some(vec!["/bin/sh".into(), "-c".into(), script(line)]);
         }
-        Start::StaticSite(dir) => {
+        Start::StaticSite(dir) | Start::SinglePage(dir) => {
             if !code.join(dir).join("index.html").is_file() {
                 return Err(StartError::NoSite { dir: shown(dir), instead: instead(&code) });
             }
             let dir = if dir.is_empty() { "." } else { dir };
             let marmot = context.marmot.to_string_lossy().into_owned();
-            run.command = Some(vec![marmot, "static-server".into(), dir.into()]);
+            let mut command = vec![marmot, "static-server".into(), dir.into()];
+            if matches!(start, Start::SinglePage(_)) {
+                command.push("--single-page".into());
+            }
+            run.command = Some(command);
             run.reads.push(context.marmot.clone());
         }
         // Whoever makes the image writes how it is run.
@@ -88,6 +92,8 @@ pub(super) fn as_typed(start: &Start) -> Option<String> {
         Start::Line { line, .. } => Some(line.clone()),
         Start::StaticSite(dir) if dir.is_empty() => Some("marmot static-server .".into()),
         Start::StaticSite(dir) => Some(format!("marmot static-server {dir}")),
+        Start::SinglePage(dir) if dir.is_empty() => Some("marmot static-server . --single-page".into()),
+        Start::SinglePage(dir) => Some(format!("marmot static-server {dir} --single-page")),
     }
 }
 

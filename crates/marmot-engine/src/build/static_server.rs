@@ -1,5 +1,8 @@
 //! A small server of files, which is how a static site runs: as a replica like any other.
 
+mod kinds;
+mod range;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::Ipv4Addr;
@@ -9,8 +12,9 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::stream::try_unfold;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE,
+    VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
@@ -20,13 +24,53 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::fs::File;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use kinds::{UNKNOWN, content_type, never_changes};
+use range::Ranged;
+
 type Body = BoxBody<Bytes, io::Error>;
+
+/// What is served.
+#[derive(Debug)]
+struct Site {
+    root: PathBuf,
+    /// The page for addresses that there is no file for.
+    fallback: Option<&'static str>,
+}
+
+impl Site {
+    /// The files of `root`. Where `single_page`, or the site says so itself, one page answers for what is no file: by
+    /// `200.html`, as SvelteKit and others write it, or by the `_redirects` that Netlify and others read.
+    async fn open(root: &Path, single_page: bool) -> io::Result<Self> {
+        /// More of a file is not read for one line.
+        const READ: u64 = 64 << 10;
+        let root = tokio::fs::canonicalize(root).await?;
+        if !root.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        let fallback = if root.join("200.html").is_file() {
+            Some("/200.html")
+        } else if single_page {
+            Some("/index.html")
+        } else {
+            let mut text = Vec::new();
+            if let Ok(file) = File::open(root.join("_redirects")).await
+                && file.metadata().await.is_ok_and(|found| found.is_file())
+            {
+                file.take(READ).read_to_end(&mut text).await?;
+            }
+            let text = String::from_utf8_lossy(&text);
+            let says_so = text.lines().any(|line| line.split_whitespace().eq(["/*", "/index.html", "200"]));
+            says_so.then_some("/index.html")
+        };
+        Ok(Self { root, fallback })
+    }
+}
 
 /// How much of a file is read at once.
 const CHUNK: usize = 64 << 10;
@@ -35,15 +79,18 @@ const CHUNK: usize = 64 << 10;
 /// once.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 
-/// Serves the files of `root` on `listener` until `stop`; then finishes the answers under way.
+/// Serves the files of `root` on `listener` until `stop`; then finishes the answers under way. `single_page`: its
+/// `index.html` answers for addresses that there is no file for.
 ///
 /// # Errors
 /// When `root` is no directory.
-pub async fn serve(listener: TcpListener, root: &Path, stop: CancellationToken) -> io::Result<()> {
-    let root: Arc<Path> = tokio::fs::canonicalize(root).await?.into();
-    if !root.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
-    }
+pub async fn serve(
+    listener: TcpListener,
+    root: &Path,
+    single_page: bool,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let site = Arc::new(Site::open(root, single_page).await?);
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -52,7 +99,7 @@ pub async fn serve(listener: TcpListener, root: &Path, stop: CancellationToken) 
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(connection(TokioIo::new(stream), Arc::clone(&root), stop.clone()));
+                connections.spawn(connection(TokioIo::new(stream), Arc::clone(&site), stop.clone()));
             }
             // Out of descriptors: some come back when answers end.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -67,7 +114,7 @@ pub async fn serve(listener: TcpListener, root: &Path, stop: CancellationToken) 
 ///
 /// # Errors
 /// When `PORT` is not a port or is taken, or `root` is no directory.
-pub async fn serve_as_app(root: &Path) -> io::Result<()> {
+pub async fn serve_as_app(root: &Path, single_page: bool) -> io::Result<()> {
     let given = std::env::var("PORT").unwrap_or_default();
     let port: u16 = given.parse().map_err(|_| {
         let message = format!("PORT is `{given}`: set it to the port to listen on");
@@ -87,15 +134,15 @@ pub async fn serve_as_app(root: &Path) -> io::Result<()> {
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        served = serve(listener, root, stop.clone()) => served,
+        served = serve(listener, root, single_page, stop.clone()) => served,
         () = asked => Ok(()),
     }
 }
 
-async fn connection(stream: TokioIo<tokio::net::TcpStream>, root: Arc<Path>, stop: CancellationToken) {
+async fn connection(stream: TokioIo<tokio::net::TcpStream>, site: Arc<Site>, stop: CancellationToken) {
     let service = service_fn(move |request| {
-        let root = Arc::clone(&root);
-        async move { Ok::<_, Infallible>(answer(&root, &request).await) }
+        let site = Arc::clone(&site);
+        async move { Ok::<_, Infallible>(answer(&site, &request).await) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
@@ -110,19 +157,26 @@ async fn connection(stream: TokioIo<tokio::net::TcpStream>, root: Arc<Path>, sto
     }
 }
 
-async fn answer(root: &Path, request: &Request<Incoming>) -> Response<Body> {
+async fn answer(site: &Site, request: &Request<Incoming>) -> Response<Body> {
+    let root = &site.root;
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD are answered here.");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    let mut response = match find(root, request.uri().path()).await {
-        Found::File(file) => send(file, StatusCode::OK, request.headers()).await,
+    let path = request.uri().path();
+    let mut response = match find(root, path).await {
+        Found::File(file) => {
+            let mut response = send(root, file, StatusCode::OK, request.headers()).await;
+            if never_changes(path) && response.status() != StatusCode::NOT_FOUND {
+                // Not `public`: who may open an app is decided at each request.
+                let for_good = HeaderValue::from_static("private, max-age=31536000, immutable");
+                response.headers_mut().insert(CACHE_CONTROL, for_good);
+            }
+            response
+        }
         Found::Directory => redirect(request.uri()),
-        Found::Nothing => match find(root, "/404.html").await {
-            Found::File(file) => send(file, StatusCode::NOT_FOUND, &HeaderMap::new()).await,
-            _ => plain(StatusCode::NOT_FOUND, "There is no such page."),
-        },
+        Found::Nothing => missing(site, request).await,
     };
     if request.method() == Method::HEAD {
         let length = response.body().size_hint().exact();
@@ -132,6 +186,37 @@ async fn answer(root: &Path, request: &Request<Incoming>) -> Response<Body> {
         *response.body_mut() = full("");
     }
     response
+}
+
+/// The answer where there is no file: the page that draws what the address stands for, or that there is none.
+async fn missing(site: &Site, request: &Request<Incoming>) -> Response<Body> {
+    if let Some(fallback) = site.fallback.filter(|_| asks_for_a_page(request.uri().path(), request.headers()))
+        && let Found::File(file) = find(&site.root, fallback).await
+    {
+        return send(&site.root, file, StatusCode::OK, request.headers()).await;
+    }
+    match find(&site.root, "/404.html").await {
+        Found::File(file) => send(&site.root, file, StatusCode::NOT_FOUND, &HeaderMap::new()).await,
+        _ => plain(StatusCode::NOT_FOUND, "There is no such page."),
+    }
+}
+
+/// Whether somebody opens an address, rather than a page asking for a picture or data that is not there: of that, a page
+/// in its place would hide that it is missing.
+fn asks_for_a_page(path: &str, headers: &HeaderMap) -> bool {
+    const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+    // What is hidden, or leads elsewhere, stays what it is.
+    let Some(relative) = relative(path) else { return false };
+    let has_ending = relative.extension().is_some() && content_type(&relative) != UNKNOWN;
+    if has_ending {
+        return false;
+    }
+    match headers.get(MODE) {
+        Some(mode) => mode == "navigate",
+        None => headers.get(ACCEPT).is_none_or(|accepted| {
+            accepted.to_str().is_ok_and(|text| text.contains("text/html") || text.contains("*/*"))
+        }),
+    }
 }
 
 enum Found {
@@ -199,37 +284,98 @@ async fn inside(root: &Path, target: PathBuf) -> Found {
     if is_file && real.starts_with(root) { Found::File(real) } else { Found::Nothing }
 }
 
-async fn send(path: PathBuf, status: StatusCode, headers: &HeaderMap) -> Response<Body> {
-    let Ok(file) = File::open(&path).await else {
+/// A file that was compressed before, if there is one beside it that the client can read: the file, and how it is
+/// encoded.
+async fn compressed(root: &Path, path: &Path, headers: &HeaderMap) -> Option<(PathBuf, &'static str)> {
+    let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accepts = |encoding: &str| {
+        accepted.split(',').map(|one| one.split(';').map(str::trim)).any(|mut one| {
+            one.next() == Some(encoding)
+                && !one.any(|weight| matches!(weight, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+        })
+    };
+    for (encoding, ending) in [("br", ".br"), ("gzip", ".gz")] {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(ending);
+        if accepts(encoding)
+            && let Found::File(file) = inside(root, beside.into()).await
+        {
+            return Some((file, encoding));
+        }
+    }
+    None
+}
+
+async fn send(root: &Path, path: PathBuf, status: StatusCode, headers: &HeaderMap) -> Response<Body> {
+    let found = compressed(root, &path, headers).await;
+    let (file, encoding) =
+        found.map_or_else(|| (path.clone(), None), |(file, encoding)| (file, Some(encoding)));
+    let Ok(mut file) = File::open(&file).await else {
         return plain(StatusCode::NOT_FOUND, "There is no such page.");
     };
     let Ok(metadata) = file.metadata().await else {
         return plain(StatusCode::NOT_FOUND, "There is no such page.");
     };
-    let tag = tag(metadata.len(), metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH));
-    let unchanged = headers
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.split(',').any(|given| given.trim() == tag || given.trim() == "*"));
-    let mut response = if unchanged {
-        let mut response = Response::new(full(""));
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response
-    } else {
-        let mut response = Response::new(contents(file, metadata.len()));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(&path)));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(metadata.len()));
-        response
+    let length = metadata.len();
+    let tag = tag(length, metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH));
+    let asked = headers.get(RANGE).filter(|_| status == StatusCode::OK && encoding.is_none());
+    // A part of what was there before would not fit what is there now.
+    let asked =
+        asked.filter(|_| headers.get(IF_RANGE).is_none_or(|known| known.as_bytes() == tag.as_bytes()));
+    let ranged = asked.map_or(Ranged::Whole, |asked| Ranged::read(asked.as_bytes(), length));
+    let mut response = match ranged {
+        _ if is_known(headers, &tag) => {
+            let mut response = Response::new(full(""));
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        }
+        Ranged::Nowhere => {
+            let mut response = plain(StatusCode::RANGE_NOT_SATISFIABLE, "The file is shorter than that.");
+            response.headers_mut().extend(header(CONTENT_RANGE, &format!("bytes */{length}")));
+            response
+        }
+        Ranged::Part { first, last } if file.seek(io::SeekFrom::Start(first)).await.is_ok() => {
+            let mut response = Response::new(contents(file, last - first + 1));
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let headers = response.headers_mut();
+            headers.extend(header(CONTENT_RANGE, &format!("bytes {first}-{last}/{length}")));
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(last - first + 1));
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(&path)));
+            response
+        }
+        Ranged::Whole | Ranged::Part { .. } => {
+            let mut response = Response::new(contents(file, length));
+            *response.status_mut() = status;
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(&path)));
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            response
+        }
     };
     let headers = response.headers_mut();
+    match encoding {
+        Some(encoding) => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding))),
+        None => drop(headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"))),
+    }
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     // The next revision of the site is to be seen at once; asking costs little.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.extend(HeaderValue::from_str(&tag).ok().map(|tag| (ETAG, tag)));
+    headers.extend(header(ETAG, &tag));
     response
+}
+
+fn header(name: HeaderName, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    HeaderValue::from_str(value).ok().map(|value| (name, value))
+}
+
+/// Whether the client has this already.
+fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').map(str::trim).any(|given| given == tag || given == "*"))
 }
 
 fn tag(length: u64, modified: SystemTime) -> String {
@@ -237,7 +383,7 @@ fn tag(length: u64, modified: SystemTime) -> String {
     format!("\"{:x}-{:x}\"", length, since.as_nanos())
 }
 
-/// The first `length` bytes of `file`: what was announced, also when the file grows meanwhile.
+/// The next `length` bytes of `file`: what was announced, also when the file grows meanwhile.
 fn contents(file: File, length: u64) -> Body {
     let chunks = try_unfold(file.take(length), |mut file| async move {
         let mut chunk = Vec::with_capacity(CHUNK);
@@ -267,39 +413,4 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
 
 fn full(text: &'static str) -> Body {
     Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {}).boxed()
-}
-
-/// What browsers need to be told. Whatever is not listed is downloaded.
-fn content_type(path: &Path) -> &'static str {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    match extension.to_ascii_lowercase().as_str() {
-        "html" | "htm" => "text/html; charset=utf-8",
-        "css" => "text/css; charset=utf-8",
-        "js" | "mjs" => "text/javascript; charset=utf-8",
-        "json" | "map" | "geojson" | "ipynb" => "application/json",
-        "webmanifest" => "application/manifest+json",
-        "xml" | "rss" | "atom" => "application/xml",
-        "txt" | "md" | "log" => "text/plain; charset=utf-8",
-        "csv" => "text/csv; charset=utf-8",
-        "tsv" => "text/tab-separated-values; charset=utf-8",
-        "svg" => "image/svg+xml",
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        "gif" => "image/gif",
-        "webp" => "image/webp",
-        "avif" => "image/avif",
-        "ico" => "image/x-icon",
-        "woff" => "font/woff",
-        "woff2" => "font/woff2",
-        "ttf" => "font/ttf",
-        "otf" => "font/otf",
-        "wasm" => "application/wasm",
-        "pdf" => "application/pdf",
-        "mp4" => "video/mp4",
-        "webm" => "video/webm",
-        "mp3" => "audio/mpeg",
-        "wav" => "audio/wav",
-        "ogg" => "audio/ogg",
-        _ => "application/octet-stream",
-    }
 }

@@ -44,6 +44,11 @@ impl View {
         self
     }
 
+    /// The directories that it may change.
+    pub(super) fn owned(&self) -> &[PathBuf] {
+        &self.own
+    }
+
     /// Makes the directories that are its own, and gives them to the user that the program will be.
     pub(super) fn prepare(&self, confiner: Option<&Confiner>) -> io::Result<()> {
         for dir in &self.own {

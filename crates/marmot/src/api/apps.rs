@@ -17,6 +17,7 @@ use super::builds::{BuildOut, LogQuery, events as event_stream, line_event};
 use super::error::{Problem, Result};
 use super::extract::{Body, Credential, Listed, Pagination, Path, Query, Who, parse};
 use crate::model::{AppEvent, Program, Revision};
+use crate::scaling::Scaling;
 use crate::service::{AppView, Error, ReplicaView, Service};
 
 /// An app: a launcher that was activated.
@@ -178,6 +179,9 @@ pub(super) struct RevisionOut {
     build_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<String>,
+    /// How its app scaled; absent for those that were made before that was noted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scaling: Option<Scaling>,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     /// When it was first ready.
@@ -198,6 +202,7 @@ impl From<Revision> for RevisionOut {
             number: revision.number,
             build_id,
             image,
+            scaling: revision.scaling,
             created_at: revision.created_at,
             ready_at: revision.ready_at,
         }

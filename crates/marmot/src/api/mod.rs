@@ -19,6 +19,7 @@ mod metrics;
 mod opening;
 mod people;
 mod plans;
+mod previews;
 mod projects;
 mod scaling;
 mod secrets;
@@ -83,6 +84,9 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(launchers::of_project))
         .routes(routes!(launchers::list, launchers::create))
         .routes(routes!(launchers::get, launchers::update, launchers::delete))
+        .routes(routes!(previews::list, previews::make))
+        .routes(routes!(previews::prolong, previews::end))
+        .routes(routes!(previews::following, previews::follow))
         .routes(routes!(builds::list, builds::start))
         .routes(routes!(builds::get, builds::update))
         .routes(routes!(builds::logs))

@@ -10,6 +10,7 @@ mod matrix;
 mod opening;
 mod people;
 mod plans;
+mod previews;
 mod projects;
 mod scaling;
 mod secrets;

@@ -10,6 +10,7 @@ mod limits;
 mod opening;
 mod output;
 mod plan;
+mod previews;
 mod render;
 mod scaling;
 mod secrets;
@@ -48,6 +49,9 @@ enum Command {
     StaticServer {
         /// The directory.
         root: PathBuf,
+        /// Answer addresses that there is no file for with the index.html: one page is all there is.
+        #[arg(long)]
+        single_page: bool,
     },
     /// Say what this machine offers to apps that sleep, what is missing, what that costs, and how to get it.
     Doctor(doctor::Doctor),
@@ -69,6 +73,11 @@ enum Command {
     /// Run apps.
     #[command(subcommand)]
     App(commands::App),
+    /// Manage previews: apps of other branches, each with an address of its own and an end.
+    #[command(subcommand)]
+    Preview(previews::Preview),
+    /// Say how a launcher learns of changes of its branch, and see what was last seen of it.
+    Follow(previews::Follow),
     /// Manage secrets of projects and launchers: given to apps, shown to nobody.
     #[command(subcommand)]
     Secret(secrets::Secret),
@@ -121,8 +130,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match cli.command {
         Command::Serve(flags) => serve::serve(flags),
         Command::Demo(demo) => serve::demo(demo),
-        Command::StaticServer { root } => wait(async {
-            let served = marmot_engine::build::static_server::serve_as_app(&root).await;
+        Command::StaticServer { root, single_page } => wait(async {
+            let served = marmot_engine::build::static_server::serve_as_app(&root, single_page).await;
             served.with_context(|| format!("cannot serve `{}`", root.display()))
         }),
         Command::Doctor(doctor) => wait(doctor.run(output)),
@@ -133,6 +142,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Launcher(launcher) => wait(launcher.run(output)),
         Command::Build(build) => build.run(output),
         Command::App(app) => wait(app.run(output)),
+        Command::Preview(preview) => wait(preview.run(output)),
+        Command::Follow(follow) => wait(follow.run(output)),
         Command::Secret(secret) => wait(secret.run(output)),
         Command::Credential(credential) => wait(credential.run(output)),
         Command::Simulate(simulate) => simulate.run(output),

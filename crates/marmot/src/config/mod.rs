@@ -18,7 +18,7 @@ pub use flags::Flags;
 pub use sources::{Origin as Place, Sources};
 use values::Value;
 pub use values::{
-    Apps, BuildsNetwork, Bytes, Confinement, ContainerEngine, Destinations, Domain, Keys, LogFilter,
+    Apps, BuildsNetwork, Bytes, Confinement, ContainerEngine, Days, Destinations, Domain, Keys, LogFilter,
     LogFormat, OnStop, Origin,
 };
 pub(crate) use values::{bytes, duration};
@@ -234,6 +234,8 @@ settings! {
     /// How many requests to all apps of a project may be under way at the same time. More: 429. By default as many as
     /// come.
     project_requests: Option<u32> = "", "NUMBER";
+    /// How many days previews of branches stay, where nobody says otherwise: from 1 to 90.
+    preview_days: Days = "7", "DAYS";
     /// How many apps one client may wake within a minute, by its address. More: 429. What is awake it may open at any time,
     /// and this machine's own and trusted proxies may wake as many as they like.
     wakes_per_minute: u32 = "20", "NUMBER";
@@ -289,6 +291,19 @@ settings! {
     builds_may_reach: Destinations = "", "LIST";
     /// How much a replica may keep on disk: its home, its `/tmp` and its copy of the code. One that keeps more is ended.
     disk_limit: Bytes = "4G", "SIZE";
+    /// How much memory the programs of a build may use together, where the machine can limit it. A build that needs more
+    /// fails.
+    build_memory_limit: Bytes = "4G", "SIZE";
+    /// How much a build may keep on disk. One that keeps more fails.
+    build_disk_limit: Bytes = "16G", "SIZE";
+    /// How much of the disk builds leave free: one that would take it fails.
+    disk_reserve: Bytes = "128M", "SIZE";
+    /// How much each cache of packages that builds fetched may hold: of Python's, of Node's, of conda's. One that holds
+    /// more is emptied when no build is under way.
+    cache_limit: Bytes = "20G", "SIZE";
+    /// Versions of Python that code asks for and this machine does not have are downloaded, by uv. By default, code that
+    /// insists on one is refused.
+    python_downloads: bool = "false", "BOOL";
     /// The engine that runs container images, Docker or Podman: its socket, like `/run/podman/podman.sock`, or `none`.
     /// `auto` takes what `DOCKER_HOST` names, or the first of the usual sockets that is there. Without one, apps come from
     /// code only.
@@ -371,7 +386,8 @@ impl Settings {
     /// When none is set and there is no home directory.
     pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
         if let Some(dir) = &self.data_dir {
-            return Ok(dir.clone());
+            // Sandboxes show places by their absolute paths.
+            return Ok(std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
         }
         let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let data =
@@ -433,6 +449,7 @@ impl Settings {
                 requests_per_second: self.project_rate.map(u64::from),
                 requests_at_once: self.project_requests.map(u64::from),
             },
+            preview_days: self.preview_days.0,
         }
     }
 

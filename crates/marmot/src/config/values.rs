@@ -76,6 +76,18 @@ impl Value for u32 {
     }
 }
 
+/// How long previews of branches stay, in days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Days(pub u32);
+
+impl Value for Days {
+    const ALLOWED: &'static str = "a number of days from 1 to 90";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|days| (1..=90).contains(days)).map(Self)
+    }
+}
+
 impl Value for Duration {
     const ALLOWED: &'static str = "a duration like `500ms`, `90s`, `2m`, `12h` or `1h30m`, more than zero";
 

@@ -80,7 +80,7 @@ pub async fn all(db: &mut Connection) -> Result<Vec<App>> {
     .collect()
 }
 
-/// The apps that `viewer` may see, of one project or of all, by launcher.
+/// The apps that `viewer` may see, of one project or of all, by launcher; previews are no part of it.
 pub async fn list(
     db: &mut Connection,
     viewer: Viewer,
@@ -93,7 +93,7 @@ pub async fn list(
         "SELECT COUNT(*) AS total FROM apps a JOIN launchers l ON l.id = a.launcher_id \
          JOIN projects p ON p.id = l.project_id WHERE ($1 = 1 OR p.visibility = 'public' OR EXISTS \
          (SELECT 1 FROM project_roles m WHERE m.project_id = p.id AND m.user_id = $2)) AND ($3 = '' OR p.id = $3) \
-         AND ($4 = '' OR p.id = $4) AND ($5 = '' OR l.id = $5)",
+         AND ($4 = '' OR p.id = $4) AND ($5 = '' OR l.id = $5) AND l.preview_of IS NULL",
     );
     let count = count.bind(everything).bind(&user).bind(&project).bind(&only).bind(&launcher);
     let total = total(&count.fetch_one(&mut *db).await?)?;
@@ -101,7 +101,7 @@ pub async fn list(
         "SELECT a.*, l.app_name FROM apps a JOIN launchers l ON l.id = a.launcher_id \
          JOIN projects p ON p.id = l.project_id WHERE ($1 = 1 OR p.visibility = 'public' OR EXISTS \
          (SELECT 1 FROM project_roles m WHERE m.project_id = p.id AND m.user_id = $2)) AND ($3 = '' OR p.id = $3) \
-         AND ($4 = '' OR p.id = $4) AND ($5 = '' OR l.id = $5) ORDER BY a.launcher_id LIMIT $6 OFFSET $7",
+         AND ($4 = '' OR p.id = $4) AND ($5 = '' OR l.id = $5) AND l.preview_of IS NULL ORDER BY a.launcher_id LIMIT $6 OFFSET $7",
     );
     let rows = rows.bind(everything).bind(&user).bind(&project).bind(&only).bind(&launcher);
     let rows = rows.bind(i64::from(page.per_page)).bind(page.offset()).fetch_all(db).await?;
@@ -141,6 +141,8 @@ fn read_revision(row: &AnyRow) -> Result<Revision> {
         program: row.json("program")?,
         variables: row.json::<Vec<EnvVariable>>("variables")?,
         resource_class_id: row.int("resource_class_id")?,
+        scaling: row.maybe_text("scaling")?.map(|_| row.json("scaling")).transpose()?,
+        runs_as: row.maybe_parsed("runs_as")?,
         created_at: row.time("created_at")?,
         ready_at: row.maybe_time("ready_at")?,
         failed: row.maybe_text("failed")?.map(|_| row.json("failed")).transpose()?,
@@ -152,7 +154,7 @@ pub async fn insert_revision(db: &mut Connection, revision: &Revision) -> Result
     let build = revision.program.build().map(|build| build.to_string());
     let row = sqlx::query(
         "INSERT INTO revisions (id, launcher_id, number, build_id, program, variables, resource_class_id, created_at, \
-         ready_at) SELECT $1, $2, COALESCE(MAX(number), 0) + 1, $3, $4, $5, $6, $7, $8 FROM revisions \
+         ready_at, scaling, runs_as) SELECT $1, $2, COALESCE(MAX(number), 0) + 1, $3, $4, $5, $6, $7, $8, $9, $10 FROM revisions \
          WHERE launcher_id = $2 RETURNING number",
     )
     .bind(revision.id.to_string())
@@ -163,6 +165,8 @@ pub async fn insert_revision(db: &mut Connection, revision: &Revision) -> Result
     .bind(revision.resource_class_id)
     .bind(revision.created_at.as_millisecond())
     .bind(revision.ready_at.map(Timestamp::as_millisecond))
+    .bind(revision.scaling.as_ref().map(|scaling| to_json("scaling", scaling)).transpose()?)
+    .bind(revision.runs_as.map(|id| id.to_string()))
     .fetch_one(db)
     .await?;
     row.int("number")

@@ -28,6 +28,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "people", include_str!("../../migrations/0006_people.sql")),
     (8, "containers", include_str!("../../migrations/0008_containers.sql")),
     (9, "limits", include_str!("../../migrations/0009_limits.sql")),
+    (10, "previews", include_str!("../../migrations/0010_previews.sql")),
 ];
 
 /// The database cannot be used.

@@ -9,6 +9,7 @@ pub mod builds;
 mod connect;
 pub mod credentials;
 pub mod events;
+pub mod following;
 pub mod groups;
 pub mod hooks;
 pub mod launchers;

@@ -12,8 +12,8 @@ use super::projects::{Filter, Viewer};
 use super::*;
 use crate::model::{
     Access, App, AppEvent, Build, BuildResult, BuildStatus, BuilderVariant, Code, CodeRun, EnvVariable,
-    Environment, EnvironmentSource, Group, Launcher, LauncherKind, Page, Program, Project, ProjectLimits,
-    Revision, Role, Secret, Session, Token, User, Visibility, WayIn,
+    Environment, EnvironmentSource, Following, Group, Launcher, LauncherKind, Page, PreviewOf, Program, Project,
+    ProjectLimits, Revision, Role, Secret, Session, Sighting, Token, User, Visibility, WayIn,
 };
 use crate::opening::{AppKey, Grant, Guests, KeyQuota, OpenTo, Opening, ShareLink};
 
@@ -259,6 +259,7 @@ async fn recipes(db: &mut Connection, ada: &User, now: Timestamp, later: Timesta
         variables: vec![EnvVariable { name: "A".to_owned(), value: "ä\n".to_owned() }],
         resource_class_id: 1,
         network: Default::default(),
+        preview: None,
         created_by: ada.id,
         created_at: now,
         updated_at: now,
@@ -271,6 +272,48 @@ async fn recipes(db: &mut Connection, ada: &User, now: Timestamp, later: Timesta
     assert!(launchers::by_environment(db, launcher.environment.id).await.unwrap().is_some());
     assert!(launchers::app_name_taken(db, &launcher.app_name).await.unwrap());
     assert_eq!(launchers::list(db, Viewer::Administrator, Some(project.id), Page::FIRST).await.unwrap().1, 1);
+    let preview = PreviewOf { of: launcher.id, branch: "dev".to_owned(), ends_at: later };
+    let preview = Launcher {
+        id: 40.into(),
+        app_name: "iris-dev".parse().unwrap(),
+        environment: Environment { id: 41.into(), ..launcher.environment.clone() },
+        preview: Some(preview),
+        ..launcher.clone()
+    };
+    let (of, branch) = (launcher.id, "dev");
+    for _ in 0..2 {
+        launchers::insert(db, &preview).await.unwrap();
+        assert_eq!(launchers::previews(db, of).await.unwrap(), std::slice::from_ref(&preview));
+        assert_eq!(launchers::all(db).await.unwrap().len(), 2);
+        assert_eq!(launchers::of_project(db, project.id).await.unwrap().len(), 2);
+        let (listed, total) =
+            launchers::list(db, Viewer::Administrator, Some(project.id), Page::FIRST).await.unwrap();
+        assert_eq!((listed.len(), total), (1, 1), "previews are in no list of launchers");
+        assert_eq!(launchers::name_of_preview(db, of, branch).await.unwrap(), None, "it has it itself");
+        assert_eq!(launchers::next_end(db).await.unwrap(), Some(later));
+        assert!(launchers::ended_previews(db, now).await.unwrap().is_empty());
+        assert_eq!(launchers::ended_previews(db, later).await.unwrap().len(), 1);
+        launchers::delete(db, preview.id).await.unwrap();
+        assert_eq!(launchers::name_of_preview(db, of, branch).await.unwrap(), Some(preview.app_name.clone()));
+        assert_eq!(launchers::next_end(db).await.unwrap(), None);
+    }
+    let said = Following { poll_minutes: Some(5), ..Following::default() };
+    assert_eq!(following::get(db, of).await.unwrap(), Following::default());
+    for said in [&Following::default(), &said] {
+        following::set(db, of, said).await.unwrap();
+    }
+    assert_eq!(following::get(db, of).await.unwrap(), said);
+    assert_eq!(following::all(db).await.unwrap()[&of], said);
+    assert_eq!(following::sighting(db, of).await.unwrap(), Sighting::default());
+    let mut seen = Sighting { next_at: Some(later), ..Sighting::default() };
+    following::see(db, of, &seen).await.unwrap();
+    seen = Sighting { tip: Some("c0ffee".to_owned()), looked_at: Some(now), failures: 3, ..seen };
+    following::see(db, of, &seen).await.unwrap();
+    assert_eq!(following::sighting(db, of).await.unwrap(), seen);
+    assert_eq!(following::next_due(db).await.unwrap(), None, "its app is off");
+    assert!(following::due(db, later, 9).await.unwrap().is_empty());
+    // Its previews go with a launcher.
+    launchers::insert(db, &preview).await.unwrap();
     (project, launcher)
 }
 
@@ -357,6 +400,8 @@ async fn running(
         program: Program::Built { build: build.id, run },
         variables: launcher.variables.clone(),
         resource_class_id: 1,
+        scaling: Some(Default::default()),
+        runs_as: Some(6.into()),
         created_at: now,
         ready_at: None,
         failed: None,

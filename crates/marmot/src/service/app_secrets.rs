@@ -12,8 +12,8 @@ use super::launchers::{allowed_launcher, check_variable_name};
 use super::permission::{Action, Identity};
 use super::projects::allowed_project;
 use super::{Service, fresh, now};
-use crate::db::{Connection, DbError, apps, credentials, hooks, launchers, secrets};
-use crate::model::{GivenSecret, Launcher, Page, Project, Secret, SecretForm, StoredSecret};
+use crate::db::{Connection, DbError, apps, credentials, following, hooks, launchers, secrets};
+use crate::model::{GivenSecret, Launcher, Project, Secret, SecretForm, StoredSecret};
 use crate::vault::Sealed;
 
 /// The most secrets of one project or launcher.
@@ -113,13 +113,17 @@ impl Service {
 
     /// Brings changed secrets to the apps that are on and are given them.
     async fn roll_out_to(&self, db: &mut Connection, who: &Identity, of: SecretsOf, why: &str) -> Result<()> {
-        let concerned = match of {
-            SecretsOf::Launcher(id) => launchers::get(db, id).await?.into_iter().collect(),
-            SecretsOf::Project(id) => {
-                let every = Page { page: 1, per_page: u32::MAX };
-                launchers::list(db, crate::db::projects::Viewer::Administrator, Some(id), every).await?.0
+        let mut concerned = match of {
+            SecretsOf::Launcher(id) => {
+                let mut concerned: Vec<_> = launchers::get(db, id).await?.into_iter().collect();
+                concerned.extend(launchers::previews(db, id).await?);
+                concerned
             }
+            SecretsOf::Project(id) => launchers::of_project(db, id).await?,
         };
+        let following = following::all(db).await?;
+        let given = |id| following.get(&id).is_some_and(|following| following.secrets);
+        concerned.retain(|launcher| launcher.preview.is_none() || given(launcher.ruled_by()));
         for launcher in concerned {
             if let Some(app) = apps::of_launcher(db, launcher.id).await? {
                 roll_out(db, who, &launcher, &app, why).await?;
@@ -200,7 +204,7 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// Those of this launcher's replicas, by name.
+    /// Those of this launcher's replicas, by name. Previews have their launcher's, where they are given any.
     pub(super) fn to(&self, project: ProjectId, launcher: LauncherId) -> Vec<GivenSecret> {
         let shared = self.of_projects.get(&project).into_iter().flatten();
         let own = self.of_launchers.get(&launcher).into_iter().flatten();

@@ -181,7 +181,7 @@ impl AppState {
     ) -> Self {
         let nothing = ObservedApp::default();
         let seen = observed.apps.get(name).unwrap_or(&nothing);
-        let mut facts = count(seen, revision.map(|revision| revision.id));
+        let mut facts = count(seen, revision.map(Revision::engine_id));
         facts.on = app.is_some();
         facts.waited_for = demand.held > 0;
         let awaited = build.filter(|build| app.is_some_and(|app| app.awaits == Some(build.id)));
@@ -236,7 +236,7 @@ fn revision_fact(revision: Option<&Revision>, awaited: Option<&Build>, seen: &Ob
         // One that succeeded becomes a revision at the lifecycle's next look.
         (Some(BuildStatus::InProgress | BuildStatus::Succeeded), _) => RevisionFact::Building,
         (Some(BuildStatus::Failed | BuildStatus::Cancelled), None) => RevisionFact::BuildFailed,
-        (_, Some(revision)) if seen.gave_up == Some(revision.id) => RevisionFact::GaveUp,
+        (_, Some(revision)) if seen.gave_up == Some(revision.engine_id()) => RevisionFact::GaveUp,
         (_, Some(revision)) if revision.ready_at.is_some() => RevisionFact::Proven,
         (_, Some(_)) => RevisionFact::Unproven,
         (None, None) => RevisionFact::Building,
@@ -261,7 +261,7 @@ fn failure(
     awaited: Option<&Build>,
     seen: &ObservedApp,
 ) -> Option<Failure> {
-    let gave_up = revision.is_some_and(|revision| seen.gave_up == Some(revision.id));
+    let gave_up = revision.is_some_and(|revision| seen.gave_up == Some(revision.engine_id()));
     // What runs no longer starts: that is why the app cannot be opened, whatever became of its next build.
     let awaited = awaited.filter(|_| !(gave_up && seen.failure.is_some()));
     if let Some(build) =
@@ -276,7 +276,7 @@ fn failure(
         return Some(Failure { reason, last_lines: build.result.last_lines.clone(), at: build.ended_at });
     }
     let failure = seen.failure.as_ref()?;
-    let of_wanted = revision.is_some_and(|revision| revision.id == failure.revision);
+    let of_wanted = revision.is_some_and(|revision| revision.engine_id() == failure.revision);
     (of_wanted && phase != Phase::Inactive).then(|| Failure {
         reason: failure.reason.to_string(),
         last_lines: failure.last_lines.clone(),

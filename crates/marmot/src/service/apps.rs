@@ -17,7 +17,7 @@ use super::launchers::{allowed_app, allowed_launcher};
 use super::permission::{Action, Decision, Identity, Target, decide};
 use super::projects::role_of;
 use super::{AppState, AppView, Can, Failure, LauncherView, Service, fresh, now};
-use crate::db::{Connection, DbError, apps, builds, events, launchers, projects};
+use crate::db::{Connection, DbError, apps, builds, events, launchers, projects, scaling};
 use crate::model::{
     App, AppEvent, Build, EnvironmentSource, Launcher, Page, Paged, Program, Project, Revision,
 };
@@ -249,7 +249,7 @@ impl Service {
         Ok(found)
     }
 
-    /// Makes an app run an earlier (or later) revision of its own.
+    /// Makes an app run an earlier (or later) revision of its own, and scale as it did then.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Conflict`] when its build is no longer kept.
@@ -266,6 +266,9 @@ impl Service {
             return Err(Error::conflict(
                 "the result of that revision's build is no longer kept: build it again",
             ));
+        }
+        if let Some(given) = found.scaling.as_ref().filter(|_| launcher.preview.is_none()) {
+            scaling::set(&mut db, launcher.id, given).await?;
         }
         (app.wanted, app.awaits) = (Some(revision), None);
         apps::set_wanted(&mut db, launcher.id, app.wanted, None).await?;
@@ -311,7 +314,7 @@ impl Service {
         project: Project,
         app: App,
     ) -> Result<AppView> {
-        let can = self.can(db, who, &project, launcher.id).await?;
+        let can = self.can(db, who, &project, &launcher).await?;
         let revision = match app.wanted {
             Some(id) => apps::revision(db, id).await?,
             None => None,
@@ -347,14 +350,14 @@ impl Service {
         }
     }
 
-    async fn card(
+    pub(super) async fn card(
         &self,
         db: &mut Connection,
         who: &Identity,
         mut launcher: Launcher,
         project: Project,
     ) -> Result<LauncherView> {
-        let can = self.can(db, who, &project, launcher.id).await?;
+        let can = self.can(db, who, &project, &launcher).await?;
         launcher.variables.iter_mut().filter(|_| !can.change).for_each(|variable| variable.value.clear());
         let observed = self.observed();
         let newest = builds::list(db, launcher.environment.id, Page { page: 1, per_page: 1 }).await?.0;
@@ -388,15 +391,17 @@ impl Service {
         db: &mut Connection,
         who: &Identity,
         project: &Project,
-        launcher: LauncherId,
+        launcher: &Launcher,
     ) -> Result<Can> {
         let role = role_of(db, who, project.id).await?;
-        let may = |action| decide(who, role, Target::launcher(project, launcher), action) == Decision::Allow;
+        let may =
+            |action| decide(who, role, Target::launcher(project, launcher.id), action) == Decision::Allow;
         Ok(Can {
             read_logs: may(Action::ReadLogs),
-            change: may(Action::Change),
+            // A preview follows its launcher.
+            change: may(Action::Change) && launcher.preview.is_none(),
             operate: may(Action::Operate),
-            govern: may(Action::Govern),
+            govern: may(Action::Govern) && launcher.preview.is_none(),
         })
     }
 }
@@ -440,6 +445,8 @@ pub(super) async fn insert_revision(
         program,
         variables: launcher.variables.clone(),
         resource_class_id: launcher.resource_class_id,
+        scaling: Some(scaling::get(db, launcher.ruled_by()).await?),
+        runs_as: None,
         created_at: now(),
         ready_at: None,
         failed: None,

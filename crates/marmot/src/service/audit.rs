@@ -81,6 +81,7 @@ pub(super) async fn record(
         actor: match (who.user(), via) {
             (Some(user), _) => user.username.to_string(),
             (None, Via::Webhook) => "webhook".to_owned(),
+            (None, Via::Server) => "server".to_owned(),
             (None, _) => "operator".to_owned(),
         },
         via,

@@ -85,7 +85,7 @@ impl Service {
         project: &Project,
         members: &Arc<BTreeSet<UserId>>,
     ) -> Access {
-        let said = doors.said.remove(&launcher.id).unwrap_or_default();
+        let said = doors.said.get(&launcher.ruled_by()).cloned().unwrap_or_default();
         let audience = match said.admits(project.visibility) {
             Admitted::Everybody => Audience::Everyone,
             Admitted::Accounts => Audience::People(Arc::clone(&doors.accounts)),

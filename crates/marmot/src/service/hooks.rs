@@ -13,22 +13,21 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::app_secrets::unsealable;
-use super::apps::{active, note};
+use super::apps::active;
 use super::audit::{self, Thing};
 use super::error::{Error, Result};
 use super::launchers::allowed_launcher;
 use super::permission::{Action, Identity};
+use super::previews;
 use super::{Service, now};
-use crate::db::{Connection, DbError, apps, builds, hooks, launchers};
+use crate::db::{Connection, DbError, following, hooks, launchers};
 use crate::hex;
-use crate::model::{BuildStatus, Code, EnvironmentSource, Hook, Launcher, Secret};
+use crate::model::{Code, EnvironmentSource, Hook, Launcher, Secret};
 
 /// Random bytes of a hook's secret.
 const SECRET_BYTES: usize = 32;
 /// How many messages are remembered, so that the same is not taken twice.
 const REMEMBERED: usize = 1024;
-/// One build that runs and one that waits: it builds the newest commit, whoever pushed it.
-const MOST_BUILDS: u32 = 2;
 
 /// What proves that a message comes from the site that knows the secret.
 #[derive(Debug, Clone)]
@@ -166,39 +165,194 @@ impl Service {
         launcher: &Launcher,
         message: &Message<'_>,
     ) -> Result<String> {
-        if !matches!(message.event, "push" | "Push Hook" | "Tag Push Hook") {
-            return Ok("heard; only pushes make a difference".to_owned());
-        }
-        let push: Push = serde_json::from_slice(message.body).map_err(|_| {
-            Error::invalid("the message is no JSON of a push: let the site send `application/json`")
-        })?;
-        let EnvironmentSource::Code { code, .. } = &launcher.environment.source else {
+        if !matches!(launcher.environment.source, EnvironmentSource::Code { .. }) {
             return Ok("the launcher's environment is a container image: nothing is built".to_owned());
-        };
-        if let Err(why) = concerns(&push, code) {
-            return Ok(why);
         }
+        match message.event {
+            "push" | "Push Hook" | "Tag Push Hook" => {
+                let push: Push = serde_json::from_slice(message.body).map_err(|_| {
+                    Error::invalid("the message is no JSON of a push: let the site send `application/json`")
+                })?;
+                self.pushed(db, launcher, message, &push).await
+            }
+            "pull_request" | "Merge Request Hook" => {
+                let request = Request::read(message.body)?;
+                self.requested(db, launcher, message, request).await
+            }
+            _ => Ok("heard; only pushes and pull requests make a difference".to_owned()),
+        }
+    }
+
+    /// A branch or tag has moved, come or gone.
+    async fn pushed(
+        &self,
+        db: &mut Connection,
+        launcher: &Launcher,
+        message: &Message<'_>,
+        push: &Push,
+    ) -> Result<String> {
+        let branch = push.r#ref.as_deref().and_then(|name| name.strip_prefix("refs/heads/"));
+        let preview = match branch {
+            Some(branch) => previews::of_branch(db, launcher.id, branch).await?,
+            None => None,
+        };
+        if let Some(preview) = preview {
+            if push.is_gone() {
+                previews::end(db, &Identity::Anonymous, &preview, "has ended: the branch was removed")
+                    .await?;
+                return Ok("the preview of the branch has ended".to_owned());
+            }
+            return self.build_pushed(db, &preview, message, push.after.as_deref()).await;
+        }
+        let EnvironmentSource::Code { code, .. } = &launcher.environment.source else {
+            return Ok("nothing is built".to_owned());
+        };
+        match concerns(push, code) {
+            Ok(()) => self.build_pushed(db, launcher, message, push.after.as_deref()).await,
+            Err(why) => Ok(why),
+        }
+    }
+
+    /// Somebody asks for a branch to be merged, or no longer does.
+    async fn requested(
+        &self,
+        db: &mut Connection,
+        launcher: &Launcher,
+        message: &Message<'_>,
+        request: Request,
+    ) -> Result<String> {
+        if !following::get(db, launcher.id).await?.pull_requests {
+            return Ok("heard; this launcher makes no previews of pull requests".to_owned());
+        }
+        if !request.is_own {
+            return Ok("the branch is another repository's: what anybody may push is not run here".to_owned());
+        }
+        let preview = previews::of_branch(db, launcher.id, &request.branch).await?;
+        match (request.what, preview) {
+            (Wish::Closed, Some(preview)) => {
+                let why = "has ended: its pull request was closed";
+                previews::end(db, &Identity::Anonymous, &preview, why).await?;
+                Ok("the preview of the branch has ended".to_owned())
+            }
+            (Wish::Closed | Wish::Other, _) => Ok("heard; nothing follows from it".to_owned()),
+            (Wish::Open, Some(preview)) => {
+                self.build_pushed(db, &preview, message, request.commit.as_deref()).await
+            }
+            (Wish::Open, None) => {
+                if !self.inner.heard.first_time(launcher.id, message.body) {
+                    return Ok("this was heard before".to_owned());
+                }
+                match self.add_preview(db, &Identity::Anonymous, launcher, &request.branch, None).await {
+                    Ok(preview) => {
+                        saw(db, &preview, request.commit.as_deref()).await?;
+                        let url = self.options().app_url(&preview.app_name);
+                        Ok(format!("there is a preview of the branch now: {url}"))
+                    }
+                    Err(Error::Conflict { message } | Error::Invalid { message }) => Ok(message),
+                    Err(other) => Err(other),
+                }
+            }
+        }
+    }
+
+    /// Builds what a push or pull request concerns, unless it is known already.
+    async fn build_pushed(
+        &self,
+        db: &mut Connection,
+        launcher: &Launcher,
+        message: &Message<'_>,
+        commit: Option<&str>,
+    ) -> Result<String> {
         let Ok(app) = active(db, launcher).await else {
             return Ok("the app is off: it is built when it is switched on".to_owned());
         };
         if !self.inner.heard.first_time(launcher.id, message.body) {
             return Ok("this push was heard before".to_owned());
         }
-        let waiting =
-            builds::newest_with_status(db, launcher.environment.id, BuildStatus::InProgress, MOST_BUILDS)
-                .await?;
-        if waiting.len() >= MOST_BUILDS as usize {
-            return Ok("a build waits already: it will build the newest commit".to_owned());
+        // A pull request and a push often tell of the same commit.
+        let seen = following::sighting(db, launcher.id).await?;
+        if commit.is_some() && seen.tip.as_deref() == commit {
+            return Ok("this commit is known already".to_owned());
         }
-        let build = match self.begin_build(db, launcher).await {
-            Err(error @ Error::TooOften { .. }) => return Ok(format!("nothing is built: {error}")),
-            begun => begun?,
+        saw(db, launcher, commit).await?;
+        match self.build_anew(db, launcher, &app, "is built anew, since somebody pushed").await {
+            Err(error @ Error::TooOften { .. }) => Ok(format!("nothing is built: {error}")),
+            Ok(true) => Ok("the app is built anew".to_owned()),
+            Ok(false) => Ok("a build waits already: it will build the newest commit".to_owned()),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// Notes at which commit a branch is by the word of its site.
+async fn saw(db: &mut Connection, launcher: &Launcher, commit: Option<&str>) -> Result<()> {
+    let whole = |commit: &&str| {
+        matches!(commit.len(), 40 | 64) && commit.bytes().all(|digit| digit.is_ascii_hexdigit())
+    };
+    let Some(commit) = commit.filter(whole) else { return Ok(()) };
+    let mut seen = following::sighting(db, launcher.id).await?;
+    seen.tip = Some(commit.to_ascii_lowercase());
+    Ok(following::see(db, launcher.id, &seen).await?)
+}
+
+/// What a pull or merge request asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Request {
+    what: Wish,
+    branch: String,
+    /// The commit that the branch is at.
+    commit: Option<String>,
+    /// The branch is of the same repository.
+    is_own: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// It was opened, or has new commits.
+    Open,
+    Closed,
+    Other,
+}
+
+impl Request {
+    fn read(body: &[u8]) -> Result<Self> {
+        let no_request = || {
+            Error::invalid("the message is no JSON of a pull request: let the site send `application/json`")
         };
-        apps::set_wanted(db, launcher.id, app.wanted, Some(build.id)).await?;
-        let thing = Thing::build(&build, launcher);
-        audit::record(db, &Identity::Anonymous, "build.started", thing, json!({})).await?;
-        note(db, &Identity::Anonymous, launcher.id, "pushed", "is built anew, since somebody pushed").await?;
-        Ok("the app is built anew".to_owned())
+        let told: serde_json::Value = serde_json::from_slice(body).map_err(|_| no_request())?;
+        let text = |path: &str| told.pointer(path).and_then(serde_json::Value::as_str);
+        let of_gitlab = told.get("object_attributes").is_some();
+        let (action, branch, commit, ids) = match of_gitlab {
+            true => (
+                text("/object_attributes/action"),
+                text("/object_attributes/source_branch"),
+                text("/object_attributes/last_commit/id"),
+                ["/object_attributes/source_project_id", "/object_attributes/target_project_id"],
+            ),
+            false => (
+                text("/action"),
+                text("/pull_request/head/ref"),
+                text("/pull_request/head/sha"),
+                ["/pull_request/head/repo/id", "/pull_request/base/repo/id"],
+            ),
+        };
+        let what = match action.unwrap_or_default() {
+            "opened" | "reopened" | "synchronize" | "synchronized" | "open" | "reopen" => Wish::Open,
+            // GitLab sends one for a new title, too: only with new commits does it say from which.
+            "update" if text("/object_attributes/oldrev").is_some() => Wish::Open,
+            "closed" | "close" | "merge" => Wish::Closed,
+            _ => Wish::Other,
+        };
+        let [head, base] = ids.map(|path| told.pointer(path).filter(|id| !id.is_null()));
+        let branch = branch.ok_or_else(no_request)?.to_owned();
+        let is_own = head.is_some() && head == base;
+        Ok(Self { what, branch, commit: commit.map(str::to_owned), is_own })
+    }
+}
+
+impl Push {
+    fn is_gone(&self) -> bool {
+        self.deleted || self.after.as_ref().is_some_and(|after| after.bytes().all(|digit| digit == b'0'))
     }
 }
 
@@ -223,9 +377,7 @@ fn check_proof(secret: &Secret, message: &Message<'_>) -> Result<()> {
 
 /// Whether a push changes what the launcher asks for; else why not.
 fn concerns(push: &Push, code: &Code) -> std::result::Result<(), String> {
-    let gone =
-        push.deleted || push.after.as_ref().is_some_and(|after| after.bytes().all(|digit| digit == b'0'));
-    if gone {
+    if push.is_gone() {
         return Err("a branch or tag was removed: nothing is built".to_owned());
     }
     let name = push.r#ref.as_deref().unwrap_or_default();

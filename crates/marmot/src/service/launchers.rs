@@ -17,7 +17,7 @@ use crate::model::{
 };
 
 /// Names that an app may not have, since a host of that name means something else to people.
-const RESERVED: &[&str] = &[
+pub(super) const RESERVED: &[&str] = &[
     "admin",
     "api",
     "app",
@@ -139,6 +139,7 @@ impl Service {
             variables: checked_variables(new.variables)?,
             resource_class_id: self.checked_class(&mut db, who, new.resource_class_id, None).await?,
             network: checked_network(new.network)?,
+            preview: None,
             created_by: who.signed_in()?.id,
             created_at: now,
             updated_at: now,
@@ -224,6 +225,7 @@ impl Service {
         launcher.updated_at = now();
         launchers::update(&mut db, &launcher).await?;
         self.follow_launcher(&mut db, who, &before, &launcher).await?;
+        self.follow_previews(&mut db, who, &before, &launcher).await?;
         audit::record(&mut db, who, "launcher.changed", Thing::launcher(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
@@ -335,6 +337,12 @@ async fn allowed(
     let role = role_of(db, who, project.id).await?;
     let decision = decide(who, role, Target::launcher(&project, launcher.id), action);
     enforce(decision, action, what, which)?;
+    if matches!(action, Action::Change | Action::Govern) && launcher.preview.is_some() {
+        return Err(Error::conflict(format!(
+            "`{}` is a preview: it follows the launcher that it is of; change that, or end the preview",
+            launcher.app_name
+        )));
+    }
     Ok((launcher, project))
 }
 
@@ -361,21 +369,25 @@ async fn free_app_name(db: &mut Connection, name: &str, project: &Project) -> Re
 }
 
 /// Characters of the random end of a name.
-const SUFFIX: usize = 5;
+pub(super) const SUFFIX: usize = 5;
 
-fn random_suffix() -> String {
+pub(super) fn random_suffix() -> String {
+    suffix(&rand::random())
+}
+
+/// These bytes as the end of a name.
+pub(super) fn suffix(bytes: &[u8; SUFFIX]) -> String {
     // No vowels, so that chance writes no words.
     const ALPHABET: &[u8; 24] = b"bcdfghjkmnpqrstvwxz23456";
-    let bytes: [u8; SUFFIX] = rand::random();
     bytes.iter().map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
 }
 
 /// Cut to a length that fits a message.
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-fn check_text(what: &str, text: Option<&str>) -> Result<()> {
+pub(super) fn check_text(what: &str, text: Option<&str>) -> Result<()> {
     let Some(text) = text else { return Ok(()) };
     if text.len() > LONGEST_TEXT {
         return Err(Error::invalid(format!("`{what}` is longer than {LONGEST_TEXT} bytes")));

@@ -13,7 +13,7 @@ use super::credentials::Login;
 use super::error::{Error, Result};
 use super::{Service, now};
 use crate::db::projects::Viewer;
-use crate::db::{DbError, apps, builds, events, groups, launchers, limits, projects, scaling};
+use crate::db::{DbError, apps, builds, events, following, groups, launchers, limits, projects, scaling};
 use crate::model::{
     App, AppEvent, Build, BuildResult, BuildStatus, CredentialKind, EnvVariable, EnvironmentSource,
     FailedStart, GivenSecret, Launcher, Page, Program, ProjectLimits, Revision,
@@ -102,25 +102,32 @@ impl Service {
         // For writing, so that it is one moment on both databases.
         let mut db = self.db().write().await?;
         let every = Page { page: 1, per_page: u32::MAX };
-        let by_id = |(found, _): (Vec<Launcher>, u64)| -> BTreeMap<_, _> {
-            found.into_iter().map(|launcher| (launcher.id, launcher)).collect()
-        };
-        let launchers = by_id(launchers::list(&mut db, Viewer::Administrator, None, every).await?);
+        let launchers = launchers::all(&mut db).await?;
+        let launchers: BTreeMap<_, _> =
+            launchers.into_iter().map(|launcher| (launcher.id, launcher)).collect();
+        let following = following::all(&mut db).await?;
         let revisions = apps::wanted_revisions(&mut db).await?;
         let revisions: BTreeMap<_, _> =
             revisions.into_iter().map(|revision| (revision.id, revision)).collect();
         let awaited: BTreeMap<_, _> =
             builds::awaited(&mut db).await?.into_iter().map(|build| (build.id, build)).collect();
-        let mut scaling = scaling::all(&mut db).await?;
+        let scaling = scaling::all(&mut db).await?;
         let given = self.given_secrets(&mut db).await?;
+        let secrets_of = |launcher: &Launcher| {
+            let withheld = launcher
+                .preview
+                .as_ref()
+                .is_some_and(|preview| following.get(&preview.of).is_none_or(|following| !following.secrets));
+            if withheld { Vec::new() } else { given.to(launcher.project_id, launcher.ruled_by()) }
+        };
         let logins = self.given_credentials(&mut db).await?;
         let mut active = Vec::new();
         for app in apps::all(&mut db).await? {
             let Some(launcher) = launchers.get(&app.launcher_id).cloned() else { continue };
             let revision = app.wanted.and_then(|id| revisions.get(&id).cloned());
             let awaited = app.awaits.and_then(|id| awaited.get(&id).cloned());
-            let scaling = scaling.remove(&launcher.id).unwrap_or_default();
-            let secrets = given.to(launcher.project_id, launcher.id);
+            let scaling = scaling.get(&launcher.ruled_by()).cloned().unwrap_or_default();
+            let secrets = secrets_of(&launcher);
             let registries = logins.of(launcher.project_id, CredentialKind::Registry);
             active.push(ActiveApp { app, launcher, revision, awaited, scaling, secrets, registries });
         }
@@ -181,7 +188,7 @@ impl Service {
         let built: BTreeSet<_> = pending.iter().map(|build| build.environment_id).collect();
         let built = launchers.values().filter(|launcher| built.contains(&launcher.environment.id));
         let given = built.map(|launcher| {
-            let secrets = given.to(launcher.project_id, launcher.id);
+            let secrets = secrets_of(launcher);
             (launcher.environment.id, (launcher.variables.clone(), secrets))
         });
         let given = given.collect();

@@ -13,9 +13,8 @@ use super::error::{Error, Result};
 use super::permission::{Action, Errand, Identity, allowed};
 use super::projects::allowed_project;
 use super::{Service, now};
-use crate::db::projects::Viewer;
 use crate::db::{Connection, DbError, builds, launchers, limits};
-use crate::model::{Build, BuildStatus, Launcher, Page, ProjectLimits};
+use crate::model::{Build, BuildStatus, Launcher, ProjectLimits};
 
 /// Builds are counted over so long.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -70,8 +69,8 @@ impl Service {
 
     async fn limits_view(&self, db: &mut Connection, project: ProjectId) -> Result<LimitsView> {
         let said = limits::get(db, project).await?;
-        let every = Page { page: 1, per_page: u32::MAX };
-        let (found, _) = launchers::list(db, Viewer::Administrator, Some(project), every).await?;
+        // Its previews among them: they take of it like any other app.
+        let found = launchers::of_project(db, project).await?;
         let observed = self.observed();
         let (mut memory, mut replicas) = (0, 0);
         for app in found.iter().filter_map(|launcher| observed.apps.get(&launcher.app_name)) {

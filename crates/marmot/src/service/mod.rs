@@ -15,6 +15,7 @@ mod classes;
 mod credentials;
 mod doors;
 mod error;
+mod following;
 mod groups;
 mod hooks;
 mod launchers;
@@ -27,6 +28,7 @@ mod passwords;
 mod people;
 pub mod permission;
 mod plans;
+mod previews;
 mod projects;
 mod providers;
 mod scaling;
@@ -59,6 +61,7 @@ pub use call::Call;
 pub use changes::Changes;
 pub use credentials::{Login, NewCredential};
 pub use error::{Error, Result};
+pub use following::{FollowingPatch, FollowingView};
 pub use groups::{GroupPatch, NewGroup};
 pub use hooks::{Message, Proof};
 pub use launchers::{LauncherPatch, NewLauncher};
@@ -145,6 +148,8 @@ pub struct Options {
     pub policy: Policy,
     /// The most replicas that an app may have.
     pub max_replicas: u32,
+    /// How long previews of branches stay where nobody says otherwise, in days.
+    pub preview_days: u32,
     /// What the apps and builds of a project may use together, where nothing was said for it.
     pub limits: ProjectLimits,
     /// How people come in.

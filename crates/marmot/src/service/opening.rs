@@ -68,7 +68,7 @@ impl Service {
     pub async fn opening(&self, who: &Identity, name: &AppName) -> Result<OpeningView> {
         let mut db = self.db().read().await?;
         let (launcher, project) = allowed_app(&mut db, who, name, Action::ReadLogs).await?;
-        let said = opening::get(&mut db, launcher.id).await?;
+        let said = opening::get(&mut db, launcher.ruled_by()).await?;
         opening_view(&mut db, &said, &project).await
     }
 
@@ -279,7 +279,7 @@ impl Service {
     /// # Errors
     /// When the database fails.
     pub async fn is_for_everyone(&self, view: &LauncherView) -> Result<bool> {
-        let said = opening::get(&mut *self.db().read().await?, view.launcher.id).await?;
+        let said = opening::get(&mut *self.db().read().await?, view.launcher.ruled_by()).await?;
         Ok(said.admits(view.project.visibility) == Admitted::Everybody)
     }
 
@@ -347,7 +347,7 @@ async fn admits(db: &mut Connection, who: &Identity, launcher: &Launcher) -> Res
     // Like anything of a private project: for its members alone.
     let target = Target { visibility: Visibility::Private, ..Target::launcher(&project, launcher.id) };
     let is_member = decide(who, role, target, Action::See) == Decision::Allow;
-    let said = opening::get(db, launcher.id).await?;
+    let said = opening::get(db, launcher.ruled_by()).await?;
     if is_member {
         return Ok(true);
     }

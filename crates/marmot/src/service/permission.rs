@@ -112,6 +112,8 @@ pub enum Action {
     Inspect,
     /// Choose its members.
     Govern,
+    /// Give secrets to whoever can push code to any branch.
+    Entrust,
     /// Delete it.
     Delete,
 }
@@ -126,6 +128,7 @@ impl Action {
             Self::Operate => "build or run apps of this project: only its editors and owners may",
             Self::Inspect => "see who did what in this project: only its owners may",
             Self::Govern => "choose the members of this project: only its owners may",
+            Self::Entrust => "give this project's secrets to previews: only its owners may",
             Self::Delete => "delete this project: only its owners may",
         }
     }
@@ -135,7 +138,7 @@ impl Action {
         match self {
             Self::See | Self::ReadLogs => Role::Viewer,
             Self::Change | Self::Operate => Role::Editor,
-            Self::Inspect | Self::Govern | Self::Delete => Role::Owner,
+            Self::Inspect | Self::Govern | Self::Entrust | Self::Delete => Role::Owner,
         }
     }
 

@@ -219,11 +219,7 @@ impl Service {
     pub async fn delete_project(&self, who: &Identity, id: ProjectId) -> Result<()> {
         let mut db = self.db().write().await?;
         let project = allowed_project(&mut db, who, id, Action::Delete).await?;
-        for launcher in
-            crate::db::launchers::list(&mut db, crate::db::projects::Viewer::Administrator, Some(id), EVERY)
-                .await?
-                .0
-        {
+        for launcher in crate::db::launchers::of_project(&mut db, id).await? {
             crate::db::launchers::delete(&mut db, launcher.id).await?;
         }
         projects::delete(&mut db, id).await?;
@@ -273,9 +269,6 @@ impl Service {
         Ok(members)
     }
 }
-
-/// As many items as there are.
-const EVERY: Page = Page { page: 1, per_page: u32::MAX };
 
 /// The role of who asks.
 pub(super) async fn role_of(db: &mut Connection, who: &Identity, project: ProjectId) -> Result<Option<Role>> {

@@ -15,6 +15,7 @@ use super::live::{self, Fragments, Part};
 use super::opening::AccessSection;
 use super::pages::Question;
 use super::present::Presenter;
+use super::previews::PreviewsSection;
 use super::respond::{Failed, Html, drawn, see_other};
 use super::secrets::SecretsSection;
 use super::session::Visitor;
@@ -43,6 +44,8 @@ struct DetailPage {
     access: Option<AccessSection>,
     /// What it is given in confidence, for those who may change it.
     secrets: Option<SecretsSection>,
+    /// Its previews and its branch, for members.
+    previews: Option<PreviewsSection>,
     replicas: ReplicasSection,
     revisions: RevisionsSection,
     events: Option<EventsSection>,
@@ -184,6 +187,7 @@ pub(super) async fn show(
 pub(super) struct Outcomes {
     pub(super) access: super::opening::Outcome,
     pub(super) secrets: super::secrets::Outcome,
+    pub(super) previews: super::previews::Outcome,
 }
 
 /// The page, with what came of a form of it.
@@ -195,13 +199,19 @@ pub(super) async fn page(
 ) -> Result<Response, Failed> {
     let view = find_launcher(web, &visitor.who, path).await?;
     let drawn = Drawn::of(web, &visitor.who, &view).await?;
-    let access = if view.can.read_logs {
+    // A preview is open to those that its launcher's app is open to.
+    let access = if view.can.read_logs && view.launcher.preview.is_none() {
         Some(AccessSection::of(web, &visitor.who, &view, outcomes.access).await?)
     } else {
         None
     };
     let secrets = if view.can.change {
         Some(SecretsSection::of(web, &visitor.who, &view, outcomes.secrets).await?)
+    } else {
+        None
+    };
+    let previews = if view.can.read_logs {
+        PreviewsSection::of(web, &visitor.who, &view, outcomes.previews).await?
     } else {
         None
     };
@@ -213,6 +223,7 @@ pub(super) async fn page(
         private,
         access,
         secrets,
+        previews,
         name: view.launcher.name,
         project_name: view.project.name,
         project_path,
@@ -292,7 +303,7 @@ fn roll_back_path(view: &LauncherView, revision: RevisionId) -> String {
 
 fn replicas(view: &LauncherView, revisions: &[Revision]) -> ReplicasSection {
     let number = |id: RevisionId| {
-        let found = revisions.iter().find(|revision| revision.id == id);
+        let found = revisions.iter().find(|revision| revision.engine_id() == id);
         found.map_or_else(|| "an earlier one".to_owned(), |revision| revision.number.to_string())
     };
     let words = |bytes: u64| words::memory(u32::try_from(bytes >> 20).unwrap_or(u32::MAX));

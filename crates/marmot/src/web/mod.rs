@@ -28,6 +28,7 @@ mod pages;
 mod people;
 mod plans;
 mod present;
+mod previews;
 mod projects;
 mod providers;
 mod respond;
@@ -121,6 +122,10 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/keys/{key}/revoke", post(opening::revoke_key))
         .route("/secrets", post(secrets::set))
         .route("/secrets/{secret}/remove", post(secrets::remove))
+        .route("/previews", post(previews::make))
+        .route("/previews/{preview}/prolong", post(previews::prolong))
+        .route("/previews/{preview}/end", post(previews::end))
+        .route("/following", post(previews::follow))
         .route("/webhook", post(secrets::make_hook))
         .route("/webhook/remove", post(secrets::remove_hook))
         .route("/edit", get(launchers::edit).post(launchers::save))

@@ -26,6 +26,7 @@ mod oidc;
 mod opening;
 mod people;
 mod plan;
+mod previews;
 mod secrets;
 
 const HOME: &str = "http://localhost:8080";

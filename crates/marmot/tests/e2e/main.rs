@@ -13,6 +13,7 @@ mod opening;
 mod people;
 #[path = "../../../marmot-engine/tests/support/podman.rs"]
 mod podman;
+mod previews;
 mod refusals;
 mod rollout;
 mod story;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::CannotPlan;
 use super::code::Code;
+use super::node_range;
 
 /// Which packages a Node project wants, and who says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,9 +232,11 @@ fn wish(code: &Code, package: &Package<'_>) -> Result<Option<(String, String)>, 
         let Some(text) = code.manifest(file)? else { continue };
         let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
         // Names such as `lts/*` are satisfied by whatever there is.
-        if let Some(line) =
-            line.filter(|line| line.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit()))
-        {
+        let telling = |line: &&str| {
+            line.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit())
+                || node_range::of_name(line).is_some()
+        };
+        if let Some(line) = line.filter(telling) {
             return Ok(Some((line.chars().take(40).collect(), file.to_owned())));
         }
     }

@@ -49,6 +49,8 @@ enum Serves {
     Program(String, Option<&'static str>),
     /// The files in this directory.
     Site(String),
+    /// The same, where one page is all there is: it draws what any other address stands for.
+    SinglePage(String),
 }
 
 /// Decides how the project is built and started.
@@ -134,7 +136,7 @@ impl Framework {
     fn is_usual(&self, line: &str) -> bool {
         let words = words(line);
         match &self.serves {
-            Serves::Site(_) => {
+            Serves::Site(_) | Serves::SinglePage(_) => {
                 let shows = matches!(words.as_slice(), ["vite" | "astro", "preview", ..])
                     || matches!(words.first(), Some(&"serve" | &"http-server" | &"sirv"))
                     || matches!(words.as_slice(), ["docusaurus" | "gatsby", "serve", ..]);
@@ -159,6 +161,13 @@ impl Framework {
                     format!("package.json names {name}: what it writes to {dir} is served as it is.");
                 (Start::StaticSite(dir), reason)
             }
+            Serves::SinglePage(dir) => {
+                let reason = format!(
+                    "package.json names {name}: what it writes to {dir} is served as it is, and its index.html for \
+                     addresses that only the app in it knows."
+                );
+                (Start::SinglePage(dir), reason)
+            }
         };
         Proposal { build: Some(self.build.to_owned()), ..Proposal::new(start, reason) }
     }
@@ -169,6 +178,8 @@ fn framework(code: &Code, package: &Package<'_>) -> Result<Option<Framework>, Ca
         Some(Framework { name, build, serves: Serves::Program(line.to_owned(), needs) })
     };
     let site = |name, build, dir: &str| Some(Framework { name, build, serves: Serves::Site(dir.to_owned()) });
+    let page =
+        |name, build, dir: &str| Some(Framework { name, build, serves: Serves::SinglePage(dir.to_owned()) });
     let has = |name| package.has(name);
     let found = if has("next") {
         if mentions(code, "next.config.", &["output: 'export'", "output: \"export\""]) {
@@ -195,11 +206,16 @@ fn framework(code: &Code, package: &Package<'_>) -> Result<Option<Framework>, Ca
     } else if has("@nestjs/core") {
         program("NestJS", "nest build", "node dist/main.js", None)
     } else if has("@angular/core") {
-        site("Angular", "ng build", &angular_output(code)?)
+        page("Angular", "ng build", &angular_output(code)?)
     } else {
-        let sites = [
+        let pages = [
             ("react-scripts", "Create React App", "react-scripts build", "build"),
             ("@vue/cli-service", "Vue CLI", "vue-cli-service build", "dist"),
+        ];
+        if let Some((_, name, build, dir)) = pages.into_iter().find(|(dependency, ..)| has(dependency)) {
+            return Ok(page(name, build, dir));
+        }
+        let sites = [
             ("gatsby", "Gatsby", "gatsby build", "public"),
             ("@docusaurus/core", "Docusaurus", "docusaurus build", "build"),
             ("@11ty/eleventy", "Eleventy", "eleventy", "_site"),
@@ -208,9 +224,9 @@ fn framework(code: &Code, package: &Package<'_>) -> Result<Option<Framework>, Ca
         match sites.into_iter().find(|(dependency, ..)| has(dependency)) {
             Some((_, name, build, dir)) => site(name, build, dir),
             // Tools that only build: servers may use them, too.
-            None if has("vite") && code.has("index.html") => site("Vite", "vite build", &vite_output(code)),
+            None if has("vite") && code.has("index.html") => page("Vite", "vite build", &vite_output(code)),
             None if has("parcel") && package.script("build").is_some() => {
-                site("Parcel", "parcel build", "dist")
+                page("Parcel", "parcel build", "dist")
             }
             None => None,
         }

@@ -18,6 +18,23 @@ pub(in crate::build) fn allows(range: &str, version: &str) -> Option<bool> {
     Some(any)
 }
 
+/// The versions that a name of Node's long-term releases stands for, as `.nvmrc` has them.
+pub(in crate::build) fn of_name(name: &str) -> Option<&'static str> {
+    const NAMES: [(&str, &str); 8] = [
+        ("dubnium", "10"),
+        ("erbium", "12"),
+        ("fermium", "14"),
+        ("gallium", "16"),
+        ("hydrogen", "18"),
+        ("iron", "20"),
+        ("jod", "22"),
+        ("krypton", "24"),
+    ];
+    let name = name.trim().to_ascii_lowercase();
+    let name = name.strip_prefix("lts/")?;
+    NAMES.iter().find(|(known, _)| *known == name).map(|(_, major)| *major)
+}
+
 /// The versions from the first to just before the second, for each comparator: all must hold.
 fn bounds(set: &str) -> Option<Vec<(Version, Option<Version>)>> {
     let set = set.trim();
@@ -121,6 +138,14 @@ mod tests {
         }
         for range in ["lts/*", "lts/iron", "node", ">=a", "1.2.3.4", "99999999999999999999999"] {
             assert_eq!(allows(range, "20.20.2"), None, "{range}");
+        }
+    }
+
+    #[test]
+    fn names_of_long_term_releases_stand_for_their_versions() {
+        assert_eq!(of_name("lts/Iron"), Some("20"));
+        for name in ["lts/*", "lts/-1", "node", "20", "iron"] {
+            assert_eq!(of_name(name), None, "{name}");
         }
     }
 

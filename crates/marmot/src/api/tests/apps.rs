@@ -34,7 +34,12 @@ impl Platform {
     }
 
     pub(super) async fn build_succeeds(&self) {
-        let result = BuildResult { commit: Some("c0ffee".repeat(6)), ..BuildResult::default() };
+        self.build_succeeds_as(&"c0ffee".repeat(6)).await;
+    }
+
+    /// The one pending build succeeds, of this commit.
+    pub(super) async fn build_succeeds_as(&self, commit: &str) {
+        let result = BuildResult { commit: Some(commit.to_owned()), ..BuildResult::default() };
         let build = self.pending_build().await;
         assert!(self.service.build_ended(build, BuildEnd::Succeeded(result)).await.unwrap());
     }

@@ -145,6 +145,17 @@ fn routes() -> Vec<(&'static str, &'static str, Needs, Value)> {
         ("GET", "/session_launchers/{launcher_id}/webhook", Needs::Change, none.clone()),
         ("POST", "/session_launchers/{launcher_id}/webhook", Needs::Change, none.clone()),
         ("DELETE", "/session_launchers/{launcher_id}/webhook", Needs::Change, none.clone()),
+        ("GET", "/session_launchers/{launcher_id}/previews", Needs::See, none.clone()),
+        ("POST", "/session_launchers/{launcher_id}/previews", Needs::Change, json!({"branch": "new"})),
+        (
+            "PATCH",
+            "/session_launchers/{launcher_id}/previews/{preview_id}",
+            Needs::Change,
+            json!({"days": 2}),
+        ),
+        ("DELETE", "/session_launchers/{launcher_id}/previews/{preview_id}", Needs::Change, none.clone()),
+        ("GET", "/session_launchers/{launcher_id}/following", Needs::ReadLogs, none.clone()),
+        ("PATCH", "/session_launchers/{launcher_id}/following", Needs::Change, json!({"poll_minutes": 5})),
         ("POST", "/hooks/{launcher_id}", Needs::Proof, none.clone()),
         ("GET", "/apps/{name}/access", Needs::ReadLogs, none.clone()),
         ("PUT", "/apps/{name}/access", Needs::Govern, json!({"open_to": "signed_in"})),
@@ -297,6 +308,10 @@ impl People {
             let host = json!({"kind": "git", "host": "git.example.org", "secret": "x"});
             credential = make(format!("/projects/{project}/credentials"), host).await;
         }
+        let mut preview = NOWHERE.to_owned();
+        if asked_for("{preview_id}") {
+            preview = make(format!("/session_launchers/{idle}/previews"), json!({"branch": "dev"})).await;
+        }
         let (mut link, mut key) = (NOWHERE.to_owned(), NOWHERE.to_owned());
         if asked_for("/share_links") {
             let open_to = json!({"open_to": "link"});
@@ -330,6 +345,7 @@ impl People {
             ("{idle}", idle),
             ("{secret}", "KEPT".to_owned()),
             ("{credential_id}", credential),
+            ("{preview_id}", preview),
             ("{link_id}", link),
             ("{key_id}", key),
             ("{environment_id}", environment(&launchers[2])),
@@ -365,7 +381,7 @@ impl People {
 }
 
 /// Asks for all there is.
-const EVERYTHING: &str = "{secret}/webhook/{credential_id}/share_links/{key_id}/groups";
+const EVERYTHING: &str = "{secret}/webhook/{credential_id}/{preview_id}/share_links/{key_id}/groups";
 
 /// An id of nothing.
 const NOWHERE: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";

@@ -94,3 +94,30 @@ async fn only_who_may_change_the_project_says_how_its_app_scales() {
     let nobody = platform.put("/apps/iris/scaling", "", said).await.status;
     assert!(nobody.is_client_error(), "{nobody}");
 }
+
+#[tokio::test]
+async fn scaling_is_part_of_the_revision_changing_it_restarts_nothing_and_the_way_back_brings_it_back() {
+    let (platform, ada, _, _) = Platform::with_running_iris().await;
+    let revisions = async || platform.get("/apps/iris/revisions", &ada).await.is(StatusCode::OK).body;
+    let running = async || {
+        let active = platform.service.picture().await.unwrap().apps.remove(0);
+        let revision = active.revision.unwrap();
+        (revision.number, revision.engine_id(), active.scaling.max_replicas)
+    };
+    let (_, replicas, _) = running().await;
+    platform.put("/apps/iris/scaling", &ada, json!({"max_replicas": 4})).await.is(StatusCode::OK);
+    assert_eq!(running().await, (2, replicas, Some(4)), "the same replicas are of the next revision");
+    assert_eq!(revisions().await[0]["scaling"], json!({"max_replicas": 4}));
+    // Saying the same again changes nothing.
+    platform.put("/apps/iris/scaling", &ada, json!({"max_replicas": 4})).await.is(StatusCode::OK);
+    assert_eq!(running().await.0, 2);
+    platform.put("/apps/iris/scaling", &ada, json!({"max_replicas": 5})).await.is(StatusCode::OK);
+    assert_eq!(running().await, (3, replicas, Some(5)));
+    for (number, expected) in [(2, Some(4)), (1, None), (3, Some(5))] {
+        let all = revisions().await;
+        let one = all.as_array().unwrap().iter().find(|one| one["number"] == number).unwrap();
+        let path = format!("/apps/iris/revisions/{}/activate", one["id"].as_str().unwrap());
+        platform.post(&path, &ada, json!({})).await.is(StatusCode::OK);
+        assert_eq!(running().await, (number, replicas, expected));
+    }
+}

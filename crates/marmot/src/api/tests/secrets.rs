@@ -8,7 +8,7 @@ use crate::vault::{MasterKey, Vault};
 
 impl Platform {
     /// An owner's token, the project and its launcher `iris`, whose app is on and runs its first revision.
-    async fn with_running_iris() -> (Self, String, String, String) {
+    pub(super) async fn with_running_iris() -> (Self, String, String, String) {
         let (platform, ada, launcher) = Self::with_iris().await;
         let (project, id) = (launcher["project_id"].as_str().unwrap(), launcher["id"].as_str().unwrap());
         platform.post("/apps", &ada, json!({"launcher_id": id})).await.is(StatusCode::CREATED);
@@ -29,7 +29,7 @@ impl Platform {
     }
 
     /// A message of a code hosting site.
-    async fn hear(&self, launcher: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(super) async fn hear(&self, launcher: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut request = Request::post(format!("/api/data/hooks/{launcher}"));
         for (name, value) in headers {
             request = request.header(HeaderName::from_bytes(name.as_bytes()).unwrap(), *value);
@@ -247,7 +247,7 @@ async fn a_push_builds_the_app_anew_once_and_only_with_the_right_proof() {
     // The same again, as somebody who listened on the way might send it.
     let again = platform.hear(&launcher, &token, push).await.is(StatusCode::OK);
     assert_eq!(again.text("message"), "this push was heard before");
-    for commit in 0..20 {
+    for commit in 0..1000 {
         platform
             .hear(&launcher, &token, &push.replace("c0ffee", &format!("c0ffee{commit}")))
             .await

@@ -102,7 +102,7 @@ fn node_projects_are_planned() {
                 NPM_LOCK,
                 ("index.html", ""),
             ],
-            "node (package-lock.json) [npm run build] marmot static-server dist",
+            "node (package-lock.json) [npm run build] marmot static-server dist --single-page",
         ),
         (
             &[
@@ -113,7 +113,7 @@ fn node_projects_are_planned() {
                 ("index.html", ""),
                 ("vite.config.ts", "export default { build: { outDir: './public/app' } }"),
             ],
-            "node (package-lock.json) [npm run build] marmot static-server public/app",
+            "node (package-lock.json) [npm run build] marmot static-server public/app --single-page",
         ),
         (
             &[
@@ -122,7 +122,7 @@ fn node_projects_are_planned() {
                 ),
                 YARN_LOCK,
             ],
-            "node (yarn.lock) [npm run build] marmot static-server build",
+            "node (yarn.lock) [npm run build] marmot static-server build --single-page",
         ),
         (
             &[
@@ -193,7 +193,7 @@ fn node_projects_are_planned() {
                     r#"{"projects": {"shop": {"architect": {"build": {"builder": "@angular/build:application", "options": {}}}}}}"#,
                 ),
             ],
-            "node (package-lock.json) [npm run build] marmot static-server dist/shop/browser",
+            "node (package-lock.json) [npm run build] marmot static-server dist/shop/browser --single-page",
         ),
         (
             &[
