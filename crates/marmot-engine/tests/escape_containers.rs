@@ -19,7 +19,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
 use std::process::Command;
 
-use contained::{Containers, archive_with_python, artefact, get, image, logs};
+use contained::{Containers, archive_with_python, artefact, get, image, logs, logs_with};
 use marmot_engine::EngineConfig;
 use marmot_engine::observed::{FailureReason, ObservedApp};
 use marmot_engine::wanted::{Program, Variable};
@@ -134,7 +134,7 @@ async fn nothing_that_is_not_its_own_can_be_reached_or_changed<E: Containers>() 
     ask(seen.replicas.iter().find(|replica| replica.id != neighbour.id).unwrap()).await;
     assert!(machine.engine.capabilities().outbound == address.is_some(), "{spec}");
 
-    let lines = logs(&machine).await;
+    let lines = logs_with(&machine, "listening").await;
     let could: Vec<&String> = lines.iter().filter(|line| line.starts_with("COULD")).collect();
     let refused = lines.iter().filter(|line| line.starts_with("refused: ")).count();
     let fair = |line: &&&String| !FAIR.iter().any(|fair| line.starts_with(&format!("COULD: {fair} ")));
@@ -179,7 +179,7 @@ async fn who_takes_too_much_is_ended_or_refused_and_who_flees_does_not_survive<E
     artefact(&machine, 3, &id);
     machine.activate_program(3.into(), program(3, "/greedy.py"), &policy(), &[]);
     ask(&machine.until_running().await).await;
-    let lines = logs(&machine).await;
+    let lines = logs_with(&machine, "listening").await;
     let number = |what: &str| {
         let found =
             lines.iter().filter_map(|line| line.strip_prefix(what)?.trim().parse::<u32>().ok()).next_back();
