@@ -32,8 +32,8 @@ mod rules;
 mod steps;
 
 pub use rules::{Destination, WrongDestination};
-pub(crate) use steps::StepsNetwork;
 use rules::{MIDDLE, PASTA, Port, RESOLVER, Surroundings, UPLINK};
+pub(crate) use steps::StepsNetwork;
 
 /// The user that pasta runs as where the server is root. Like those of replicas, it belongs to nobody.
 const USER: u32 = 1_999_999_998;

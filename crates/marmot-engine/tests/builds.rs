@@ -23,6 +23,7 @@ fn wanted(repository: &str) -> Arc<WantedBuild> {
         owner: 1.into(),
         command_given: false,
         registries: Vec::new(),
+        image: <_>::default(),
         variables: Vec::new(),
         secrets: Vec::new(),
         logins: Vec::new(),

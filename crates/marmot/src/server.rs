@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use marmot_core::{Clock, Moment};
-use marmot_engine::build::{BuildContext, Planner, operators_environment};
+use marmot_engine::build::{BuildContext, Planner, StepsReach, operators_environment};
 use marmot_engine::{Engine, EngineConfig, Logs, Observed, ShimCommand};
 use marmot_gateway::routes::Rate;
 use marmot_gateway::{Certificates, Gateway, GatewayConfig, Listeners, Scheme, Tickets, Tls};
@@ -21,7 +21,7 @@ use crate::config::{self, Settings};
 use crate::db::Db;
 use crate::db::lock::{self, DataDirLock};
 use crate::lifecycle::{self, Lifecycle};
-use crate::service::{Demands, Live, Service};
+use crate::service::{Demands, Live, Options, Service};
 use crate::{api, identity_keys, private_file, web};
 
 /// The hidden sub-command that supervises a replica: [`marmot_engine::shim::main`].
@@ -91,7 +91,8 @@ impl Server {
             planner: Some(Planner::new(Arc::clone(&engine_config.build))),
         };
         let vault = settings.vault(&data_dir)?;
-        let service = Service::new(db.clone(), live, settings.options(listen), vault);
+        let options = Options { push: settings.push()?, ..settings.options(listen) };
+        let service = Service::new(db.clone(), live, options, vault);
         service.check_vault().await.context("cannot open the secrets in the database")?;
         if !settings.allow_unconfined && !can_confine(settings).await {
             tracing::warn!("apps are not confined here: only operators may build and run them");
@@ -258,6 +259,13 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
     build.allow_local_repositories = settings.allow_local_repositories;
     build.allow_private_networks = settings.allow_private_networks;
     build.environment = operators_environment(std::env::vars());
+    build.base_image = settings.base_image.as_ref().map(|image| image.0.clone());
+    build.local_images.clone_from(&settings.local_images.0);
+    build.steps_may_reach.clone_from(&settings.dockerfiles_may_reach.0);
+    build.steps_network = match settings.dockerfile_network {
+        config::DockerfileNetwork::Fenced => StepsReach::Fenced,
+        config::DockerfileNetwork::Engine => StepsReach::AsTheEngine,
+    };
     let shim = ShimCommand { program: marmot, args: vec![SHIM.to_owned()] };
     Ok(EngineConfig {
         builds_at_once: settings.builds_at_once.map(|builds| builds as usize),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::locks::Locks;
 use crate::confine::Confiner;
+use crate::container::reference::LocalImages;
 use crate::container::{self, ContainerEngine, PinnedImage};
 use crate::network::{Destination, Uplink};
 use crate::observed::BuildFailure;
@@ -37,6 +38,10 @@ pub struct BuildContext {
     pub ssh_identity: Option<PathBuf>,
     /// What one build may use.
     pub limits: BuildLimits,
+    /// The image that those begin from which are made of code that has no `Dockerfile`.
+    pub base_image: Option<String>,
+    /// Images that are taken from the engine of this machine, and not from a registry.
+    pub local_images: Vec<LocalImages>,
     /// What the steps of a `Dockerfile` may reach.
     pub steps_network: StepsReach,
     /// What they may reach although it is private, such as the operator's mirrors.
@@ -65,6 +70,8 @@ impl BuildContext {
             allow_python_downloads: false,
             ssh_identity: None,
             limits: BuildLimits::default(),
+            base_image: None,
+            local_images: Vec::new(),
             steps_network: StepsReach::default(),
             steps_may_reach: Vec::new(),
             environment: Vec::new(),

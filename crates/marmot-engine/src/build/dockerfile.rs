@@ -126,7 +126,8 @@ impl Seen {
     /// What is given for an argument counts more than what the file says. What is set after the first `FROM` names no
     /// image.
     fn argument(&mut self, word: &str) {
-        let (name, otherwise) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+        let (name, otherwise) =
+            word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
         let otherwise = otherwise.map(|value| value.trim_matches(['"', '\'']));
         self.asks.arguments.insert(name.to_owned());
         if self.begun {
@@ -172,7 +173,12 @@ impl Seen {
     }
 
     /// An image where no arguments are replaced: whether the engine replaces some there depends on its version.
-    fn image_as_written(&mut self, line: usize, name: &str, allow_private: bool) -> Result<(), RefusedDockerfile> {
+    fn image_as_written(
+        &mut self,
+        line: usize,
+        name: &str,
+        allow_private: bool,
+    ) -> Result<(), RefusedDockerfile> {
         if name.contains('$') {
             let why = "arguments are only replaced in `FROM`: give the image a name there, `FROM … AS name`";
             return Err(RefusedDockerfile::Image { line, image: name.to_owned(), why: why.to_owned() });

@@ -142,6 +142,7 @@ with tarfile.open(path, "w:gz") as sdist:
             owner: 1.into(),
             command_given: false,
             registries: Vec::new(),
+            image: <_>::default(),
             variables: Vec::new(),
             secrets: Vec::new(),
             logins: Vec::new(),

@@ -189,6 +189,9 @@ pub(super) struct NewLauncher {
     /// How to build it: auto, python, static or dockerfile.
     #[arg(long, requires = "repository")]
     builder: Option<String>,
+    /// Make a container image of what is built, and run that.
+    #[arg(long, requires = "repository")]
+    as_image: bool,
     /// Run this container image.
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
@@ -251,6 +254,7 @@ impl NewLauncher {
         set("repository_revision", self.revision.map(Value::from));
         set("context_dir", self.context_dir.map(Value::from));
         set("builder_variant", self.builder.map(Value::from));
+        set("as_image", self.as_image.then(|| true.into()));
         set("container_image", self.image.map(Value::from));
         set("port", self.port.map(Value::from));
         set("args", Some(self.args).filter(|args| !args.is_empty()).map(Value::from));
@@ -385,6 +389,7 @@ impl Build {
             ("commit", "/result/repository_git_commit_sha"),
             ("command", "/result/command"),
             ("summary", "/result/summary"),
+            ("image", "/result/image"),
         ];
         let show = |build: &Value| fields(build, &shown);
         match self {

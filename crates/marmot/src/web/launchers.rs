@@ -70,6 +70,7 @@ pub(super) fn form_page(
         repositories: project.repositories.clone(),
         classes: web.service.resource_classes().iter().map(class).collect(),
         images_offered: web.service.options().containers,
+        makes_images: web.service.options().makes_images,
         form,
     }
 }
