@@ -11,12 +11,15 @@ mod audit;
 mod builds;
 mod call;
 mod changes;
+mod classes;
 mod credentials;
+mod doors;
 mod error;
 mod groups;
 mod hooks;
 mod launchers;
 mod lifecycle;
+mod limits;
 mod links;
 mod meters;
 mod opening;
@@ -43,6 +46,7 @@ use marmot_core::id::UserId;
 use marmot_core::scaling::Policy;
 use marmot_core::{AppName, Clock, Demand};
 use marmot_engine::Observed;
+use marmot_engine::Storage;
 use marmot_engine::build::Planner;
 use marmot_engine::logs::Logs;
 use tokio::sync::watch;
@@ -59,6 +63,7 @@ pub use groups::{GroupPatch, NewGroup};
 pub use hooks::{Message, Proof};
 pub use launchers::{LauncherPatch, NewLauncher};
 pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
+pub use limits::LimitsView;
 pub use links::{LinkFor, PasswordLink};
 pub use meters::Meters;
 pub use opening::{Invited, NewGrant, OpeningView};
@@ -73,7 +78,7 @@ pub use tokens::NewToken;
 
 use crate::db::Db;
 pub use crate::db::projects::Filter as ProjectFilter;
-use crate::model::{ResourceClass, Secret};
+use crate::model::{ProjectLimits, ResourceClass, Secret};
 use crate::oidc::{Provider, ProviderConfig};
 use crate::vault::Vault;
 
@@ -88,6 +93,8 @@ pub struct Live {
     pub clock: Clock,
     /// The logs of apps and builds.
     pub logs: Logs,
+    /// Counts what is on disk.
+    pub storage: Storage,
     /// Looks at code; absent where nothing is built.
     pub planner: Option<Planner>,
 }
@@ -142,10 +149,8 @@ pub struct Options {
     pub policy: Policy,
     /// The most replicas that an app may have.
     pub max_replicas: u32,
-    /// Requests a second to all apps of a project together; as many as come when absent.
-    pub project_rate: Option<u32>,
-    /// Requests to all apps of a project at the same time; as many as come when absent.
-    pub project_requests: Option<u32>,
+    /// What the apps and builds of a project may use together, where nothing was said for it.
+    pub limits: ProjectLimits,
     /// How people come in.
     pub people: People,
 }
@@ -282,7 +287,7 @@ impl Service {
         &self.inner.options
     }
 
-    /// What replicas may use: the choices for a launcher.
+    /// What replicas may use. Not everybody may choose each of them.
     pub fn resource_classes(&self) -> &[ResourceClass] {
         &self.inner.options.resource_classes
     }

@@ -14,9 +14,11 @@ mod command;
 mod credentials;
 mod detail;
 mod forms;
+mod groups;
 mod guard;
 mod home;
 mod launchers;
+mod limits;
 mod links;
 mod live;
 mod logs;
@@ -135,6 +137,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/", get(projects::show))
         .route("/events", get(projects::events))
         .route("/settings", get(projects::edit).post(projects::save))
+        .route("/limits", post(limits::save))
         .route("/delete", get(projects::ask_delete).post(projects::delete))
         .route("/launchers/new", get(launchers::new).post(launchers::create))
         .route("/launchers/new/plan", post(plans::look))
@@ -167,6 +170,10 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/sign-in/with/{provider}/back", get(providers::back))
         .route("/set-up/{code}", get(links::ask_set_up).post(links::set_up))
         .route("/password/{code}", get(links::ask_password).post(links::set_password))
+        .route("/groups", get(groups::list).post(groups::create))
+        .route("/groups/{group}", get(groups::show).post(groups::save))
+        .route("/groups/{group}/members", post(groups::change_member))
+        .route("/groups/{group}/delete", get(groups::ask_delete).post(groups::delete))
         .route("/admin/users", get(people::show).post(people::add))
         .route("/admin/users/{user}/delete", get(people::ask_delete).post(people::delete))
         .route("/admin/users/{user}/{what}", post(people::act))

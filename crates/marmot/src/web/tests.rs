@@ -18,8 +18,10 @@ use crate::web;
 
 mod account;
 mod flow;
+mod groups;
 mod hostile;
 mod live;
+mod naughty;
 mod oidc;
 mod opening;
 mod people;
