@@ -385,7 +385,8 @@ impl Settings {
     /// When none is set and there is no home directory.
     pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
         if let Some(dir) = &self.data_dir {
-            return Ok(dir.clone());
+            // A container engine that is told a place in it looks for it from where it was started itself.
+            return Ok(std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
         }
         let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let data =

@@ -219,3 +219,10 @@ fn what_is_said_of_images_is_read_and_a_name_that_would_be_given_twice_is_refuse
     let refused = format!("{:#}", with("sesame").unwrap_err());
     assert!(refused.contains("NAME:PASSWORD") && !refused.contains("sesame"), "{refused}");
 }
+
+#[test]
+fn a_data_directory_is_the_same_from_wherever_it_is_looked_for() {
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(with_file("data_dir = 'data'").unwrap().data_dir().unwrap(), here.join("data"));
+    assert_eq!(with_file("data_dir = '/srv/marmot'").unwrap().data_dir().unwrap(), Path::new("/srv/marmot"));
+}
