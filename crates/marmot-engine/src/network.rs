@@ -180,6 +180,14 @@ impl Uplink {
         format!("nameserver {RESOLVER}\n")
     }
 
+    /// The same for programs of builds, which may be told of the operator's machines by short names.
+    pub(crate) fn resolv_conf_like_the_machines() -> String {
+        let machines = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let kept = |line: &&str| ["search ", "domain ", "options "].iter().any(|what| line.starts_with(what));
+        let kept: Vec<&str> = machines.lines().filter(kept).collect();
+        format!("{}{}\n", Self::resolv_conf(), kept.join("\n"))
+    }
+
     /// Ends it. Whoever still has a replica in it, has one without a way out.
     pub(crate) fn close(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,4 +1,4 @@
-//! What apps reach of other machines. The test stands in for them: a network is the machine, another one everything
+//! What apps and builds reach of other machines. The test stands in for them: a network is the machine, another one everything
 //! beyond it, with public and private addresses.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -14,7 +14,9 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use building::Place;
 use marmot_core::id::BuildId;
+use marmot_engine::build::BuildsNetwork;
 use marmot_engine::observed::BuildState;
 use marmot_engine::wanted::{Builder, Outbound, Source, Variable, WantedBuild};
 use marmot_engine::{Confinement, EngineConfig};
@@ -209,6 +211,77 @@ async fn reached(outbound: Outbound, allowed: &[&str], targets: &str) -> Option<
     Some((reached, told))
 }
 
+/// What a package's own code reached while it was installed, of what it tried, with this in the server's environment.
+async fn reached_by_build(
+    network: BuildsNetwork,
+    environment: &[(&str, &str)],
+) -> Option<(Vec<String>, String)> {
+    let place = Place::new();
+    let targets = format!("{ALL} 127.0.0.1");
+    let backend = REACHES.replace("os.environ[\"TARGETS\"]", &format!("{targets:?}"));
+    place.source_package("nosy", "1.0", &format!("{backend}\nraise SystemExit('that is all')\n"));
+    let files = [("Procfile", "web: python app.py"), ("app.py", ""), ("requirements.txt", "nosy==1.0")];
+    let repository = place.repository("app", &files);
+    let mut context = place.another_context();
+    context.network = network;
+    let given = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    context.environment.extend(given);
+    let build = Arc::new(context);
+    let machine = Machine::configured(|config| EngineConfig {
+        build,
+        resolver: Some(RESOLVER.parse().unwrap()),
+        confinement: Confinement::Auto,
+        ..config
+    })
+    .await;
+    if !machine.engine.capabilities().outbound {
+        eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
+        return None;
+    }
+    let control = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap();
+    std::thread::spawn(move || {
+        for stream in control.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut &stream, b"control");
+        }
+    });
+    let id = BuildId::from(1);
+    let source = Source { repository: repository.address(), revision: None, context_dir: None };
+    machine.want(|wanted| {
+        wanted.builds.insert(id, Arc::new(building::wanted(source)));
+    });
+    let mut observed = machine.engine.observed();
+    let ended = observed.wait_for(|now| matches!(now.builds.get(&id), Some(BuildState::Failed(_))));
+    tokio::time::timeout(support::LIMIT, ended).await.expect("it fails in time").unwrap();
+    let log = machine.engine.logs().build(id, 1000).await.unwrap().join("\n");
+    let lines = log.lines().filter_map(|line| line.split_once("reached: "));
+    let mut reached: Vec<String> = lines.map(|(_, what)| what.trim().to_owned()).collect();
+    reached.dedup();
+    machine.want(|wanted| wanted.builds.clear());
+    assert_eq!(machine.leftovers(), Vec::<String>::new());
+    Some((reached, log))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the tests below, in a network of its own"]
+async fn build_inside() {
+    let mirror = [("NPM_CONFIG_REGISTRY", "http://10.9.9.9:8080/")];
+    let Some((reached, log)) = reached_by_build(BuildsNetwork::Fenced, &mirror).await else { return };
+    // The mirror of the operator is private, and reached at its port alone.
+    assert_eq!(reached, ["203.0.113.1 beyond", "203.0.113.9 beyond", "10.9.9.9 beyond"], "{log}");
+    assert!(log.contains("resolved: True") && log.contains("that is all"), "{log}");
+    done();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the tests below, in a network of its own"]
+async fn build_with_a_mirror_on_the_machine_inside() {
+    let mirror = [("UV_INDEX", "http://127.0.0.1:3141/simple")];
+    let Some((reached, log)) = reached_by_build(BuildsNetwork::Fenced, &mirror).await else { return };
+    assert!(reached.contains(&"127.0.0.1 control".to_owned()), "{log}");
+    assert!(log.contains("shares the machine's network"), "{log}");
+    done();
+}
+
 fn done() {
     fs::write(std::env::var("DONE").unwrap(), "").unwrap();
 }
@@ -264,7 +337,7 @@ async fn steps_inside() {
     let repository = place.repository("image", &[("Dockerfile", &dockerfile)]);
     let mut build = place.another_context();
     build.allow_private_networks = true;
-    build.steps_may_reach = vec!["10.9.9.9:5432".parse().unwrap()];
+    build.may_reach = vec!["10.9.9.9:5432".parse().unwrap()];
     let machine = Machine::configured(|config| EngineConfig {
         build: Arc::new(build),
         container_engine: Some(podman.socket()),
@@ -333,6 +406,21 @@ fn the_internet_is_public_addresses_and_names_and_nothing_else() {
 #[test]
 fn the_internet_of_an_ordinary_users_server_is_the_same() {
     in_a_world_of_its_own("internet_inside", false);
+}
+
+#[test]
+fn a_build_reaches_what_is_public_and_the_operators_mirrors_and_nothing_else() {
+    in_a_world_of_its_own("build_inside", true);
+}
+
+#[test]
+fn a_build_of_an_ordinary_users_server_reaches_the_same() {
+    in_a_world_of_its_own("build_inside", false);
+}
+
+#[test]
+fn a_mirror_that_only_the_machine_itself_reaches_opens_its_network_and_the_log_says_so() {
+    in_a_world_of_its_own("build_with_a_mirror_on_the_machine_inside", true);
 }
 
 #[test]

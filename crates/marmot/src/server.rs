@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use marmot_core::{Clock, Moment};
-use marmot_engine::build::{BuildContext, Planner, StepsReach, operators_environment};
+use marmot_engine::build::{self, BuildContext, Planner, operators_environment};
 use marmot_engine::{Engine, EngineConfig, Logs, Observed, ShimCommand};
 use marmot_gateway::routes::Rate;
 use marmot_gateway::{Certificates, Gateway, GatewayConfig, Listeners, Scheme, Tickets, Tls};
@@ -262,11 +262,11 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
     build.environment = operators_environment(std::env::vars());
     build.base_image = settings.base_image.as_ref().map(|image| image.0.clone());
     build.local_images.clone_from(&settings.local_images.0);
-    build.steps_may_reach.clone_from(&settings.dockerfiles_may_reach.0);
-    build.steps_network = match settings.dockerfile_network {
-        config::DockerfileNetwork::Fenced => StepsReach::Fenced,
-        config::DockerfileNetwork::Engine => StepsReach::AsTheEngine,
+    build.network = match settings.builds_network {
+        config::BuildsNetwork::Fenced => build::BuildsNetwork::Fenced,
+        config::BuildsNetwork::Shared => build::BuildsNetwork::Shared,
     };
+    build.may_reach.clone_from(&settings.builds_may_reach.0);
     let shim = ShimCommand { program: marmot, args: vec![SHIM.to_owned()] };
     Ok(EngineConfig {
         builds_at_once: settings.builds_at_once.map(|builds| builds as usize),

@@ -42,10 +42,10 @@ pub struct BuildContext {
     pub base_image: Option<String>,
     /// Images that are taken from the engine of this machine, and not from a registry.
     pub local_images: Vec<LocalImages>,
-    /// What the steps of a `Dockerfile` may reach.
-    pub steps_network: StepsReach,
-    /// What they may reach although it is private, such as the operator's mirrors.
-    pub steps_may_reach: Vec<Destination>,
+    /// What the programs of a build reach of other machines.
+    pub network: BuildsNetwork,
+    /// What they may reach although it is private, besides the mirrors and proxies that `environment` names.
+    pub may_reach: Vec<Destination>,
     /// The operator's proxies, mirrors and certificates, for fetching and installing. No app gets these.
     /// [`operators_environment`](super::operators_environment) takes them from the server's own environment.
     pub environment: Vec<(String, String)>,
@@ -72,8 +72,8 @@ impl BuildContext {
             limits: BuildLimits::default(),
             base_image: None,
             local_images: Vec::new(),
-            steps_network: StepsReach::default(),
-            steps_may_reach: Vec::new(),
+            network: BuildsNetwork::default(),
+            may_reach: Vec::new(),
             environment: Vec::new(),
             locks: Locks::default(),
             confiner: OnceLock::new(),
@@ -102,7 +102,7 @@ impl BuildContext {
         let _ = self.containers.set(Arc::clone(&engine.0));
     }
 
-    /// Leads steps of a `Dockerfile` out by this. One for all of a server's life.
+    /// Leads programs of builds out by this. One for all of a server's life.
     pub(crate) fn lead_out_by(&self, uplink: &Arc<Uplink>) {
         let _ = self.uplink.set(Arc::clone(uplink));
     }
@@ -130,14 +130,15 @@ impl fmt::Debug for BuildContext {
     }
 }
 
-/// What the steps of a `Dockerfile` may reach.
+/// What the programs of a build reach of other machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum StepsReach {
-    /// What apps may: public addresses. Where the engine cannot be told so, nothing is built by a `Dockerfile`.
+pub enum BuildsNetwork {
+    /// What apps reach, public addresses, and the operator's mirrors and proxies. Where this machine cannot tell that
+    /// apart, packages are installed with the machine's network, and nothing is built by a `Dockerfile`.
     #[default]
     Fenced,
-    /// What the engine lets them reach, which may be private networks and this machine.
-    AsTheEngine,
+    /// What the server itself reaches; steps of a `Dockerfile`, what the container engine lets them reach.
+    Shared,
 }
 
 /// What one build may use.

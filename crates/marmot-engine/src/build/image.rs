@@ -79,7 +79,7 @@ pub(super) enum NoImage {
     NoSecretsByDocker,
     #[error(
         "the steps of a Dockerfile cannot be kept from private networks and from this machine here: {0}. An operator can \
-         run Podman as root, or allow it with `dockerfile_network = \"engine\"`"
+         run Podman as root, or allow it with `builds_network = \"shared\"`"
     )]
     Unfenced(String),
     #[error("{0}")]

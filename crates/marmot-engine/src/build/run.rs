@@ -16,6 +16,7 @@ use super::install::{self, InstallError, Order};
 use super::log::BuildLog;
 use super::plan::{self, CannotPlan, Code, Install, Plan};
 use super::process::{Interrupted, Job, Mark};
+use super::reach::Reach;
 use super::release::{self, ReleaseError};
 use super::source::{Allowed, CheckedSource, InvalidSource};
 use super::start::{self, StartError};
@@ -180,6 +181,7 @@ pub(super) fn prepare(
         limits: limits.clone(),
         home,
         confiner: context.confiner().cloned(),
+        reach: Reach::of(context),
     })
 }
 

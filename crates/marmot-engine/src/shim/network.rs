@@ -82,7 +82,7 @@ pub(crate) fn connect(plug: &Plug, middle: &File, own: &File, inside: impl Displ
 }
 
 /// Runs a program with this input; what it says when it fails is the error.
-fn run(command: &mut Command, input: &str) -> io::Result<()> {
+pub(crate) fn run(command: &mut Command, input: &str) -> io::Result<()> {
     command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {

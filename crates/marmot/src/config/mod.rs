@@ -18,7 +18,7 @@ pub use flags::Flags;
 pub use sources::{Origin as Place, Sources};
 use values::Value;
 pub use values::{
-    Apps, Bytes, Confinement, ContainerEngine, Destinations, DockerfileNetwork, Domain, Image, ImageTemplate,
+    Apps, BuildsNetwork, Bytes, Confinement, ContainerEngine, Destinations, Domain, Image, ImageTemplate,
     Keys, LocalImages, LogFilter, LogFormat, OnStop, Origin, PushFailure,
 };
 pub(crate) use values::{bytes, duration};
@@ -281,18 +281,18 @@ settings! {
     /// What apps may reach although it is private, or an address of this machine: addresses or networks over IPv4, perhaps
     /// with a port, separated by commas. By default apps reach public addresses alone.
     apps_may_reach: Destinations = "", "LIST";
+    /// What builds reach: `fenced`, public addresses and the mirrors and proxies that the server's environment names, as far
+    /// as the machine can tell that apart; `shared`, what the server itself reaches, with all that packages and steps of a
+    /// `Dockerfile` run.
+    builds_network: BuildsNetwork = "fenced", "fenced|shared";
+    /// What builds may reach besides, although it is private or an address of this machine: as for `apps_may_reach`.
+    builds_may_reach: Destinations = "", "LIST";
     /// How much a replica may keep on disk: its home, its `/tmp` and its copy of the code. One that keeps more is ended.
     disk_limit: Bytes = "4G", "SIZE";
     /// The engine that runs container images, Docker or Podman: its socket, like `/run/podman/podman.sock`, or `none`.
     /// `auto` takes what `DOCKER_HOST` names, or the first of the usual sockets that is there. Without one, apps come from
     /// code only.
     container_engine: ContainerEngine = "auto", "auto|none|SOCKET";
-    /// What the steps of a `Dockerfile` may reach: `fenced` is what apps may, and where the engine cannot be told so, nothing
-    /// is built by a `Dockerfile`; `engine` is what the engine lets them, which may be this machine and private networks.
-    dockerfile_network: DockerfileNetwork = "fenced", "fenced|engine";
-    /// What the steps of a `Dockerfile` may reach although it is private, such as your mirrors of packages: as
-    /// `apps_may_reach`.
-    dockerfiles_may_reach: Destinations = "", "LIST";
     /// The image that those begin from which are made of code without a `Dockerfile`: one that has what this machine has, so
     /// of the same distribution and with the same languages. Without it, no images are made of such code.
     base_image: Option<Image> = "", "IMAGE";

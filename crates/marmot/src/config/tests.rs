@@ -190,7 +190,7 @@ fn identity_providers_that_cannot_be_used_are_refused_by_name() {
 #[test]
 fn what_is_said_of_images_is_read_and_a_name_that_would_be_given_twice_is_refused() {
     let text = "push_images_to = 'registry.example.org/{namespace}/{project}/{app}:{build}'\nbase_image = 'debian:12'\n\
-                local_images = 'localhost/lab/, localhost/shiny:1'\ndockerfile_network = 'engine'";
+                local_images = 'localhost/lab/, localhost/shiny:1'";
     let settings = with_file(text).unwrap();
     assert!(settings.options(settings.listen).makes_images);
     assert_eq!(settings.local_images.0.len(), 2);

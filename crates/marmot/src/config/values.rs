@@ -390,19 +390,19 @@ choice! {
         /// One JSON object a line, for machines.
         Json = "json",
     }
+    /// What builds reach of other machines.
+    BuildsNetwork ("`fenced` or `shared`") {
+        /// Public addresses, and the operator's mirrors and proxies.
+        Fenced = "fenced",
+        /// What the server itself reaches.
+        Shared = "shared",
+    }
     /// Whether apps are shut off from the machine and each other.
     Confinement ("`auto` or `none`") {
         /// As far as this machine allows; what it does not is said at the start.
         Auto = "auto",
         /// Not at all: apps may do what the server's user may.
         None = "none",
-    }
-    /// What the steps of a `Dockerfile` may reach.
-    DockerfileNetwork ("`fenced` or `engine`") {
-        /// What apps may.
-        Fenced = "fenced",
-        /// What the container engine lets them.
-        Engine = "engine",
     }
     /// What happens when a registry does not take an image.
     PushFailure ("`warn` or `fail`") {

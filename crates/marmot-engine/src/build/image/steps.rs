@@ -5,7 +5,7 @@ use std::time::Duration;
 use marmot_core::id::BuildId;
 
 use super::NoImage;
-use crate::build::contract::{BuildContext, StepsReach};
+use crate::build::contract::{BuildContext, BuildsNetwork};
 use crate::build::process::Job;
 use crate::cgroup::ReplicaGroup;
 use crate::container::api::Call;
@@ -37,9 +37,9 @@ impl Steps {
         engine: &ContainerEngine,
         id: BuildId,
     ) -> Result<Self, NoImage> {
-        let network = match context.steps_network {
-            StepsReach::AsTheEngine => Network::Engines,
-            StepsReach::Fenced => Network::Own(own_network(context, job, about).await?),
+        let network = match context.network {
+            BuildsNetwork::Shared => Network::Engines,
+            BuildsNetwork::Fenced => Network::Own(own_network(context, job, about).await?),
         };
         let name = about.makes_groups.then(|| format!("{}-build-{id}", engine.tag()));
         Ok(Self { name, network })
@@ -91,7 +91,7 @@ async fn own_network(context: &BuildContext, job: &Job, about: About) -> Result<
     if let Some(why) = takes_none(about) {
         return Err(unfenced(why));
     }
-    let (uplink, allowed) = (context.uplink().cloned(), context.steps_may_reach.clone());
+    let (uplink, allowed) = (context.uplink().cloned(), context.may_reach.clone());
     if uplink.is_none() {
         job.log.say("Warning: the steps reach no other machine: this server has no way out to give them.");
     }
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(takes_none(about(true, false)), None);
         for (about, expected) in [(about(false, false), "Docker"), (about(true, true), "ordinary user")] {
             let refused = NoImage::Unfenced(takes_none(about).unwrap().to_owned()).to_string();
-            assert!(refused.contains(expected) && refused.contains("dockerfile_network"), "{refused}");
+            assert!(refused.contains(expected) && refused.contains("builds_network"), "{refused}");
         }
     }
 }

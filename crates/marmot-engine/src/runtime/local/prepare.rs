@@ -203,11 +203,8 @@ fn sandbox(confiner: &Confiner, dir: &Path, run: &RunFile, user: Option<u32>, di
         user,
         own: &own,
         reads: &run.reads,
-        names: Some(confine::Names {
-            passwd: &dir.join(PASSWD),
-            group: &dir.join(GROUP),
-            resolv_conf: &dir.join(RESOLV_CONF),
-        }),
+        names: Some(confine::Names { passwd: &dir.join(PASSWD), group: &dir.join(GROUP) }),
+        resolv_conf: Some(&dir.join(RESOLV_CONF)),
         directory,
         own_network: true,
     })
