@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use crate::shim::spec::Sandbox;
 
+pub(crate) mod profile;
 pub(crate) mod seccomp;
 
 /// The program's own directory inside: its copy of the code.

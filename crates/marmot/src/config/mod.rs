@@ -543,7 +543,11 @@ pub fn reference() -> String {
         );
     }
     text.truncate(text.trim_end().len());
-    text.push_str("\n```\n");
+    text.push_str(
+        "\n```\n\nA class may have GPUs, for container images alone: `gpus = 1`, so many of NVIDIA's, or the names of devices \
+         as the\nContainer Device Interface has them, `gpus = [\"nvidia.com/gpu=0\"]`. The container engine must be set up for \
+         them.\n",
+    );
     text.push_str(
         "\nA class with `groups` is for their members alone, and for administrators: `groups = [\"lab\", \"institute:editor\"]` lets\n\
          all members of `lab` choose it, and of `institute` those who are editors or owners. Others do not see it in lists and\n\

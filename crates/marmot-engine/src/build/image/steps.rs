@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn engines_that_take_no_network_are_refused_with_what_an_operator_can_do() {
-        let about = |podman, maps_users| About { podman, maps_users, makes_groups: true };
+        let about =
+            |podman, maps_users| About { podman, maps_users, makes_groups: true, leaves_running: true };
         assert_eq!(takes_none(about(true, false)), None);
         for (about, expected) in [(about(false, false), "Docker"), (about(true, true), "ordinary user")] {
             let refused = NoImage::Unfenced(takes_none(about).unwrap().to_owned()).to_string();

@@ -36,6 +36,8 @@ pub(in crate::runtime) const PASSWD: &str = "passwd";
 pub(in crate::runtime) const GROUP: &str = "group";
 /// What it sees as `/etc/resolv.conf`.
 pub(in crate::runtime) const RESOLV_CONF: &str = "resolv.conf";
+/// The filter of system calls, for a container engine that reads it from a file.
+pub(in crate::runtime) const SECCOMP: &str = "seccomp.json";
 
 /// Places in the network in the middle.
 const SLOTS: u16 = 20_000;
