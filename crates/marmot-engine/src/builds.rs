@@ -38,8 +38,18 @@ const CACHE_PERIOD: Duration = Duration::from_secs(60 * 60);
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Outcome {
-    Succeeded { commit: String, command: Option<String>, summary: String },
-    Failed { step: String, reason: String, last_lines: Vec<String> },
+    Succeeded {
+        commit: String,
+        command: Option<String>,
+        summary: String,
+        #[serde(default)]
+        pushed: Option<String>,
+    },
+    Failed {
+        step: String,
+        reason: String,
+        last_lines: Vec<String>,
+    },
 }
 
 /// What is to be done.
@@ -390,7 +400,9 @@ fn make_fresh(dir: &Path) -> io::Result<()> {
 /// Writes the result down before anybody is told of it.
 async fn keep(dir: &Path, end: Result<BuildOutcome, BuildEnd>) -> BuildState {
     let outcome = match end {
-        Ok(BuildOutcome { commit, command, summary }) => Outcome::Succeeded { commit, command, summary },
+        Ok(BuildOutcome { commit, command, summary, pushed }) => {
+            Outcome::Succeeded { commit, command, summary, pushed }
+        }
         Err(BuildEnd::Failed(BuildFailure { step, reason, last_lines })) => {
             Outcome::Failed { step, reason, last_lines }
         }
@@ -417,8 +429,8 @@ fn could_not_keep(error: &io::Error) -> BuildState {
 impl From<Outcome> for BuildState {
     fn from(outcome: Outcome) -> Self {
         match outcome {
-            Outcome::Succeeded { commit, command, summary } => {
-                Self::Succeeded(BuildOutcome { commit, command, summary })
+            Outcome::Succeeded { commit, command, summary, pushed } => {
+                Self::Succeeded(BuildOutcome { commit, command, summary, pushed })
             }
             Outcome::Failed { step, reason, last_lines } => {
                 Self::Failed(BuildFailure { step, reason, last_lines })

@@ -35,7 +35,7 @@ pub use capabilities::{Capabilities, Check, CheckState};
 pub use config::{Confinement, EngineConfig, OnStop, ShimCommand};
 pub use confine::can_confine;
 pub use container::endpoint::{Endpoint, NotHere};
-pub use container::reference::{Reference, WrongReference};
+pub use container::reference::{LocalImages, Reference, WrongReference};
 pub use engine::{Engine, StartError};
 pub use logs::{LogLine, Logs};
 pub use network::{Destination, WrongDestination};

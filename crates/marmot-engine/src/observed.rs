@@ -286,6 +286,8 @@ pub struct BuildOutcome {
     pub command: Option<String>,
     /// What was found and why it is built so, in a sentence or two.
     pub summary: String,
+    /// Where a registry has the image that was made, by digest.
+    pub pushed: Option<String>,
 }
 
 /// Why a build has no result.

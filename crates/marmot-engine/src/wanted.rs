@@ -253,6 +253,28 @@ pub struct WantedBuild {
     pub logins: Vec<Login>,
     /// What is shown to registries, where a `Dockerfile` names their images.
     pub registries: Vec<Login>,
+    /// What is wanted of the image, where one is made.
+    pub image: ImageWish,
+}
+
+/// What is wanted of the image of a build.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageWish {
+    /// What is built for a process is put into an image, so that it runs elsewhere, too.
+    pub from_plan: bool,
+    /// Which registry is given the image that is made.
+    pub push: Option<Push>,
+}
+
+/// A registry that is given an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Push {
+    /// The name it is given, with its tag.
+    pub reference: String,
+    /// What is shown to the registry.
+    pub login: Option<Login>,
+    /// A build whose image the registry does not take, fails.
+    pub must: bool,
 }
 
 /// An image that should be pulled.

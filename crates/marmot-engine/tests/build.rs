@@ -372,6 +372,7 @@ async fn cancelling_ends_every_process_and_leaves_nothing_but_the_log() {
         owner: 1.into(),
         command_given: false,
         registries: Vec::new(),
+        image: <_>::default(),
         variables: Vec::new(),
         secrets: Vec::new(),
         logins: Vec::new(),

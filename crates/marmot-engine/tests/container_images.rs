@@ -16,7 +16,7 @@ use marmot_engine::build::{self, BuildContext, BuildEnd, RunFile};
 use marmot_engine::container::Engine;
 use marmot_engine::layout::Layout;
 use marmot_engine::observed::{BuildFailure, BuildOutcome};
-use marmot_engine::wanted::{Builder, Login, Secret, Source, Variable, WantedBuild, WantedPull};
+use marmot_engine::wanted::{Builder, Login, Push, Secret, Source, Variable, WantedBuild, WantedPull};
 use podman::{Podman, SERVE};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -104,6 +104,7 @@ impl Place {
             command_given: false,
             logins: Vec::new(),
             registries: Vec::new(),
+            image: <_>::default(),
             secrets: Vec::new(),
             variables: Vec::new(),
         };
@@ -417,6 +418,95 @@ async fn steps_have_headings_and_durations_are_not_done_twice_and_end_when_their
     let large = "x".repeat(6000);
     let why = place.built(4, &[("Dockerfile", &endless), ("large", &large)]).await.unwrap_err().reason;
     assert!(why.contains("large") || why.contains("bytes") || why.contains("KiB"), "{why}");
+}
+
+#[tokio::test]
+async fn what_was_made_is_given_to_a_registry_and_runs_here_also_when_that_does_not_take_it() {
+    let Some(mut podman) = Podman::start() else { return };
+    let right = ("ada", "open sesame");
+    let registry = podman.registry(Some(right));
+    let place = Place::new(&podman);
+    let base = format!("{registry}/base:1");
+    publish(&podman, &base, "base", Some(right));
+    let login = |password: &str| Login {
+        host: registry.clone(),
+        username: right.0.to_owned(),
+        password: password.to_owned(),
+    };
+    let dockerfile = format!("FROM {base}\nRUN echo made > /made\n");
+    let build = |id: u128, login: Option<Login>, must: bool| {
+        let (place, registries, dockerfile) = (&place, vec![self::login(&registry, right)], &dockerfile);
+        let reference = format!("{registry}/lab/ice-cores/app:{id}");
+        async move {
+            let files = [("Dockerfile", dockerfile.as_str())];
+            let wish = |wanted: &mut WantedBuild| {
+                wanted.registries = registries;
+                wanted.image.push = Some(Push { reference, login, must });
+            };
+            failure(place.build_as(id, &files, CancellationToken::new(), |_| {}, wish).await)
+        }
+    };
+    let outcome = build(1, Some(login("open sesame")), true).await.unwrap();
+    let pushed = outcome.pushed.expect("a digest");
+    assert!(pushed.starts_with(&format!("{registry}/lab/ice-cores/app@sha256:")), "{pushed}");
+    assert!(
+        !podman.run(&["images", "--format", "{{.Repository}}"]).contains("ice-cores"),
+        "it keeps no name here"
+    );
+    // Whoever has the registry can run it.
+    let pulled = place.pull(2, &pushed, &[login("open sesame")]).await.unwrap();
+    assert_eq!((pulled.command.as_deref(), pushed.ends_with(&pulled.commit)), (Some("/serve"), true));
+    assert!(
+        place.log(1).contains("==> Giving the image to the registry")
+            && !place.log(1).contains("open sesame")
+    );
+
+    let outcome = build(3, Some(login("wrong-password")), false).await.unwrap();
+    assert!(outcome.pushed.is_none() && outcome.summary.contains("does not take"), "{outcome:?}");
+    assert!(
+        place.log(3).contains("Warning: The registry") && !place.log(3).contains("wrong-password"),
+        "{}",
+        place.log(3)
+    );
+    assert!(!place.image(3).is_empty(), "it runs here");
+    let why = build(4, None, true).await.unwrap_err();
+    assert_eq!(why.step, "Building the image");
+    assert!(why.reason.contains("without credentials"), "{why:?}");
+    podman.end_registry();
+}
+
+fn login(host: &str, (username, password): (&str, &str)) -> Login {
+    Login { host: host.to_owned(), username: username.to_owned(), password: password.to_owned() }
+}
+
+#[tokio::test]
+async fn an_image_that_is_only_here_is_taken_from_here_where_the_operator_says_so() {
+    let Some(mut podman) = Podman::start() else { return };
+    podman.registry(None);
+    let mut place = Place::new(&podman);
+    place.context.allow_private_networks = false;
+    place.context.local_images = vec!["localhost/lab/".parse().unwrap()];
+    let make = |name: &str, version: &str| {
+        podman.image(name, &[("serve", SERVE), ("version", version)], &["EXPOSE 8000", "CMD [\"/serve\"]"]);
+    };
+    make("localhost/lab/app:1", "one");
+    make("localhost/others:1", "private");
+    let first = place.pull(1, "localhost/lab/app:1", &[]).await.unwrap();
+    assert!(first.commit.ends_with(&place.image(1)) && first.summary.contains("port 8000"), "{first:?}");
+    assert!(place.log(1).contains("own container engine"), "{}", place.log(1));
+    let one = place.image(1);
+    make("localhost/lab/app:1", "two");
+    place.pull(2, "localhost/lab/app:1", &[]).await.unwrap();
+    assert_ne!(one, place.image(2), "a tag that has moved since");
+    let why = place.pull(3, "localhost/others:1", &[]).await.unwrap_err().reason;
+    assert!(why.contains("no images are taken from"), "{why}");
+    let why = place.pull(4, "localhost/lab/none:1", &[]).await.unwrap_err().reason;
+    assert!(why.contains("no image `localhost/lab/none:1` on this server"), "{why}");
+
+    // It is the operator's: nothing of it is removed.
+    [1, 2].into_iter().for_each(|id: u128| fs::remove_dir_all(place.layout().artefact(id.into())).unwrap());
+    place.engine.collect(&place.layout(), Duration::ZERO).await;
+    assert!(podman.images().iter().any(|id| id.ends_with(&one)), "{:?}", podman.images());
 }
 
 async fn until(is_so: impl Fn() -> bool) {

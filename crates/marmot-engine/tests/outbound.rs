@@ -362,6 +362,7 @@ async fn steps_inside() {
         owner: 1.into(),
         command_given: false,
         registries: Vec::new(),
+        image: <_>::default(),
         variables: Vec::new(),
         secrets: Vec::new(),
         logins: Vec::new(),

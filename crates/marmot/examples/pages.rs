@@ -52,6 +52,8 @@ async fn main() -> anyhow::Result<()> {
         apps_authority: format!("localhost:{port}"),
         allow_local_repositories: true,
         containers: false,
+        makes_images: false,
+        push: None,
         resource_classes: marmot::model::ResourceClass::standard(),
         policy: marmot_core::scaling::Policy::default(),
         max_replicas: 10,
@@ -155,6 +157,7 @@ impl Sample {
             revision: None,
             context_dir: Some(dir.to_owned()),
             builder: BuilderVariant::Auto,
+            as_image: false,
         };
         let new = NewLauncher {
             project_id,

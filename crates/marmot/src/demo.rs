@@ -89,7 +89,13 @@ async fn add(
         ..NewProject::default()
     };
     let project = service.create_project(&who, project).await?;
-    let code = Code { repository: address, revision: None, context_dir: None, builder: BuilderVariant::Auto };
+    let code = Code {
+        repository: address,
+        revision: None,
+        context_dir: None,
+        builder: BuilderVariant::Auto,
+        as_image: false,
+    };
     // The framework, in brackets, would only make the app's address longer.
     let name = example.title.split(" (").next().unwrap_or(&example.title);
     let launcher = NewLauncher {

@@ -17,8 +17,8 @@ use marmot_core::{AppName, Clock, Moment};
 use marmot_engine::logs::Logs;
 use marmot_engine::observed::{BuildState, Event, Happening, Observed, ObservedApp, ReplicaStage, StartStep};
 use marmot_engine::wanted::{
-    Ceiling, Gpus, Limits, Outbound, Program, Revision, Secret, Variable, Wanted, WantedApp, WantedBuild,
-    WantedPull,
+    Ceiling, Gpus, ImageWish, Limits, Outbound, Program, Push, Revision, Secret, Variable, Wanted, WantedApp,
+    WantedBuild, WantedPull,
 };
 use marmot_gateway::LogSource;
 use marmot_gateway::routes::{Backend, Progress, Route, RouteState, Routes, Step};
@@ -331,6 +331,7 @@ fn build_end(state: &BuildState) -> Option<BuildEnd> {
             commit: Some(outcome.commit.clone()),
             summary: Some(outcome.summary.clone()),
             command: outcome.command.clone(),
+            pushed: outcome.pushed.clone(),
             ..BuildResult::default()
         })),
         BuildState::Failed(failure) => Some(BuildEnd::Failed(BuildResult {
@@ -366,7 +367,7 @@ fn wanted(service: &Service, picture: &Picture) -> Wanted {
     };
     let of_code = picture.builds.iter().filter(|build| build.image.is_none());
     let builds: BTreeMap<BuildId, Arc<WantedBuild>> =
-        of_code.map(|build| (build.id, Arc::new(engine_build(picture, build)))).collect();
+        of_code.map(|build| (build.id, Arc::new(engine_build(service, picture, build)))).collect();
     let pulls = picture.builds.iter().filter_map(|build| Some((build.id, engine_pull(picture, build)?)));
     Wanted {
         apps: picture.apps.iter().filter_map(app).collect(),
@@ -467,15 +468,31 @@ fn program(program: &model::Program) -> Program {
     }
 }
 
-fn engine_build(picture: &Picture, build: &model::Build) -> WantedBuild {
+fn engine_build(service: &Service, picture: &Picture, build: &model::Build) -> WantedBuild {
     let given = picture.given.get(&build.environment_id);
     let logins = picture.git_hosts.get(&build.environment_id).map(Vec::as_slice).unwrap_or_default();
     WantedBuild {
         variables: given.into_iter().flat_map(|(variables, _)| variables).map(variable).collect(),
         secrets: given.into_iter().flat_map(|(_, secrets)| secrets).map(secret).collect(),
         registries: registries(picture, build),
+        image: ImageWish { from_plan: build.code.as_image, push: push(service, picture, build) },
         ..wanted_build(&build.code, build.environment_id, build.command_given, logins)
     }
+}
+
+/// Which registry is given the image of a build, should one be made.
+fn push(service: &Service, picture: &Picture, build: &model::Build) -> Option<Push> {
+    let to = service.options().push.as_ref()?;
+    let owner = picture.owners.get(&build.environment_id)?;
+    let id = build.id.to_string();
+    let reference = to.name(&owner.namespace, &owner.project, owner.app.as_str(), &id);
+    let host = reference.parse().map(|name: marmot_engine::Reference| name.registry().to_owned()).ok()?;
+    let login = to.login.as_ref().map(|(username, password)| marmot_engine::wanted::Login {
+        host,
+        username: username.clone(),
+        password: password.reveal().to_owned(),
+    });
+    Some(Push { reference, login, must: to.must })
 }
 
 fn registries(picture: &Picture, build: &model::Build) -> Vec<marmot_engine::wanted::Login> {

@@ -481,6 +481,9 @@ pub struct Code {
     pub context_dir: Option<String>,
     /// How to build it.
     pub builder: BuilderVariant,
+    /// What is built is put into an image, so that it runs elsewhere, too.
+    #[serde(default)]
+    pub as_image: bool,
 }
 
 impl Code {
@@ -505,7 +508,13 @@ impl Code {
 impl Code {
     /// No code: of a build that pulls an image.
     pub fn none() -> Self {
-        Self { repository: String::new(), revision: None, context_dir: None, builder: BuilderVariant::Auto }
+        Self {
+            repository: String::new(),
+            revision: None,
+            context_dir: None,
+            builder: BuilderVariant::Auto,
+            as_image: false,
+        }
     }
 }
 
@@ -516,6 +525,7 @@ impl fmt::Debug for Code {
             .field("revision", &self.revision)
             .field("context_dir", &self.context_dir)
             .field("builder", &self.builder)
+            .field("as_image", &self.as_image)
             .finish()
     }
 }
@@ -673,6 +683,9 @@ pub struct BuildResult {
     pub command: Option<String>,
     /// The step that failed.
     pub failed_step: Option<String>,
+    /// Where a registry has the image that was made, by digest.
+    #[serde(default)]
+    pub pushed: Option<String>,
     /// Why, and what to do.
     pub reason: Option<String>,
     /// The last lines of the log of a build that failed.
@@ -1026,6 +1039,7 @@ mod tests {
                 revision: None,
                 context_dir: None,
                 builder: BuilderVariant::Auto,
+                as_image: false,
             };
             assert_eq!(code.shown_repository(), shown);
             assert!(!format!("{code:?}").contains("hunter2"));

@@ -21,7 +21,7 @@ use crate::config::{self, Settings};
 use crate::db::Db;
 use crate::db::lock::{self, DataDirLock};
 use crate::lifecycle::{self, Lifecycle};
-use crate::service::{Demands, Live, Service};
+use crate::service::{Demands, Live, Options, Service};
 use crate::{api, identity_keys, private_file, web};
 
 /// The hidden sub-command that supervises a replica: [`marmot_engine::shim::main`].
@@ -96,7 +96,8 @@ impl Server {
             planner: Some(Planner::new(Arc::clone(&engine_config.build))),
         };
         let vault = settings.vault(&data_dir)?;
-        let service = Service::new(db.clone(), live, settings.options(listen), vault);
+        let options = Options { push: settings.push()?, ..settings.options(listen) };
+        let service = Service::new(db.clone(), live, options, vault);
         service.check_vault().await.context("cannot open the secrets in the database")?;
         if !settings.allow_unconfined && !can_confine(settings).await {
             tracing::warn!("apps are not confined here: only operators may build and run them");
@@ -302,6 +303,8 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
     build.limits.reserve_bytes = settings.disk_reserve.0;
     build.cache_bytes = settings.cache_limit.0;
     build.environment = operators_environment(std::env::vars());
+    build.base_image = settings.base_image.as_ref().map(|image| image.0.clone());
+    build.local_images.clone_from(&settings.local_images.0);
     build.network = match settings.builds_network {
         config::BuildsNetwork::Fenced => build::BuildsNetwork::Fenced,
         config::BuildsNetwork::Shared => build::BuildsNetwork::Shared,

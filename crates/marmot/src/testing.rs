@@ -43,6 +43,8 @@ impl Bench {
             apps_authority: "localhost:8080".to_owned(),
             allow_local_repositories: false,
             containers: true,
+            makes_images: false,
+            push: None,
             resource_classes: ResourceClass::standard(),
             policy: marmot_core::scaling::Policy::default(),
             max_replicas: 10,

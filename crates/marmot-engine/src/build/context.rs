@@ -21,13 +21,24 @@ pub(super) struct Extra {
     pub(super) bytes: Vec<u8>,
 }
 
+/// What is somewhere on this machine, and where it is to be in the archive.
+pub(super) struct Part {
+    pub(super) from: PathBuf,
+    pub(super) to: PathBuf,
+}
+
 /// The files below `dir` as an archive, the same for the same files. Links are links, wherever they lead. `more`: what is
 /// in no file, and can be read by its owner alone.
 pub(super) fn archive(dir: PathBuf, more: Vec<Extra>) -> Body {
+    archive_of(vec![Part { from: dir, to: PathBuf::new() }], more)
+}
+
+/// The same of several directories and files.
+pub(super) fn archive_of(parts: Vec<Part>, more: Vec<Extra>) -> Body {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(AHEAD);
     tokio::task::spawn_blocking(move || {
         let pieces = Pieces { sender: sender.clone(), piece: Vec::with_capacity(PIECE) };
-        if let Err(error) = write(&dir, &more, pieces) {
+        if let Err(error) = write(&parts, &more, pieces) {
             // A reader that is gone needs no reason.
             let _ = sender.blocking_send(Err(error));
         }
@@ -39,11 +50,17 @@ pub(super) fn archive(dir: PathBuf, more: Vec<Extra>) -> Body {
     StreamBody::new(frames).boxed()
 }
 
-fn write(dir: &std::path::Path, more: &[Extra], pieces: Pieces) -> io::Result<()> {
+fn write(parts: &[Part], more: &[Extra], pieces: Pieces) -> io::Result<()> {
     let mut archive = tar::Builder::new(pieces);
     archive.follow_symlinks(false);
     archive.mode(tar::HeaderMode::Deterministic);
-    archive.append_dir_all("", dir)?;
+    for Part { from, to } in parts {
+        if from.is_dir() {
+            archive.append_dir_all(to, from)?;
+        } else {
+            archive.append_path_with_name(from, to)?;
+        }
+    }
     for Extra { name, bytes } in more {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::locks::Locks;
 use crate::cgroup::Groups;
 use crate::confine::Confiner;
+use crate::container::reference::LocalImages;
 use crate::container::{self, ContainerEngine, PinnedImage};
 use crate::network::{Destination, Uplink};
 use crate::observed::BuildFailure;
@@ -40,6 +41,10 @@ pub struct BuildContext {
     pub limits: BuildLimits,
     /// How much each cache of fetched packages may hold, in bytes. One that holds more begins anew.
     pub cache_bytes: u64,
+    /// The image that those begin from which are made of code that has no `Dockerfile`.
+    pub base_image: Option<String>,
+    /// Images that are taken from the engine of this machine, and not from a registry.
+    pub local_images: Vec<LocalImages>,
     /// What the programs of a build reach of other machines.
     pub network: BuildsNetwork,
     /// What they may reach although it is private, besides the mirrors and proxies that `environment` names.
@@ -70,6 +75,8 @@ impl BuildContext {
             ssh_identity: None,
             limits: BuildLimits::default(),
             cache_bytes: 20 << 30,
+            base_image: None,
+            local_images: Vec::new(),
             network: BuildsNetwork::default(),
             may_reach: Vec::new(),
             environment: Vec::new(),

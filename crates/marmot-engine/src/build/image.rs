@@ -18,13 +18,16 @@ use crate::container::PinnedImage;
 use crate::container::api::EngineError;
 use crate::container::image::{ImageFacts, Progress};
 use crate::container::reference::{Reference, WrongReference};
-use crate::container::words::ImageError;
+use crate::container::words::{ImageError, NotPushed};
 use crate::observed::{BuildFailure, BuildOutcome};
 use crate::wanted::WantedPull;
 
+mod from_plan;
+mod push;
 mod recipe;
 mod steps;
 
+pub(super) use from_plan::{Base, PACKING, pack};
 pub(super) use recipe::{BUILDING, Recipe, Whole, build};
 
 /// The step of a pull.
@@ -47,6 +50,12 @@ pub(super) enum NoImage {
          allow that with `allow_private_networks`)"
     )]
     Private(Reference),
+    #[error(
+        "no image can be made of code here: an operator has to name the image that it begins from with `base_image`"
+    )]
+    NoBase,
+    #[error(transparent)]
+    NotPushed(NotPushed),
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error(transparent)]
@@ -70,7 +79,7 @@ pub(super) enum NoImage {
     NoSecretsByDocker,
     #[error(
         "the steps of a Dockerfile cannot be kept from private networks and from this machine here: {0}. An operator can \
-         run Podman as root, or allow it with `dockerfile_network = \"engine\"`"
+         run Podman as root, or allow it with `builds_network = \"shared\"`"
     )]
     Unfenced(String),
     #[error("{0}")]
@@ -124,18 +133,26 @@ async fn pull_image(
 ) -> Result<BuildOutcome, StepError> {
     let wrong = |error| NoImage::Reference(wanted.image.chars().take(100).collect(), error);
     let image: Reference = wanted.image.parse().map_err(wrong)?;
-    if image.is_private() && !context.allow_private_networks {
+    let is_local = context.local_images.iter().any(|local| local.have(&image));
+    if image.is_private() && !context.allow_private_networks && !is_local {
         return Err(NoImage::Private(image).into());
     }
     let engine = context.containers().ok_or(NoImage::NoEngine)?;
     job.log.say(&image.to_string());
+    if is_local {
+        job.log.say("Taken from this server's own container engine, as its operator has set.");
+        let found = within(job, async { Ok(engine.api().local(&image).await?) }).await?;
+        let pinned = PinnedImage { id: found.id.clone(), origin: None };
+        return pulled(job, wanted, dir, &image, &ImageFacts { digest: None, ..found }, pinned);
+    }
     let before = within(job, async { engine.api().images().await.map_err(NoImage::from) }).await?;
-    let mut told = (Instant::now(), Progress::default());
+    let mut told: Option<(Instant, Progress)> = None;
     let tell = |far: Progress| {
-        if told.0.elapsed() >= TOLD_EVERY && far != told.1 {
+        let is_news = |(at, last): &(Instant, Progress)| at.elapsed() >= TOLD_EVERY && far != *last;
+        if told.as_ref().is_none_or(is_news) {
             progress(&format!("{PULLING}: {far}"));
             job.log.output(far.to_string().as_bytes());
-            told = (Instant::now(), far);
+            told = Some((Instant::now(), far));
         }
     };
     let login = wanted.registries.iter().find(|login| login.host == image.registry());
@@ -146,7 +163,19 @@ async fn pull_image(
     if !before.contains(&found.id) {
         engine.note_brought(&pinned)?;
     }
-    let port = port_of(wanted.port, &found).map_err(NoImage::from)?;
+    pulled(job, wanted, dir, &image, &found, pinned)
+}
+
+/// Keeps an image that is here now, if it can be run.
+fn pulled(
+    job: &Job,
+    wanted: &WantedPull,
+    dir: &Path,
+    image: &Reference,
+    found: &ImageFacts,
+    pinned: PinnedImage,
+) -> Result<BuildOutcome, StepError> {
+    let port = port_of(wanted.port, found).map_err(NoImage::from)?;
     if found.command.is_empty() && !wanted.command_given {
         return Err(NoImage::NoCommand.into());
     }
@@ -155,7 +184,7 @@ async fn pull_image(
     let commit = found.digest.clone().unwrap_or_else(|| found.id.clone());
     job.log.say(&format!("{commit}, {size} MB"));
     keep(&dir.join("artefact"), pinned)?;
-    Ok(BuildOutcome { commit, command: typed(&found), summary })
+    Ok(BuildOutcome { commit, command: typed(found), summary, pushed: None })
 }
 
 /// What an image starts, as a person would type it.

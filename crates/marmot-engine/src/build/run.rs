@@ -150,6 +150,8 @@ pub(super) fn masked(wanted: &WantedBuild) -> Vec<String> {
     masked.extend(wanted.secrets.iter().map(|secret| secret.value.clone()).filter(|value| value.len() >= 6));
     masked.extend(login::secrets(&wanted.logins));
     masked.extend(login::secrets(&wanted.registries));
+    let of_push = wanted.image.push.iter().filter_map(|push| push.login.clone());
+    masked.extend(login::secrets(&of_push.collect::<Vec<_>>()));
     masked
 }
 
@@ -290,6 +292,7 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
     }
 
     async fn all(&mut self, id: BuildId, wanted: &WantedBuild) -> Result<BuildOutcome, StepError> {
+        let base = wanted.image.from_plan.then(|| image::Base::of(self.context)).transpose()?;
         let (commit, plan) = self.look(wanted).await?;
         let artefact = self.dir.join("artefact");
         let code = artefact.join("code");
@@ -313,7 +316,10 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
         if let Some(command) = &outcome.command {
             self.job.log.say(&format!("Started by: {command}"));
         }
-        Ok(outcome)
+        let Some(base) = base else { return Ok(outcome) };
+        self.begin(image::PACKING);
+        let whole = image::Whole { context: self.context, job: self.job, progress: self.progress, id };
+        image::pack(&whole, base, wanted, &artefact, outcome).await
     }
 
     async fn install(
@@ -410,5 +416,6 @@ fn outcome(commit: String, plan: &Plan, environment: Option<&Environment>) -> Bu
     if let Some(environment) = environment {
         summary.push_str(&format!(" {}", environment.told));
     }
-    BuildOutcome { commit, command: start::as_typed(&plan.start), summary: summary.trim().to_owned() }
+    let (command, summary) = (start::as_typed(&plan.start), summary.trim().to_owned());
+    BuildOutcome { commit, command, summary, pushed: None }
 }

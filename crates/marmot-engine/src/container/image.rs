@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::api::{Api, Call, EngineError, empty};
 use super::reference::Reference;
-use super::words::{ImageError, machine};
+use super::words::{ImageError, NotPushed, machine};
 use crate::wanted::Login;
 
 /// A registry that sends nothing for so long has forgotten about us.
@@ -55,6 +55,15 @@ pub(crate) struct ImageFacts {
     pub(crate) command: Vec<String>,
     pub(crate) architecture: String,
     pub(crate) bytes: u64,
+}
+
+impl ImageFacts {
+    fn made_for_this_machine(self, image: &Reference) -> Result<Self, ImageError> {
+        if self.architecture.is_empty() || self.architecture == machine() {
+            return Ok(self);
+        }
+        Err(ImageError::WrongArchitecture { image: image.to_string(), machine: machine().to_owned() })
+    }
 }
 
 #[derive(Deserialize)]
@@ -137,12 +146,61 @@ impl Api {
             }
         }
         let found = self.image(&image.to_string()).await.map_err(of_engine)?;
-        let found = found.ok_or_else(|| ImageError::NotFound(image.to_string()))?;
-        if !found.architecture.is_empty() && found.architecture != machine() {
-            let image = image.to_string();
-            return Err(ImageError::WrongArchitecture { image, machine: machine().to_owned() });
+        found.ok_or_else(|| ImageError::NotFound(image.to_string()))?.made_for_this_machine(image)
+    }
+
+    /// An image that is here already, and that no registry is asked for.
+    pub(crate) async fn local(&self, image: &Reference) -> Result<ImageFacts, ImageError> {
+        let found = self.image(&image.to_string()).await;
+        let found = found.map_err(|error| ImageError::of_engine(&error, image, false))?;
+        found.ok_or_else(|| ImageError::NotHere(image.to_string()))?.made_for_this_machine(image)
+    }
+
+    /// Gives an image to a registry under this name, and returns its digest there.
+    pub(crate) async fn push(
+        &self,
+        id: &str,
+        name: &Reference,
+        login: Option<&Login>,
+        can_untag: bool,
+    ) -> Result<String, NotPushed> {
+        let of_engine = |error: EngineError| NotPushed::of_engine(&error, name, login.is_some());
+        let called = |call: Call| call.with("repo", name.name()).with("tag", name.version());
+        self.order(called(Call::new(&["images", id, "tag"]))).await.map_err(of_engine)?;
+        let pushed = self.push_named(name, login).await;
+        // Docker can only take the name away with the image.
+        if can_untag {
+            let untagged = self.order(called(Call::of_podman(&["images", id, "untag"]))).await;
+            if let Err(error) = untagged {
+                tracing::debug!(image = id, %error, "an image keeps a name it was pushed by");
+            }
         }
-        Ok(found)
+        pushed
+    }
+
+    async fn push_named(&self, name: &Reference, login: Option<&Login>) -> Result<String, NotPushed> {
+        let with = login.is_some();
+        let of_engine = |error: EngineError| NotPushed::of_engine(&error, name, with);
+        let nobody = || URL_SAFE.encode("{}");
+        let call = Call::new(&["images", &name.name(), "push"])
+            .with("tag", name.version())
+            // Without this header, Docker asks for it.
+            .header("x-registry-auth", Some(login.map_or_else(nobody, header)));
+        let answer = self.send(Method::POST, call, empty()).await.map_err(of_engine)?;
+        let mut lines = std::pin::pin!(answer.objects());
+        let mut digest = None;
+        loop {
+            let next = tokio::time::timeout(SILENT_FOR, lines.next()).await;
+            let Some(line) = next.map_err(|_| of_engine(EngineError::Hangs(SILENT_FOR)))? else { break };
+            let line = line.map_err(of_engine)?;
+            if let Some(said) = line["error"].as_str() {
+                return Err(NotPushed::of(said, name, with));
+            }
+            let said = line["status"].as_str().and_then(|status| status.split_once("digest: "));
+            let said = said.and_then(|(_, rest)| rest.split_whitespace().next());
+            digest = line["aux"]["Digest"].as_str().or(said).map(str::to_owned).or(digest);
+        }
+        digest.ok_or_else(|| NotPushed::of("it does not say by which digest it has it", name, with))
     }
 
     /// The ids of all images that are here.

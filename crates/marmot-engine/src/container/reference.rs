@@ -127,6 +127,46 @@ impl fmt::Display for Reference {
     }
 }
 
+/// Images that are taken from the engine of this machine: one, with or without a tag, or all whose names begin so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalImages {
+    named: Named,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Named {
+    One(Reference),
+    AnyTag(String),
+    Below(String),
+}
+
+impl FromStr for LocalImages {
+    type Err = WrongReference;
+
+    fn from_str(text: &str) -> Result<Self, WrongReference> {
+        let named = match text.strip_suffix('/') {
+            Some(dir) => Named::Below(format!("{}/", dir.parse::<Reference>()?.name())),
+            None => {
+                let one: Reference = text.parse()?;
+                let last = text.rsplit('/').next().unwrap_or(text);
+                if last.contains([':', '@']) { Named::One(one) } else { Named::AnyTag(one.name()) }
+            }
+        };
+        Ok(Self { named })
+    }
+}
+
+impl LocalImages {
+    /// Whether this image is one of them.
+    pub fn have(&self, image: &Reference) -> bool {
+        match &self.named {
+            Named::One(one) => one == image,
+            Named::AnyTag(name) => *name == image.name(),
+            Named::Below(dir) => image.name().starts_with(dir),
+        }
+    }
+}
+
 fn is_host(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => (host, Some(port)),
@@ -238,6 +278,26 @@ mod tests {
         for public in ["ghcr.io/o/a", "python", "registry.example.org:5000/a"] {
             assert!(!public.parse::<Reference>().unwrap().is_private(), "{public}");
         }
+    }
+
+    #[test]
+    fn images_of_this_machine_are_those_that_are_named_and_no_others() {
+        let local =
+            |list: &str, image: &str| list.parse::<LocalImages>().unwrap().have(&image.parse().unwrap());
+        assert!(
+            local("localhost/shiny:1", "localhost/shiny:1")
+                && !local("localhost/shiny:1", "localhost/shiny:2")
+        );
+        assert!(
+            local("localhost/shiny", "localhost/shiny:2")
+                && !local("localhost/shiny", "localhost/shiny-secret:1")
+        );
+        assert!(local("localhost/lab/", "localhost/lab/x:1") && !local("localhost/lab/", "localhost/lab:1"));
+        assert!(
+            !local("localhost/lab/", "localhost/laboratory/x") && !local("localhost/lab/", "ghcr.io/lab/x")
+        );
+        assert!(local("shiny", "docker.io/library/shiny:3"));
+        assert!("/".parse::<LocalImages>().is_err() && "".parse::<LocalImages>().is_err());
     }
 
     proptest! {

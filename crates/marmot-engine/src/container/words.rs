@@ -9,6 +9,11 @@ pub(crate) enum ImageError {
     #[error("there is no image `{0}`: look for a typing error in its name or its tag")]
     NotFound(String),
     #[error(
+        "there is no image `{0}` on this server, which is where it is taken from: ask the operator to put it there, or look \
+         for a typing error in its name or its tag"
+    )]
+    NotHere(String),
+    #[error(
         "the registry {registry} does not give out `{image}`: it is private, or there is no such image. Check its name; \
          for a private image, give the project credentials for {registry}"
     )]
@@ -92,6 +97,37 @@ impl ImageError {
         match error {
             EngineError::Refused { message, .. } => Self::of(message, image, with_credentials),
             other => Self::Engine(other.to_string()),
+        }
+    }
+}
+
+/// Why a registry did not take an image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotPushed(String);
+
+impl NotPushed {
+    /// From what an engine said while it pushed an image.
+    pub(crate) fn of(said: &str, image: &Reference, with_credentials: bool) -> Self {
+        let registry = image.registry();
+        Self(match ImageError::of(said, image, with_credentials) {
+            ImageError::NotAllowed { .. } | ImageError::WrongCredentials { .. } if with_credentials => {
+                format!(
+                    "the registry {registry} does not take `{image}` with the credentials that this server has for it"
+                )
+            }
+            ImageError::NotAllowed { .. } | ImageError::WrongCredentials { .. } => format!(
+                "the registry {registry} does not take `{image}` without credentials, and this server has none for it"
+            ),
+            told @ (ImageError::Unreachable { .. } | ImageError::Engine(_)) => told.to_string(),
+            _ => format!("the registry {registry} did not take `{image}`: {}", short(said)),
+        })
+    }
+
+    pub(crate) fn of_engine(error: &EngineError, image: &Reference, with_credentials: bool) -> Self {
+        match error {
+            EngineError::Refused { message, .. } => Self::of(message, image, with_credentials),
+            other => Self(ImageError::Engine(other.to_string()).to_string()),
         }
     }
 }
@@ -188,6 +224,18 @@ mod tests {
         assert!(
             told("unauthorized: authentication required", true).contains("does not accept the credentials")
         );
+    }
+
+    #[test]
+    fn a_registry_that_takes_no_image_is_told_in_words() {
+        let told =
+            |said: &str, with| NotPushed::of(said, &"ghcr.io/org/app:1".parse().unwrap(), with).to_string();
+        assert!(told("unauthorized: authentication required", false).contains("without credentials"));
+        assert!(
+            told("denied: requested access to the resource is denied", true).contains("with the credentials")
+        );
+        assert!(told("dial tcp 1.2.3.4:5: connect: connection refused", true).contains("cannot be reached"));
+        assert!(told("something", true).contains("did not take `ghcr.io/org/app:1`: something"));
     }
 
     #[test]

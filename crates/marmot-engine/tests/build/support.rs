@@ -171,6 +171,7 @@ pub(crate) fn wanted(source: Source) -> WantedBuild {
         owner: 1.into(),
         command_given: false,
         registries: Vec::new(),
+        image: <_>::default(),
         variables: Vec::new(),
         secrets: Vec::new(),
         logins: Vec::new(),

@@ -37,6 +37,11 @@ pub struct Podman {
 impl Podman {
     /// Starts one. `None`, said aloud, where it is not installed; in CI that is an error.
     pub fn start() -> Option<Self> {
+        Self::start_with(|_| {})
+    }
+
+    /// The same; `prepare` is given the directory before anything is in it, where images are kept in `graph`.
+    pub fn start_with(prepare: impl FnOnce(&Path)) -> Option<Self> {
         let needed = ["podman", "runc", "docker-registry", "busybox", "catatonit"];
         let missing: Vec<&str> = needed.into_iter().filter(|tool| !has(tool)).collect();
         let root = rustix::process::geteuid().is_root();
@@ -48,16 +53,21 @@ impl Podman {
             eprintln!("SKIPPED: {why}");
             return None;
         }
-        Some(Self::here())
+        Some(Self::here_with(prepare))
     }
 
     /// Starts one of the user that this test runs as.
     pub fn here() -> Self {
+        Self::here_with(|_| {})
+    }
+
+    fn here_with(prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         for name in ["run", "graph", "tmp", "networks", "xdg"] {
             fs::create_dir(path(name)).unwrap();
         }
+        prepare(dir.path());
         let engine = format!(
             "[containers]\ndefault_ulimits = [\"nofile=4096:4096\", \"nproc=4096:4096\"]\n\
              [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nlock_type = \"file\"\n\
@@ -144,9 +154,26 @@ impl Podman {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// Runs a command of Podman's that may fail.
+    pub fn try_run(&self, arguments: &[&str]) -> Option<String> {
+        let output = self.command("podman").args(arguments).output().unwrap();
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
     /// Makes an image of busybox and these files, with these instructions of a `Dockerfile`.
     pub fn image(&self, name: &str, files: &[(&str, &str)], instructions: &[&str]) -> String {
-        self.import(&archive(self.dir.path(), files), name, instructions)
+        self.image_with(name, files, &[], instructions)
+    }
+
+    /// The same with files and directories of this machine, and with the libraries that its programs need.
+    pub fn image_with(
+        &self,
+        name: &str,
+        files: &[(&str, &str)],
+        machines: &[PathBuf],
+        instructions: &[&str],
+    ) -> String {
+        self.import(&archive_with(self.dir.path(), files, machines), name, instructions)
     }
 
     /// Makes an image of what is packed in `archive`.
@@ -255,6 +282,11 @@ impl Drop for Podman {
 
 /// A file system of busybox and these files, packed.
 pub fn archive(dir: &Path, files: &[(&str, &str)]) -> PathBuf {
+    archive_with(dir, files, &[])
+}
+
+/// The same with files and directories of this machine.
+fn archive_with(dir: &Path, files: &[(&str, &str)], machines: &[PathBuf]) -> PathBuf {
     let root = tempfile::tempdir_in(dir).unwrap();
     // As it is here, so it is in the image.
     fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -282,6 +314,7 @@ pub fn archive(dir: &Path, files: &[(&str, &str)]) -> PathBuf {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
+    machines.iter().for_each(|path| copy_with_libraries(path, root.path()));
     let archive = dir.join("image.tar");
     let tarred = Command::new("tar").arg("-C").arg(root.path()).arg("-cf").arg(&archive).arg(".").status();
     assert!(tarred.unwrap().success());
@@ -296,6 +329,27 @@ pub fn mounts_below(dir: &Path) -> Vec<String> {
         places.filter(|place| Path::new(place).starts_with(dir)).map(str::to_owned).collect();
     below.sort_by_key(|place| std::cmp::Reverse(place.len()));
     below
+}
+
+/// Copies a file or directory of this machine below `root`, to the same place, with the libraries that it needs.
+fn copy_with_libraries(path: &Path, root: &Path) {
+    let script = r#"
+set -e
+copy() {
+    [ -e "$2$1" ] && return
+    mkdir -p "$2$(dirname "$1")"
+    cp -a "$1" "$2$1"
+}
+copy "$1" "$2"
+rm -rf "$2$1/test" "$2$1/dist-packages" "$2$1/idlelib"
+if [ -d "$1" ]; then find "$1" -name '*.so*' -exec ldd {} +; else ldd "$(readlink -f "$1")"; fi 2>/dev/null |
+    grep -o '/[^ :]*' | sort -u | while read -r library; do
+        mkdir -p "$2$(dirname "$library")"
+        [ -e "$2$library" ] || cp -L "$library" "$2$library" || true
+    done
+"#;
+    let status = Command::new("sh").args(["-c", script, "sh"]).arg(path).arg(root).status().unwrap();
+    assert!(status.success(), "{} could not be copied", path.display());
 }
 
 fn open_to_all(dir: &Path) {

@@ -50,6 +50,9 @@ struct BuildResultOut {
     command: Option<String>,
     /// What was found, and why it is built so.
     summary: Option<String>,
+    /// Where a registry has the image that was made, by digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
 }
 
 impl From<BuildView> for BuildOut {
@@ -62,6 +65,7 @@ impl From<BuildView> for BuildOut {
             completed_at: build.ended_at,
             command: build.result.command,
             summary: build.result.summary,
+            image: build.result.pushed,
         });
         Self {
             id: build.id.to_string(),

@@ -116,6 +116,9 @@ pub(super) struct EnvironmentOut {
     builder_variant: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     frontend_variant: Option<&'static str>,
+    /// What is built is put into a container image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_image: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     container_image: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,6 +148,7 @@ impl From<Environment> for EnvironmentOut {
                 context_dir: code.context_dir,
                 builder_variant: Some(code.builder.as_str()),
                 frontend_variant: Some("none"),
+                as_image: code.as_image.then_some(true),
                 command: run.command,
                 args: run.args,
                 port: run.port,
@@ -187,6 +191,9 @@ pub(super) struct EnvironmentIn {
     builder_variant: Option<String>,
     /// `none`.
     frontend_variant: Option<String>,
+    /// What is built is put into a container image, so that it runs elsewhere, too; `false` when absent. Only where the
+    /// operator has named a base image.
+    as_image: Option<bool>,
     /// Such as `ghcr.io/org/app:1.2`. It is pulled when the app is activated first, and with each build that is asked for.
     container_image: Option<String>,
     /// Of an image, the port that it exposes when absent.
@@ -238,8 +245,9 @@ impl EnvironmentIn {
             Some(variant) => parse(variant)?,
         };
         let repository = required("repository", self.repository)?;
-        let code =
-            Code { repository, revision: self.repository_revision, context_dir: self.context_dir, builder };
+        let as_image = self.as_image.unwrap_or_default();
+        let (revision, context_dir) = (self.repository_revision, self.context_dir);
+        let code = Code { repository, revision, context_dir, builder, as_image };
         let run = CodeRun { command: self.command, args: self.args, port: self.port };
         Ok(EnvironmentSource::Code { code, run })
     }
@@ -251,6 +259,7 @@ impl EnvironmentIn {
             ("context_dir", self.context_dir.is_some()),
             ("builder_variant", self.builder_variant.is_some()),
             ("frontend_variant", self.frontend_variant.is_some()),
+            ("as_image", self.as_image.is_some()),
         ];
         refuse_given(&not_for_images, "a container image")?;
         let container_image = required("container_image", self.container_image)?;

@@ -90,6 +90,7 @@ pub(super) async fn look(
         revision: wish.repository_revision,
         context_dir: wish.context_dir,
         builder,
+        as_image: false,
     };
     let run = CodeRun { command: wish.command, args: None, port: None };
     Ok(Json(service.plan_code(&who, parse(&wish.project_id)?, code, run).await?.into()))

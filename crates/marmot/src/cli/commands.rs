@@ -184,14 +184,17 @@ pub(super) struct NewLauncher {
     #[arg(long, value_name = "URL", required_unless_present = "image", conflicts_with = "image")]
     repository: Option<String>,
     /// Branch, tag or commit.
-    #[arg(long, requires = "repository")]
+    #[arg(long, conflicts_with = "image")]
     revision: Option<String>,
     /// The app's directory in the repository.
-    #[arg(long, value_name = "DIR", requires = "repository")]
+    #[arg(long, value_name = "DIR", conflicts_with = "image")]
     context_dir: Option<String>,
     /// How to build it: auto, python, static or dockerfile.
-    #[arg(long, requires = "repository")]
+    #[arg(long, conflicts_with = "image")]
     builder: Option<String>,
+    /// Make a container image of what is built, and run that.
+    #[arg(long, conflicts_with = "image")]
+    as_image: bool,
     /// Run this container image.
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
@@ -199,10 +202,10 @@ pub(super) struct NewLauncher {
     #[arg(long)]
     port: Option<u16>,
     /// The user that the image is run as, by number: UID or UID:GID.
-    #[arg(long, value_name = "UID[:GID]", requires = "image")]
+    #[arg(long, value_name = "UID[:GID]", conflicts_with = "repository")]
     user: Option<String>,
     /// An argument for the image's entry point, in the place of its own; may be given more than once.
-    #[arg(long = "arg", value_name = "ARGUMENT", requires = "image", allow_hyphen_values = true)]
+    #[arg(long = "arg", value_name = "ARGUMENT", conflicts_with = "repository", allow_hyphen_values = true)]
     args: Vec<String>,
     /// A variable, as NAME=VALUE; may be given more than once.
     #[arg(long = "env", value_name = "NAME=VALUE")]
@@ -254,6 +257,7 @@ impl NewLauncher {
         set("repository_revision", self.revision.map(Value::from));
         set("context_dir", self.context_dir.map(Value::from));
         set("builder_variant", self.builder.map(Value::from));
+        set("as_image", self.as_image.then(|| true.into()));
         set("container_image", self.image.map(Value::from));
         set("port", self.port.map(Value::from));
         set("args", Some(self.args).filter(|args| !args.is_empty()).map(Value::from));
@@ -388,6 +392,7 @@ impl Build {
             ("commit", "/result/repository_git_commit_sha"),
             ("command", "/result/command"),
             ("summary", "/result/summary"),
+            ("image", "/result/image"),
         ];
         let show = |build: &Value| fields(build, &shown);
         match self {
@@ -596,3 +601,6 @@ fn open(url: &str) {
     let _ =
         std::process::Command::new(program).arg(url).stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn();
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,8 @@ pub use flags::Flags;
 pub use sources::{Origin as Place, Sources};
 use values::Value;
 pub use values::{
-    Apps, BuildsNetwork, Bytes, Confinement, ContainerEngine, Days, Destinations, Domain, Keys, LogFilter,
-    LogFormat, OnStop, Origin,
+    Apps, BuildsNetwork, Bytes, Confinement, ContainerEngine, Days, Destinations, Domain, Image, ImageTemplate,
+    Keys, LocalImages, LogFilter, LogFormat, OnStop, Origin, PushFailure,
 };
 pub(crate) use values::{bytes, duration};
 
@@ -27,7 +27,7 @@ use marmot_gateway::Networks;
 
 use crate::model::{ProjectLimits, ResourceClass, Secret};
 use crate::oidc::ProviderConfig;
-use crate::service::{Options, People};
+use crate::service::{Options, People, PushTo};
 use crate::vault::{self, KeyError, Vault};
 
 /// A wrong setting. Says which, where it was given, what was given, and what is allowed.
@@ -308,6 +308,20 @@ settings! {
     /// `auto` takes what `DOCKER_HOST` names, or the first of the usual sockets that is there. Without one, apps come from
     /// code only.
     container_engine: ContainerEngine = "auto", "auto|none|SOCKET";
+    /// The image that those begin from which are made of code without a `Dockerfile`: one that has what this machine has, so
+    /// of the same distribution and with the same languages. Without it, no images are made of such code.
+    base_image: Option<Image> = "", "IMAGE";
+    /// Images that are taken from the container engine as they are there, and never from a registry: references with or
+    /// without a tag, or the beginning of names with a slash at its end. Everybody who may make a launcher can run them.
+    local_images: LocalImages = "", "LIST";
+    /// The registry that is given each image that is made here, as the name it is given: in it, `{namespace}`, `{project}`,
+    /// `{app}` and `{build}` are replaced. By default images stay here.
+    push_images_to: Option<ImageTemplate> = "", "NAME";
+    /// The file with what is shown to that registry: one line of a name, a colon and a password.
+    push_credentials_file: Option<PathBuf> = "", "FILE";
+    /// What happens when that registry does not take an image: `warn` says so and the app runs here all the same, `fail`
+    /// lets the build fail.
+    push_failure: PushFailure = "warn", "warn|fail";
     /// A session ends when it was not used for this long.
     session_idle: Duration = "7d", "DURATION";
     /// A session ends this long after signing in, whatever happens.
@@ -386,7 +400,7 @@ impl Settings {
     /// When none is set and there is no home directory.
     pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
         if let Some(dir) = &self.data_dir {
-            // Sandboxes show places by their absolute paths.
+            // Sandboxes show places by their absolute paths, and a container engine looks from where it was started itself.
             return Ok(std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
         }
         let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -407,6 +421,25 @@ impl Settings {
     pub fn vault(&self, data_dir: &std::path::Path) -> Result<Vault, KeyError> {
         let given = self.secrets_key.as_ref().map(|keys| keys.0.reveal());
         Vault::new(vault::read_or_make(given, self.secrets_key_file.as_deref(), data_dir)?)
+    }
+
+    /// Where images that are made here are given to.
+    ///
+    /// # Errors
+    /// When the file with what is shown there cannot be read, or holds something else.
+    pub fn push(&self) -> anyhow::Result<Option<PushTo>> {
+        use anyhow::Context as _;
+        let Some(template) = &self.push_images_to else { return Ok(None) };
+        let read = |path: &PathBuf| {
+            let place = || format!("cannot use `push_credentials_file` ({})", path.display());
+            let text = std::fs::read_to_string(path).with_context(place)?;
+            let (name, password) =
+                text.trim().split_once(':').context("it must hold NAME:PASSWORD").with_context(place)?;
+            anyhow::Ok((name.to_owned(), Secret::new(password)))
+        };
+        let login = self.push_credentials_file.as_ref().map(read).transpose()?;
+        let must = self.push_failure == PushFailure::Fail;
+        Ok(Some(PushTo { template: template.0.clone(), login, must }))
     }
 
     /// The address people reach the platform at. `listen`: the address that is really listened on, since the port
@@ -432,6 +465,8 @@ impl Settings {
             public_url: public.to_string(),
             allow_local_repositories: self.allow_local_repositories,
             containers: matches!(self.container_engine.0.socket(), Ok(Some(_))),
+            makes_images: self.base_image.is_some(),
+            push: None,
             resource_classes: self.resource_classes.clone(),
             policy: self.policy(),
             max_replicas: self.max_replicas,

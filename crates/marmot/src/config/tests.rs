@@ -221,3 +221,43 @@ fn a_resource_class_may_be_for_groups_and_one_must_be_for_everybody() {
         assert!(refused.contains(says), "{refused}");
     }
 }
+
+#[test]
+fn what_is_said_of_images_is_read_and_a_name_that_would_be_given_twice_is_refused() {
+    let text = "push_images_to = 'registry.example.org/{namespace}/{project}/{app}:{build}'\nbase_image = 'debian:12'\n\
+                local_images = 'localhost/lab/, localhost/shiny:1'";
+    let settings = with_file(text).unwrap();
+    assert!(settings.options(settings.listen).makes_images);
+    assert_eq!(settings.local_images.0.len(), 2);
+    let push = settings.push().unwrap().unwrap();
+    let name = push.name("ada", "ice-cores", "explorer", "01JX");
+    assert_eq!(name, "registry.example.org/ada/ice-cores/explorer:01jx");
+    for wrong in [
+        "registry.example.org/{app}:latest",
+        "registry.example.org/{app}",
+        "{app}:{build}",
+        "x.org/A:{build}",
+    ] {
+        assert!(refusal(&format!("push_images_to = '{wrong}'")).contains("`{build}`"), "{wrong}");
+    }
+    assert!(refusal("local_images = 'https://x'").contains("references of images"));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("credentials");
+    let with = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let settings =
+            format!("push_images_to = 'x.org/a:{{build}}'\npush_credentials_file = '{}'", file.display());
+        with_file(&settings).unwrap().push()
+    };
+    let (username, password) = with("robot:open:sesame\n").unwrap().unwrap().login.unwrap();
+    assert_eq!((username.as_str(), password.reveal()), ("robot", "open:sesame"));
+    let refused = format!("{:#}", with("sesame").unwrap_err());
+    assert!(refused.contains("NAME:PASSWORD") && !refused.contains("sesame"), "{refused}");
+}
+
+#[test]
+fn a_data_directory_is_the_same_from_wherever_it_is_looked_for() {
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(with_file("data_dir = 'data'").unwrap().data_dir().unwrap(), here.join("data"));
+    assert_eq!(with_file("data_dir = '/srv/marmot'").unwrap().data_dir().unwrap(), Path::new("/srv/marmot"));
+}

@@ -164,6 +164,51 @@ impl Value for Destinations {
     }
 }
 
+/// Images that are taken from the engine of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalImages(pub Vec<marmot_engine::LocalImages>);
+
+impl Value for LocalImages {
+    const ALLOWED: &'static str = "references of images, with or without a tag, or the beginning of their names with a \
+                                   slash at its end, separated by commas, like `localhost/shiny:1, localhost/lab/`";
+
+    fn parse(text: &str) -> Option<Self> {
+        let listed = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+        listed.map(|one| one.parse().ok()).collect::<Option<_>>().map(Self)
+    }
+}
+
+/// An image, as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image(pub String);
+
+impl Value for Image {
+    const ALLOWED: &'static str = "a reference of an image, like `docker.io/library/debian:12`";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse::<marmot_engine::Reference>().ok().map(|_| Self(text.to_owned()))
+    }
+}
+
+/// The names of images in a registry, with words to be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageTemplate(pub String);
+
+impl Value for ImageTemplate {
+    const ALLOWED: &'static str = "a registry, a repository and a tag with `{build}` in it, like \
+                                   `registry.example.org/{namespace}/{project}/{app}:{build}`";
+
+    fn parse(text: &str) -> Option<Self> {
+        let words = ["{namespace}", "{project}", "{app}", "{build}"];
+        let sample = words.iter().fold(text.to_owned(), |text, word| text.replace(word, "x"));
+        let has_registry = text.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']));
+        let tag = text.rsplit('/').next().and_then(|last| last.split_once(':'));
+        let fine = has_registry && tag.is_some_and(|(_, tag)| tag.contains("{build}"));
+        let reads = sample.parse::<marmot_engine::Reference>().is_ok();
+        (fine && reads).then(|| Self(text.to_owned()))
+    }
+}
+
 /// Where the container engine is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ContainerEngine(pub marmot_engine::Endpoint);
@@ -370,6 +415,13 @@ choice! {
         Auto = "auto",
         /// Not at all: apps may do what the server's user may.
         None = "none",
+    }
+    /// What happens when a registry does not take an image.
+    PushFailure ("`warn` or `fail`") {
+        /// The build says so.
+        Warn = "warn",
+        /// The build fails.
+        Fail = "fail",
     }
 }
 

@@ -246,6 +246,7 @@ async fn recipes(db: &mut Connection, ada: &User, now: Timestamp, later: Timesta
         revision: None,
         context_dir: None,
         builder: BuilderVariant::Auto,
+        as_image: false,
     };
     let source = EnvironmentSource::Code { code, run: CodeRun::default() };
     let mut launcher = Launcher {

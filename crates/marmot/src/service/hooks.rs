@@ -415,6 +415,7 @@ mod tests {
             revision: revision.map(str::to_owned),
             context_dir: None,
             builder: BuilderVariant::Auto,
+            as_image: false,
         };
         let to =
             |name: &str| push(&format!(r#"{{"ref":"{name}","repository":{{"default_branch":"main"}}}}"#));

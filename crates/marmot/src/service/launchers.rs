@@ -267,6 +267,13 @@ impl Service {
                 }
                 check_context_dir(code.context_dir.as_deref())?;
                 check_run(run)?;
+                if code.as_image && !(self.options().containers && self.options().makes_images) {
+                    return Err(Error::NotOffered {
+                        message: "no images are made of code here: that takes a container engine and an image to begin \
+                                  from (an operator can set `container_engine` and `base_image`); leave out `as_image`"
+                            .to_owned(),
+                    });
+                }
             }
             EnvironmentSource::Image(image) => {
                 check_image(image)?;

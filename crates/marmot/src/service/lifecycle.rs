@@ -32,6 +32,8 @@ pub struct Picture {
     pub builds: Vec<Build>,
     /// The variables and secrets of the launchers whose environments these builds make.
     pub given: BTreeMap<EnvironmentId, (Vec<EnvVariable>, Vec<GivenSecret>)>,
+    /// Which app of which project an environment is for.
+    pub owners: BTreeMap<EnvironmentId, Owner>,
     /// What is shown to hosts of repositories, by the environment that is built.
     pub git_hosts: BTreeMap<EnvironmentId, Vec<Login>>,
     /// What is shown to registries of images, by the environment that is built.
@@ -46,6 +48,17 @@ pub struct Picture {
     pub limits: BTreeMap<ProjectId, ProjectLimits>,
     /// The members of every group who can sign in.
     pub groups: BTreeMap<GroupId, Arc<BTreeSet<UserId>>>,
+}
+
+/// Which app of which project.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    /// The project's namespace.
+    pub namespace: String,
+    /// Its name in there.
+    pub project: String,
+    /// The app.
+    pub app: AppName,
 }
 
 /// An app that is on.
@@ -187,7 +200,14 @@ impl Service {
         let limits = limits.collect();
         let built: BTreeSet<_> = pending.iter().map(|build| build.environment_id).collect();
         let built = launchers.values().filter(|launcher| built.contains(&launcher.environment.id));
-        let given = built.map(|launcher| {
+        let built: Vec<&Launcher> = built.collect();
+        let owner = |launcher: &&Launcher| {
+            let project = all_projects.get(&launcher.project_id)?;
+            let (namespace, project) = (project.namespace.to_string(), project.slug.to_string());
+            Some((launcher.environment.id, Owner { namespace, project, app: launcher.app_name.clone() }))
+        };
+        let owners = built.iter().filter_map(owner).collect();
+        let given = built.iter().map(|launcher| {
             let secrets = secrets_of(launcher);
             (launcher.environment.id, (launcher.variables.clone(), secrets))
         });
@@ -204,6 +224,7 @@ impl Service {
             apps: active,
             builds: pending,
             given,
+            owners,
             git_hosts,
             registries,
             kept_builds,

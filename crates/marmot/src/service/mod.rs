@@ -81,7 +81,7 @@ pub use tokens::NewToken;
 
 use crate::db::Db;
 pub use crate::db::projects::Filter as ProjectFilter;
-use crate::model::{ProjectLimits, ResourceClass};
+use crate::model::{ProjectLimits, ResourceClass, Secret};
 use crate::oidc::{Provider, ProviderConfig};
 use crate::vault::Vault;
 
@@ -142,6 +142,10 @@ pub struct Options {
     pub allow_local_repositories: bool,
     /// Container images can be run.
     pub containers: bool,
+    /// Images can be made of code that has no `Dockerfile`.
+    pub makes_images: bool,
+    /// Where images that are made here are given to.
+    pub push: Option<PushTo>,
     /// What replicas may use.
     pub resource_classes: Vec<ResourceClass>,
     /// The rules that replicas live by where nobody has said anything about their app.
@@ -154,6 +158,29 @@ pub struct Options {
     pub limits: ProjectLimits,
     /// How people come in.
     pub people: People,
+}
+
+/// The registry that is given the images that are made here.
+#[derive(Debug, Clone)]
+pub struct PushTo {
+    /// The name they are given, with `{namespace}`, `{project}`, `{app}` and `{build}` to be replaced.
+    pub template: String,
+    /// What is shown to the registry: a name and a password.
+    pub login: Option<(String, Secret)>,
+    /// A build whose image the registry does not take, fails.
+    pub must: bool,
+}
+
+impl PushTo {
+    /// The name of one image.
+    pub fn name(&self, namespace: &str, project: &str, app: &str, build: &str) -> String {
+        let replaced =
+            [("{namespace}", namespace), ("{project}", project), ("{app}", app), ("{build}", build)];
+        replaced.iter().fold(self.template.clone(), |name, (mark, word)| {
+            // What is an id here is written in small letters there.
+            name.replace(mark, &word.to_ascii_lowercase())
+        })
+    }
 }
 
 /// How people come in, and for how long.

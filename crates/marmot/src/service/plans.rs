@@ -109,6 +109,7 @@ pub fn wanted_build(code: &Code, owner: EnvironmentId, command_given: bool, logi
         secrets: Vec::new(),
         logins: logins.iter().map(engine_login).collect(),
         registries: Vec::new(),
+        image: <_>::default(),
     }
 }
 

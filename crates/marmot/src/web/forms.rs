@@ -149,6 +149,7 @@ impl LauncherForm {
             revision: typed.field("revision"),
             directory: typed.field("directory"),
             builder: typed.get("builder").parse().unwrap_or_default(),
+            as_image: typed.get("as_image") == "true",
             planned: typed.get("planned_command").to_owned(),
             image: typed.field("image"),
             arguments: typed.field("arguments"),
@@ -174,6 +175,7 @@ impl LauncherForm {
                 form.revision = Field::of(code.revision.clone().unwrap_or_default());
                 form.directory = Field::of(code.context_dir.clone().unwrap_or_default());
                 form.builder = code.builder;
+                form.as_image = code.as_image;
                 (&run.command, &run.args, run.port)
             }
             EnvironmentSource::Image(image) => {
@@ -231,6 +233,7 @@ impl LauncherForm {
                         revision: given(&self.revision),
                         context_dir: given(&self.directory),
                         builder: self.builder,
+                        as_image: self.as_image,
                     },
                     run: CodeRun { command, args: None, port },
                 }
@@ -267,6 +270,7 @@ impl LauncherForm {
             revision: given(&self.revision),
             context_dir: given(&self.directory),
             builder: self.builder,
+            as_image: self.as_image,
         };
         let command = command::words(self.own_command()).unwrap_or_default();
         let command = (!command.is_empty()).then_some(command);

@@ -75,6 +75,7 @@ pub(super) async fn form_page(
         repositories: project.repositories.clone(),
         classes: classes.iter().map(class).collect(),
         images_offered: web.service.options().containers,
+        makes_images: web.service.options().makes_images,
         form,
     })
 }

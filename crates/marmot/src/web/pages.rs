@@ -154,6 +154,8 @@ pub(super) struct LauncherForm {
     pub(super) revision: Field,
     pub(super) directory: Field,
     pub(super) builder: BuilderVariant,
+    /// What is built becomes a container image.
+    pub(super) as_image: bool,
     /// How the code starts by itself, as it was put into the field of the command: while it stands there unchanged, the
     /// code goes on to say so.
     pub(super) planned: String,
@@ -223,6 +225,8 @@ pub(super) struct LauncherFormPage {
     pub(super) repositories: Vec<String>,
     pub(super) classes: Vec<ClassChoice>,
     pub(super) builders: Vec<BuilderChoice>,
+    /// Images can be made of code that has no Dockerfile.
+    pub(super) makes_images: bool,
     /// Where the form is sent.
     pub(super) action: String,
     /// Where it is sent for a look at the code.

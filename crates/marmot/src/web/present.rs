@@ -11,7 +11,7 @@ use super::view::{
     AppTile, AppView, BuildView, FailureView, LauncherCard, PhaseView, ProjectTile, SourceView, Tone,
 };
 use super::words;
-use crate::model::{BuildStatus, EnvironmentSource, Gpus, Project, ResourceClass, Visibility};
+use crate::model::{BuildResult, BuildStatus, EnvironmentSource, Gpus, Project, ResourceClass, Visibility};
 use crate::service::{self, LauncherView, Service};
 
 /// Lines of a log that a card shows.
@@ -218,17 +218,20 @@ fn source(source: &EnvironmentSource) -> SourceView {
     }
 }
 
+/// What came of a build, in sentences.
+fn built(result: &BuildResult) -> String {
+    let summary = result.summary.as_deref().map(words::sentence);
+    let pushed = result.pushed.as_ref().map(|image| format!("Its image is in the registry: {image}"));
+    summary.into_iter().chain(pushed).collect::<Vec<_>>().join(" ")
+}
+
 /// A build's state.
 pub(super) fn build_phase(build: &service::BuildView) -> PhaseView {
     let (tone, word, detail) = match build.build.status {
         BuildStatus::InProgress => {
             (Tone::Busy, "Building", build.step.as_deref().map(words::sentence).unwrap_or_default())
         }
-        BuildStatus::Succeeded => (
-            Tone::On,
-            "Built",
-            build.build.result.summary.as_deref().map(words::sentence).unwrap_or_default(),
-        ),
+        BuildStatus::Succeeded => (Tone::On, "Built", built(&build.build.result)),
         BuildStatus::Failed => {
             (Tone::Bad, "Failed", build.error_reason().as_deref().map(words::sentence).unwrap_or_default())
         }

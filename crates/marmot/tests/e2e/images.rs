@@ -1,5 +1,8 @@
 //! The life of an app that is a container image, over the API and through the gateway, by a real Podman.
 
+use std::path::PathBuf;
+use std::process::Command;
+
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -140,6 +143,43 @@ async fn a_private_image_needs_the_projects_credentials_and_a_dockerfile_builds_
     let id = build[0]["id"].as_str().expect("an id");
     let log = ada.get(&format!("/builds/{id}/logs")).await.to_string();
     assert!(log.contains("RUN sed s/private/built/") && !log.contains("open sesame"), "{log}");
+    app.shut_down().await;
+    wait_for("its containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
+}
+
+/// The libraries that Marmot itself needs, which serves static sites.
+fn libraries() -> Vec<PathBuf> {
+    let output = Command::new("ldd").arg(env!("CARGO_BIN_EXE_marmot")).output().expect("ldd");
+    let said = String::from_utf8(output.stdout).expect("text");
+    said.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_without_a_dockerfile_becomes_an_image_which_the_registry_is_given_and_which_runs_here() {
+    let Some(mut podman) = Podman::start() else { return };
+    let registry = podman.registry(None);
+    podman.image_with("localhost/base:1", &[], &libraries(), &[]);
+    let to = format!("{registry}/{{namespace}}/{{project}}/{{app}}:{{build}}");
+    let local = ["--base-image", "localhost/base:1", "--local-images", "localhost/base"];
+    let server = server(&podman, &[&local[..], &["--push-images-to", &to]].concat()).await;
+    let ada = server.user("ada").await;
+    let repository = Repository::of(&[("index.html", "a site")]);
+    let environment = json!({
+        "environment_image_source": "build", "repository": repository.url(), "builder_variant": "static",
+        "as_image": true,
+    });
+    let launcher = launcher(&ada, "site", environment).await;
+    assert_eq!(launcher["environment"]["as_image"], true, "{launcher:#}");
+    let app = ada.activate(&launcher, "running").await;
+    assert_eq!(app.fetch("/").await, (StatusCode::OK, "a site".to_owned()));
+    assert_eq!(podman.containers().len(), 1, "it runs as a container");
+    let environment = launcher["environment"]["id"].as_str().expect("an id");
+    let builds = ada.get(&format!("/environments/{environment}/builds")).await;
+    let image = builds[0]["result"]["image"].as_str().expect("an image");
+    assert!(image.starts_with(&format!("{registry}/ada/site/site@sha256:")), "{image}");
+    // Whoever has the registry has the app.
+    podman.run(&["pull", "--quiet", image]);
+
     app.shut_down().await;
     wait_for("its containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
 }

@@ -12,6 +12,7 @@ use http::Method;
 use marmot_core::id::BuildId;
 use serde_json::{Value, json};
 
+use super::push::push;
 use super::steps::Steps;
 use super::{NoImage, PinnedImage, keep, typed, within};
 use crate::build::context::{self as archive, Extra};
@@ -20,13 +21,13 @@ use crate::build::dockerfile::{self, AskedSecret};
 use crate::build::log::Lines;
 use crate::build::process::Job;
 use crate::build::run::StepError;
-use crate::container::api::Call;
+use crate::container::api::{Body, Call};
 use crate::container::image::{ImageFacts, header_of_all};
 use crate::container::reference::Reference;
 use crate::container::words::{self, ImageError};
 use crate::container::{ContainerEngine, LABEL_BUILD, LABEL_DATA};
 use crate::observed::BuildOutcome;
-use crate::wanted::{Login, Secret, WantedBuild};
+use crate::wanted::{Login, Push, Secret, WantedBuild};
 
 /// The step of a build by the engine.
 pub(in crate::build) const BUILDING: &str = "Building the image";
@@ -48,10 +49,11 @@ pub(in crate::build) struct Recipe {
     /// What its arguments are given, of those that it declares.
     arguments: BTreeMap<String, String>,
     secrets: Vec<GivenSecret>,
+    push: Option<Push>,
 }
 
 /// A secret for those steps that ask for it.
-struct GivenSecret {
+pub(super) struct GivenSecret {
     name: String,
     /// Where the engine finds it beside the code, which it does not become part of.
     file: String,
@@ -81,8 +83,15 @@ impl Recipe {
             job.log.say(&format!("Given by the launcher's variables: {}", names.join(", ")));
         }
         let secrets = given_secrets(job, &asks.secrets, &wanted.secrets)?;
-        let (engine, registries) = (Arc::clone(engine), wanted.registries.clone());
-        Ok(Self { engine, code: code.to_owned(), file: name.to_owned(), registries, arguments, secrets })
+        Ok(Self {
+            engine: Arc::clone(engine),
+            code: code.to_owned(),
+            file: name.to_owned(),
+            registries: wanted.registries.clone(),
+            arguments,
+            secrets,
+            push: wanted.image.push.clone(),
+        })
     }
 }
 
@@ -129,8 +138,21 @@ pub(in crate::build) async fn build<P: Fn(&str) + Send + Sync>(
     commit: &str,
     artefact: &Path,
 ) -> Result<BuildOutcome, StepError> {
-    let (found, code) = (made(whole, &recipe).await?, &recipe.code);
-    fs::remove_dir_all(code)?;
+    let secrets = recipe.secrets.iter();
+    let secrets =
+        secrets.map(|secret| Extra { name: secret.file.clone(), bytes: secret.value.clone().into_bytes() });
+    let making = Making {
+        engine: &recipe.engine,
+        file: &recipe.file,
+        registries: &recipe.registries,
+        arguments: recipe.arguments,
+        secrets: &recipe.secrets,
+        asks_registry: true,
+        body: archive::archive(recipe.code.clone(), secrets.collect()),
+        what: "a step of the Dockerfile",
+    };
+    let found = make(whole, making).await?;
+    fs::remove_dir_all(&recipe.code)?;
     keep(artefact, PinnedImage { id: found.id.clone(), origin: None })?;
     let ports: Vec<String> = found.ports.iter().map(u16::to_string).collect();
     let listens = match &ports[..] {
@@ -139,31 +161,45 @@ pub(in crate::build) async fn build<P: Fn(&str) + Send + Sync>(
     };
     let size = found.bytes.div_ceil(1_000_000);
     let summary = format!("Built by its Dockerfile, {size} MB. {listens}");
-    Ok(BuildOutcome { commit: commit.to_owned(), command: typed(&found), summary })
+    let pushed = push(whole, &recipe.engine, &found.id, recipe.push.as_ref()).await?;
+    let (commit, command) = (commit.to_owned(), typed(&found));
+    Ok(pushed.told(BuildOutcome { commit, command, summary, pushed: None }))
+}
+
+/// What an image is made of.
+pub(super) struct Making<'a> {
+    pub(super) engine: &'a ContainerEngine,
+    /// The name of the `Dockerfile` in `body`.
+    pub(super) file: &'a str,
+    pub(super) registries: &'a [Login],
+    pub(super) arguments: BTreeMap<String, String>,
+    pub(super) secrets: &'a [GivenSecret],
+    /// Images are asked of their registries, also when they are here.
+    pub(super) asks_registry: bool,
+    /// The archive that the engine takes.
+    pub(super) body: Body,
+    /// What fails when a step does.
+    pub(super) what: &'static str,
 }
 
 /// Has the engine make the image, and notes that it is this server's.
-async fn made<P: Fn(&str) + Send + Sync>(
+pub(super) async fn make<P: Fn(&str) + Send + Sync>(
     whole: &Whole<'_, P>,
-    recipe: &Recipe,
+    making: Making<'_>,
 ) -> Result<ImageFacts, StepError> {
-    let (context, job, engine) = (whole.context, whole.job, &recipe.engine);
+    let (context, job, engine, what) = (whole.context, whole.job, making.engine, making.what);
     let about = within(job, async { Ok(engine.about().await?) }).await?;
-    if !recipe.secrets.is_empty() && !about.podman {
+    if !making.secrets.is_empty() && !about.podman {
         return Err(NoImage::NoSecretsByDocker.into());
     }
     let steps = within(job, Steps::of(context, job, about, engine, whole.id)).await?;
     let building = async {
-        let call = steps.told(about, asking(context, recipe, whole.id));
-        let secrets = recipe.secrets.iter();
-        let secrets = secrets
-            .map(|secret| Extra { name: secret.file.clone(), bytes: secret.value.clone().into_bytes() });
-        let body = archive::archive(recipe.code.clone(), secrets.collect());
-        let answer = engine.api().send(Method::POST, call, body).await?;
+        let call = steps.told(about, asking(context, &making, whole.id));
+        let answer = engine.api().send(Method::POST, call, making.body).await?;
         let mut lines = std::pin::pin!(answer.objects());
         let mut output = Output::default();
         while let Some(line) = lines.next().await {
-            output.take(&line?, job, whole.progress)?;
+            output.take(&line?, job, whole.progress, what)?;
         }
         output.end(job).ok_or_else(|| NoImage::Engine("the container engine made no image".to_owned()))
     };
@@ -177,25 +213,24 @@ async fn made<P: Fn(&str) + Send + Sync>(
 }
 
 /// What the engine is asked for.
-fn asking(context: &BuildContext, recipe: &Recipe, id: BuildId) -> Call {
-    let engine = &recipe.engine;
-    let labels = json!({LABEL_DATA: engine.tag(), LABEL_BUILD: id.to_string()});
+fn asking(context: &BuildContext, making: &Making<'_>, id: BuildId) -> Call {
+    let labels = json!({LABEL_DATA: making.engine.tag(), LABEL_BUILD: id.to_string()});
     let mut arguments = proxies(&context.environment);
-    arguments.extend(recipe.arguments.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    arguments.extend(making.arguments.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let mut call = Call::new(&["build"])
         .with("version", "1")
-        .with("dockerfile", recipe.file.clone())
+        .with("dockerfile", making.file)
         .with("labels", labels.to_string())
         .with("buildargs", json!(arguments).to_string())
         // What a registry gives out now, to whoever asks: not what another build left here.
-        .with("pull", "true")
+        .with("pull", making.asks_registry.to_string())
         .with("rm", "true")
         .with("forcerm", "true")
         .header("content-type", Some("application/x-tar".to_owned()))
-        .header("x-registry-config", header_of_all(&recipe.registries));
-    if !recipe.secrets.is_empty() {
+        .header("x-registry-config", header_of_all(making.registries));
+    if !making.secrets.is_empty() {
         let told = |secret: &GivenSecret| format!("id={},src={}", secret.name, secret.file);
-        let secrets: Vec<String> = recipe.secrets.iter().map(told).collect();
+        let secrets: Vec<String> = making.secrets.iter().map(told).collect();
         // What a step made with a secret is not given to a build that has another one, or none: the engine does not
         // tell them apart.
         call =
@@ -222,9 +257,9 @@ struct Output {
 }
 
 impl Output {
-    fn take(&mut self, line: &Value, job: &Job, progress: impl Fn(&str)) -> Result<(), NoImage> {
+    fn take(&mut self, line: &Value, job: &Job, progress: impl Fn(&str), what: &str) -> Result<(), NoImage> {
         if let Some(said) = line["error"].as_str() {
-            return Err(failed(said));
+            return Err(failed(said, what));
         }
         let Self { lines, step, .. } = self;
         if let Some(text) = line["stream"].as_str() {
@@ -267,7 +302,7 @@ fn heading(line: &[u8]) -> Option<(u32, u32)> {
 }
 
 /// Why the engine could not build, in words.
-fn failed(said: &str) -> NoImage {
+fn failed(said: &str, what: &str) -> NoImage {
     let text = said.to_ascii_lowercase();
     if text.contains("no space left on device") {
         return ImageError::DiskFull.into();
@@ -278,7 +313,7 @@ fn failed(said: &str) -> NoImage {
     if let Some(image) = named.filter_map(|image| image.parse::<Reference>().ok()).next() {
         return ImageError::of(said, &image, false).into();
     }
-    NoImage::Step(format!("a step of the Dockerfile failed: {}", words::short(said)))
+    NoImage::Step(format!("{what} failed: {}", words::short(said)))
 }
 
 #[cfg(test)]

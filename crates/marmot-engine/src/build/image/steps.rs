@@ -77,13 +77,19 @@ impl Steps {
     }
 }
 
+/// Why an engine takes no network that was made for steps.
+fn takes_none(about: About) -> Option<&'static str> {
+    match about {
+        About { podman: false, .. } => Some("Docker takes no network that was made for them"),
+        About { maps_users: true, .. } => Some("the container engine is one of an ordinary user"),
+        About { .. } => None,
+    }
+}
+
 async fn own_network(context: &BuildContext, job: &Job, about: About) -> Result<StepsNetwork, NoImage> {
     let unfenced = |why: &str| NoImage::Unfenced(why.to_owned());
-    if !about.podman {
-        return Err(unfenced("Docker takes no network that was made for them"));
-    }
-    if about.maps_users {
-        return Err(unfenced("the container engine is one of an ordinary user"));
+    if let Some(why) = takes_none(about) {
+        return Err(unfenced(why));
     }
     let (uplink, allowed) = (context.uplink().cloned(), context.may_reach.clone());
     if uplink.is_none() {
@@ -92,4 +98,20 @@ async fn own_network(context: &BuildContext, job: &Job, about: About) -> Result<
     let making = tokio::task::spawn_blocking(move || StepsNetwork::make(uplink.as_ref(), &allowed));
     let made = making.await.map_err(|error| unfenced(&error.to_string()))?;
     made.map_err(|error| unfenced(&format!("no network can be made for them ({error})")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_that_take_no_network_are_refused_with_what_an_operator_can_do() {
+        let about =
+            |podman, maps_users| About { podman, maps_users, makes_groups: true, leaves_running: true };
+        assert_eq!(takes_none(about(true, false)), None);
+        for (about, expected) in [(about(false, false), "Docker"), (about(true, true), "ordinary user")] {
+            let refused = NoImage::Unfenced(takes_none(about).unwrap().to_owned()).to_string();
+            assert!(refused.contains(expected) && refused.contains("builds_network"), "{refused}");
+        }
+    }
 }

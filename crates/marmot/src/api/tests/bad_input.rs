@@ -146,6 +146,7 @@ async fn launchers_that_cannot_work_are_refused_in_words() {
         code(json!({"command": []})),
         code(json!({"port": 0})),
         code(json!({"container_image": "nginx"})),
+        json!({"environment": {"environment_image_source": "image", "container_image": "nginx", "as_image": true}}),
     ];
     let mut refusals = String::new();
     for case in cases {
@@ -182,6 +183,7 @@ async fn launchers_that_cannot_work_are_refused_in_words() {
         `command` is empty: leave it out to start what the code says
         `port` must be from 1 to 65535
         `container_image` is not for an environment that is built from code
+        `as_image` is not for a container image
         "#);
 }
 
