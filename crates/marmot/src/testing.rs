@@ -47,6 +47,7 @@ impl Bench {
             policy: marmot_core::scaling::Policy::default(),
             max_replicas: 10,
             people: Default::default(),
+            memory_budget: None,
             project_rate: None,
             project_requests: None,
         };

@@ -21,6 +21,7 @@ mod plans;
 mod projects;
 mod scaling;
 mod secrets;
+mod usage;
 mod user;
 
 use axum::Router;
@@ -92,6 +93,7 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(apps::revisions))
         .routes(routes!(apps::roll_back))
         .routes(routes!(scaling::get, scaling::set))
+        .routes(routes!(usage::get))
         .routes(routes!(secrets::of_project))
         .routes(routes!(secrets::set_of_project, secrets::remove_of_project))
         .routes(routes!(secrets::of_launcher))

@@ -12,6 +12,7 @@ mod plans;
 mod projects;
 mod scaling;
 mod secrets;
+mod usage;
 
 use axum::Router;
 use axum::body::Body;

@@ -13,6 +13,7 @@ mod scaling;
 mod secrets;
 mod serve;
 mod simulate;
+mod usage;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

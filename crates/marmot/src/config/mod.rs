@@ -407,6 +407,7 @@ impl Settings {
                 session_life: self.session_life,
                 providers: self.identity_providers.clone(),
             },
+            memory_budget: self.memory_budget.map(|bytes| bytes.0),
             project_rate: self.project_rate,
             project_requests: self.project_requests,
         }

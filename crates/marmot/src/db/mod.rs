@@ -10,6 +10,7 @@ mod connect;
 pub mod credentials;
 pub mod events;
 pub mod groups;
+pub mod history;
 pub mod hooks;
 pub mod launchers;
 pub mod lock;

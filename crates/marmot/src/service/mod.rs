@@ -13,11 +13,14 @@ mod call;
 mod changes;
 mod credentials;
 mod error;
+mod gallery;
 mod groups;
+mod history;
 mod hooks;
 mod launchers;
 mod lifecycle;
 mod links;
+mod machine;
 mod meters;
 mod opening;
 mod passwords;
@@ -56,10 +59,12 @@ pub use changes::Changes;
 pub use credentials::{Login, NewCredential};
 pub use error::{Error, Result};
 pub use groups::{GroupPatch, NewGroup};
+pub use history::MEASURED;
 pub use hooks::{Message, Proof};
 pub use launchers::{LauncherPatch, NewLauncher};
 pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
 pub use links::{LinkFor, PasswordLink};
+pub use machine::{Eviction, Machine};
 pub use meters::Meters;
 pub use opening::{Invited, NewGrant, OpeningView};
 pub use people::UserPatch;
@@ -138,6 +143,8 @@ pub struct Options {
     pub policy: Policy,
     /// The most replicas that an app may have.
     pub max_replicas: u32,
+    /// What all replicas together may hold of the machine's memory, in bytes, where the operator has said so.
+    pub memory_budget: Option<u64>,
     /// Requests a second to all apps of a project together; as many as come when absent.
     pub project_rate: Option<u32>,
     /// Requests to all apps of a project at the same time; as many as come when absent.
@@ -193,6 +200,7 @@ struct Inner {
     /// Nothing keeps apps from the machine here, so only operators may say what runs.
     operators_alone: AtomicBool,
     meters: Meters,
+    history: history::History,
     vault: Vault,
     /// What webhooks have told.
     heard: hooks::Heard,
@@ -220,6 +228,7 @@ impl Service {
             stopping: CancellationToken::new(),
             operators_alone: AtomicBool::new(false),
             meters: Meters::default(),
+            history: history::History::default(),
             vault,
             heard: hooks::Heard::default(),
             usages: usages::Usages::default(),

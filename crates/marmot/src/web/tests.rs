@@ -18,13 +18,16 @@ use crate::web;
 
 mod account;
 mod flow;
+mod gallery;
 mod hostile;
 mod live;
+mod more_settings;
 mod oidc;
 mod opening;
 mod people;
 mod plan;
 mod secrets;
+mod usage;
 
 const HOME: &str = "http://localhost:8080";
 const PASSWORD: &str = "correct horse battery";
