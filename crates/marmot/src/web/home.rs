@@ -16,6 +16,8 @@ use super::people::beside;
 use super::present;
 use super::respond::{Failed, Html};
 use super::session::Visitor;
+use super::tabs::{Here, Tab};
+use super::usage;
 use super::view::{AppView, BuildView, FailureView, Field, LauncherCard, SourceView};
 use super::words;
 use crate::model::Page;
@@ -80,8 +82,12 @@ pub(super) async fn design(visitor: Visitor) -> Response {
         "\u{1b}[2m10:04:19\u{1b}[0m \u{1b}[33mWARN\u{1b}[0m  column `depth` has 3 gaps",
         "\u{1b}[2m10:04:21\u{1b}[0m \u{1b}[31mERROR\u{1b}[0m <b>this is text</b>, not markup",
     ];
+    let (charts, saved) = usage::sample();
     Html(DesignPage {
         frame: visitor.frame(),
+        tabs: Tab::below("/design", true, true, Here::Overview),
+        charts,
+        saved,
         phases: phases.map(|phase| words::phase(phase, wake, None)).into(),
         launchers: sample_launchers(),
         right: Field::of("Ice-core explorer"),

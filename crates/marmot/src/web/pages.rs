@@ -5,9 +5,11 @@ use std::borrow::Cow;
 use askama::Template;
 
 use super::ansi::Line;
+use super::charts::Chart;
 use super::gallery::Gallery;
 use super::scaling::MoreSettings;
 use super::tabs::Tab;
+use super::usage::Saved;
 use super::view::{Field, Frame, LauncherCard, PhaseView, ProjectTile};
 use crate::model::BuilderVariant;
 
@@ -311,6 +313,9 @@ pub(super) struct MessagePage {
 #[template(path = "design.html")]
 pub(super) struct DesignPage {
     pub(super) frame: Frame,
+    pub(super) tabs: Vec<Tab>,
+    pub(super) charts: Vec<Chart>,
+    pub(super) saved: Saved,
     pub(super) phases: Vec<PhaseView>,
     pub(super) launchers: LaunchersBox,
     pub(super) right: Field,

@@ -6,6 +6,7 @@ use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use marmot_gateway::meter::Reading;
 use serde::Deserialize;
 
 use super::Web;
@@ -128,6 +129,30 @@ pub(super) async fn show(
         rows: report.slots.iter().rev().filter(|(_, counts)| !counts.is_nothing()).map(Row::of).collect(),
     })
     .into_response())
+}
+
+/// Charts and a comparison of a day that never was, for the page with all parts.
+pub(super) fn sample() -> (Vec<Chart>, Saved) {
+    let now = Timestamp::UNIX_EPOCH + Duration::from_secs(90 * 86_400);
+    let mut reading = Reading::default();
+    let slots: Vec<(i64, Counts)> = (0..96_u64)
+        .map(|slot| {
+            let busy = if (30..70).contains(&slot) { slot * 7 % 11 } else { 0 };
+            reading.answers = [0, busy * 9, 0, busy, busy / 8];
+            (reading.upstream.counts[3], reading.upstream.counts[5]) = (busy * 8, busy);
+            (reading.wakes[0].counts[4], reading.wakes[1].counts[8]) = (busy.min(2), u64::from(slot == 31));
+            let mut counts = Counts::risen(&reading, &Reading::default());
+            counts.people = busy / 2;
+            counts.awake = busy * 60_000;
+            counts.awake_memory = busy * 60 * (400 << 10);
+            counts.asleep = 900_000 - counts.awake;
+            counts.asleep_memory = counts.asleep / 1000 * (50 << 10);
+            (now.as_second() - 900 * (95 - i64::try_from(slot).unwrap_or_default()), counts)
+        })
+        .collect();
+    let on = [(0, i64::MAX)];
+    let report = Report::new(Range::Day, now, slots, &on, None);
+    (charts(&report).into_iter().take(2).collect(), Saved::of(&report))
 }
 
 fn label(range: Range) -> &'static str {

@@ -94,7 +94,9 @@ async fn revisions_tell_what_differs_and_no_value() {
     ada.post(&platform, &format!("{launcher}/build"), &[]).await;
     platform.build_succeeds("fedcba9876543210").await;
     let page = Browser::default().get(&platform, &launcher).await;
-    page.shows("3 things differ").shows("<del>commit 0123456789</del> <ins>commit fedcba9876</ins>");
+    page.shows("1 thing differs")
+        .shows("2 things differ")
+        .shows("<del>commit 0123456789</del> <ins>commit fedcba9876</ins>");
     page.shows("variable GREETING: <ins>set</ins>").shows("medium (2 CPU, 4 GB)").hides("not-for-all");
 }
 
