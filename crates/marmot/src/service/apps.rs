@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::Stream;
 use marmot_core::AppName;
-use marmot_core::id::{LauncherId, ProjectId, RevisionId};
+use marmot_core::id::{EnvironmentId, LauncherId, ProjectId, RevisionId};
 use marmot_core::phase::Phase;
 use marmot_engine::logs::LogLine;
 use serde_json::json;
@@ -140,15 +140,30 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn launcher_views(&self, who: &Identity, project: ProjectId) -> Result<Vec<LauncherView>> {
+    pub async fn launcher_views(
+        &self,
+        who: &Identity,
+        project: ProjectId,
+        page: Page,
+    ) -> Result<Paged<LauncherView>> {
         let mut db = self.db().read().await?;
         let project = super::projects::allowed_project(&mut db, who, project, Action::See).await?;
-        let (found, _) = launchers::list(&mut db, who.viewer(), Some(project.id), Page::FIRST).await?;
+        let (found, total) = launchers::list(&mut db, who.viewer(), Some(project.id), page).await?;
         let mut views = Vec::with_capacity(found.len());
         for launcher in found {
             views.push(self.card(&mut db, who, launcher, project.clone()).await?);
         }
-        Ok(views)
+        Ok(Paged { items: views, page, total })
+    }
+
+    /// The launcher with this environment, with its app.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn launcher_of(&self, who: &Identity, environment: EnvironmentId) -> Result<LauncherView> {
+        let found = launchers::by_environment(&mut *self.db().read().await?, environment).await?;
+        let launcher = found.ok_or_else(|| Error::not_found("environment", environment))?;
+        self.launcher_view(who, launcher.id).await
     }
 
     /// Wakes an app, or tries again to start one that has failed.

@@ -133,6 +133,9 @@ fn sample_launchers() -> LaunchersBox {
         advice: "Read the logs, mend the code or the launcher’s command, then try again.".to_owned(),
     };
     LaunchersBox {
+        total: 5,
+        earlier: None,
+        later: None,
         path: "/design".to_owned(),
         may_write: true,
         cards: vec![

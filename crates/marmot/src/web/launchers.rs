@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::Web;
 use super::forms::Typed;
 use super::pages::{ClassChoice, LauncherForm, LauncherFormPage, Question};
+use super::people::Which;
 use super::plans;
 use super::present;
 use super::projects::{ProjectPath, find};
@@ -134,7 +135,13 @@ pub(super) async fn create(
         network: Default::default(),
     };
     match web.service.create_launcher(&visitor.who, new).await {
-        Ok(launcher) => Ok(see_other(&format!("{}#launcher-{}", project.path(), launcher.id))),
+        Ok(launcher) => {
+            // It is the last one, which may be on a page further back.
+            let views = web.service.launcher_views(&visitor.who, project.id, Which::default().page()).await?;
+            let page = views.total.div_ceil(u64::from(views.page.per_page));
+            let query = if page > 1 { format!("?page={page}") } else { String::new() };
+            Ok(see_other(&format!("{}{query}#launcher-{}", project.path(), launcher.id)))
+        }
         Err(error) => Ok(refused(form.refused(error)?)),
     }
 }

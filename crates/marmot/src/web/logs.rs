@@ -230,9 +230,10 @@ async fn find_build(
     let id: BuildId = id.parse().map_err(|_| Failed::NoSuchPage)?;
     let project = find(web, visitor_who, namespace, slug).await?;
     let build = web.service.build(visitor_who, id).await?;
-    let launchers = web.service.launcher_views(visitor_who, project.id).await?;
-    let of_build = |view: &LauncherView| view.launcher.environment.id == build.build.environment_id;
-    let launcher = launchers.into_iter().find(of_build).ok_or(Failed::NoSuchPage)?;
+    let launcher = web.service.launcher_of(visitor_who, build.build.environment_id).await?;
+    if launcher.project.id != project.id {
+        return Err(Failed::NoSuchPage);
+    }
     Ok((project, build, launcher))
 }
 

@@ -103,6 +103,10 @@ pub(super) struct LaunchersBox {
     pub(super) path: String,
     pub(super) may_write: bool,
     pub(super) cards: Vec<LauncherCard>,
+    /// How many there are on all pages, and the pages before and after.
+    pub(super) total: u64,
+    pub(super) earlier: Option<u32>,
+    pub(super) later: Option<u32>,
     /// The fragment replaces the box that is on the page.
     pub(super) replaces: bool,
 }

@@ -69,6 +69,21 @@ async fn a_gallery_of_many_apps_is_sent_a_page_at_a_time() {
         assert!(first.text.len() < 100_000, "{}", first.text.len());
         assert_eq!(first.text.matches("class=\"tile box\"").count(), 48);
     }
+    let box_of = |page: &Answer| page.text.matches("<article").count();
+    let (one, two) =
+        (ada.get(&platform, &project).await, ada.get(&platform, &format!("{project}?page=2")).await);
+    assert_eq!((box_of(&one), box_of(&two)), (50, 10));
+    one.shows("<span class=\"count\">60</span>").shows("?page=2");
+    // The last one's page and its build are found as well.
+    let form = [
+        ("type", "app"),
+        ("source", "code"),
+        ("name", "Last"),
+        ("repository", "https://github.com/a/b"),
+        ("resource_class", "1"),
+    ];
+    let made = ada.post(&platform, &format!("{project}/launchers/new"), &form).await;
+    assert!(made.location.unwrap().starts_with(&format!("{project}?page=2#launcher-")));
     let second = Browser::default().get(&platform, "/?q=&phase=busy&page=2").await;
     second.shows("App 011").hides("App 012").shows(">Back</a>").hides(">More</a>");
 }
