@@ -15,11 +15,15 @@ use marmot_core::scaling::{Scaler, Situation};
 use marmot_core::{AppName, Demand, Moment};
 use tokio::sync::mpsc;
 
-use crate::observed::{Event, Failure, Happening, ObservedApp, ObservedReplica, ReplicaStage};
+use crate::observed::{Event, Failure, Happening, HeldBack, ObservedApp, ObservedReplica, ReplicaStage};
 use crate::reconcile::Boots;
 use crate::runtime::{Runtime, Seen, State, Want};
 use crate::schedule::Warmth;
 use crate::wanted::{Program, WantedApp};
+
+mod room;
+
+pub(crate) use room::Room;
 
 /// A drain that has nobody inside is followed by a stop at once; more rounds than these are never needed.
 const ROUNDS: u32 = 3;
@@ -53,6 +57,8 @@ pub(crate) struct App {
     may_begin: bool,
     /// `history` has changed since it was last written down.
     learnt: bool,
+    /// A replica that is needed may not be awake, as of the last look.
+    held_back: Option<HeldBack>,
 }
 
 /// What is remembered of a replica.
@@ -111,6 +117,8 @@ pub(crate) struct Look<'a> {
     pub(crate) may_start: bool,
     /// How many awake replicas are its share, where that is less than it wants.
     pub(crate) share: Option<u32>,
+    /// The memory that its project may use, where that has a limit.
+    pub(crate) room: Option<Room>,
 }
 
 /// What a look gave.
@@ -136,6 +144,7 @@ impl App {
     pub(crate) fn look(&mut self, look: &Look<'_>, boots: &mut Boots) -> Looked {
         self.count_for(look.wanted);
         let mut again_at = None;
+        let before = self.held_back;
         for _ in 0..ROUNDS {
             let seen = look.runtime.observe(look.name);
             self.take_note(look, &seen);
@@ -149,6 +158,9 @@ impl App {
         }
         let seen = look.runtime.observe(look.name);
         self.take_note(look, &seen);
+        if let (None, Some(held_back)) = (before, self.held_back) {
+            look.tell(None, Happening::HeldBack(held_back));
+        }
         let observed = self.observed(look.wanted, &seen);
         Looked { observed, again_at, gone: look.wanted.is_none() && seen.is_empty() }
     }
@@ -368,17 +380,33 @@ impl App {
     ) -> bool {
         let gate = |id| seen.iter().find(|replica| replica.id == id).map(|replica| &replica.gate);
         let mut drained = false;
+        let mut awake = self.awake(seen);
+        self.held_back = None;
         if !plan.orders.contains(&Order::Start) {
             boots.leave(look.name);
         }
         for order in &plan.orders {
             match *order {
                 Order::Start => {
-                    if look.may_start && boots.begin(look.now, look.name, need(look, seen)) {
+                    let Some(wanted) = look.wanted else { continue };
+                    let one = (wanted.revision.id, wanted.revision.limits.memory_bytes);
+                    if self.is_held_back(look, &awake, one) {
+                        boots.leave(look.name);
+                    } else if look.may_start && boots.begin(look.now, look.name, need(look, seen)) {
+                        *awake.entry(one.0).or_default() += one.1;
                         self.start(look, decision);
                     }
                 }
                 Order::Wake(id) => {
+                    let of = seen.iter().find(|replica| replica.id == id);
+                    let waking = |known: &Known| known.waking.is_some();
+                    if let Some(of) = of.filter(|_| !self.replicas.get(&id).is_some_and(waking)) {
+                        let one = (of.revision, of.memory_limit);
+                        if self.is_held_back(look, &awake, one) {
+                            continue;
+                        }
+                        *awake.entry(one.0).or_default() += one.1;
+                    }
                     if let Some(known) = self.replicas.get_mut(&id)
                         && known.waking.is_none()
                     {
@@ -468,6 +496,8 @@ impl App {
             failure: self.failure.clone(),
             gave_up,
             boot_time: self.boot_time,
+            promised: self.promised(seen),
+            held_back: self.held_back,
         }
     }
 

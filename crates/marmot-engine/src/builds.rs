@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use marmot_core::id::{BuildId, EnvironmentId};
+use marmot_core::id::{BuildId, EnvironmentId, ProjectId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -19,10 +19,11 @@ use crate::files;
 use crate::layout::Layout;
 use crate::observed::{BuildFailure, BuildOutcome, BuildState};
 use crate::shim::spec;
+use crate::storage::Storage;
 use crate::wanted::{Wanted, WantedBuild, WantedPull};
 
 /// The result of a build, in its directory. Without it, the build is not done.
-const OUTCOME: &str = "outcome.json";
+pub(crate) const OUTCOME: &str = "outcome.json";
 /// The result of a build that is no longer kept stays this long: a replica that is being drained may use it.
 const LINGER: Duration = Duration::from_secs(600);
 
@@ -70,6 +71,7 @@ enum Word {
 /// A build that is under way.
 struct Running {
     owner: EnvironmentId,
+    project: Option<ProjectId>,
     cancel: CancellationToken,
 }
 
@@ -78,6 +80,8 @@ pub(crate) struct Builds {
     layout: Layout,
     context: Arc<BuildContext>,
     at_once: usize,
+    storage: Storage,
+    wanted: watch::Receiver<Arc<Wanted>>,
     states: BTreeMap<BuildId, BuildState>,
     running: BTreeMap<BuildId, Running>,
     /// Results that are no longer kept, since when.
@@ -88,20 +92,27 @@ pub(crate) struct Builds {
 }
 
 impl Builds {
-    pub(crate) fn new(layout: Layout, context: Arc<BuildContext>, at_once: usize) -> Self {
+    pub(crate) fn new(
+        layout: Layout,
+        context: Arc<BuildContext>,
+        at_once: usize,
+        wanted: watch::Receiver<Arc<Wanted>>,
+    ) -> Self {
+        let storage = Storage::new(layout.data_dir());
         let (speak, hear) = mpsc::unbounded_channel();
         let (states, running, unkept) = <_>::default();
         let tasks = TaskTracker::new();
-        Self { layout, context, at_once: at_once.max(1), states, running, unkept, tasks, speak, hear }
+        let at_once = at_once.max(1);
+        Self { layout, context, at_once, storage, wanted, states, running, unkept, tasks, speak, hear }
     }
 
     /// Runs until `stop` is cancelled; then breaks off what is under way and waits for it.
     pub(crate) async fn run(
         mut self,
-        mut wanted: watch::Receiver<Arc<Wanted>>,
         publish: watch::Sender<BTreeMap<BuildId, BuildState>>,
         stop: CancellationToken,
     ) {
+        let mut wanted = self.wanted.clone();
         let mut sweep = tokio::time::interval(LINGER / 2);
         let mut collect = tokio::time::interval(CACHE_PERIOD);
         loop {
@@ -171,12 +182,21 @@ impl Builds {
             }
             // One at a time of the same owner: nobody who pushes often keeps the others waiting, and what they would share
             // in the caches is changed by one alone.
+            let project = wanted.builds_of.get(&id).copied();
             if let Some(work) = Work::of(wanted, id)
                 && !self.running.values().any(|running| running.owner == work.owner())
+                && self.project_has_room(wanted, project)
             {
-                self.start(id, work);
+                self.start(id, work, project);
             }
         }
+    }
+
+    /// Whether another build of this project may run beside those that do.
+    fn project_has_room(&self, wanted: &Wanted, project: Option<ProjectId>) -> bool {
+        let Some(most) = project.and_then(|project| wanted.ceiling(project).builds) else { return true };
+        let running = self.running.values().filter(|running| running.project == project).count();
+        running < most.max(1) as usize
     }
 
     /// The result of a build that an earlier engine did.
@@ -189,16 +209,20 @@ impl Builds {
         usable.then_some(state)
     }
 
-    fn start(&mut self, id: BuildId, work: Work) {
+    fn start(&mut self, id: BuildId, work: Work, project: Option<ProjectId>) {
         let cancel = CancellationToken::new();
-        self.running.insert(id, Running { owner: work.owner(), cancel: cancel.clone() });
+        self.running.insert(id, Running { owner: work.owner(), project, cancel: cancel.clone() });
         self.states.insert(id, BuildState::InProgress { step: "Starting".to_owned() });
         let (context, dir, speak) = (Arc::clone(&self.context), self.layout.build(id), self.speak.clone());
         let tell = speak.clone();
+        let disk = Disk { storage: self.storage.clone(), wanted: self.wanted.clone(), project, build: id };
         let working = self.tasks.spawn(async move {
             let fresh = dir.clone();
             match tokio::task::spawn_blocking(move || make_fresh(&fresh)).await {
                 Ok(Ok(())) => {
+                    if let Some(full) = disk.full(&work).await {
+                        return keep(&dir, Err(full)).await;
+                    }
                     let progress = |step: &str| {
                         let _ = speak.send(Word::Step(id, step.to_owned()));
                     };
@@ -210,7 +234,7 @@ impl Builds {
                             build::pull(&context, id, &wanted, &dir, progress, cancel).await
                         }
                     };
-                    keep(&dir, end).await
+                    keep(&dir, disk.check(end).await).await
                 }
                 Ok(Err(error)) => could_not_keep(&error),
                 Err(error) => could_not_keep(&io::Error::other(error)),
@@ -257,6 +281,67 @@ impl Builds {
             }
         }
     }
+}
+
+/// The room that a build has on disk.
+struct Disk {
+    storage: Storage,
+    wanted: watch::Receiver<Arc<Wanted>>,
+    project: Option<ProjectId>,
+    build: BuildId,
+}
+
+impl Disk {
+    /// Why nothing is built: its project has filled its room. What an image takes is with the container engine.
+    async fn full(&self, work: &Work) -> Option<BuildEnd> {
+        let (used, limit, _) = self.look().await.filter(|_| matches!(work, Work::Build(_)))?;
+        (used >= limit).then(|| no_room(used, limit, None))
+    }
+
+    /// What came of the build; nothing, where its result is more than its project has room for.
+    async fn check(&self, end: Result<BuildOutcome, BuildEnd>) -> Result<BuildOutcome, BuildEnd> {
+        let outcome = end?;
+        match self.look().await {
+            Some((used, limit, result)) if result > 0 && used.saturating_add(result) > limit => {
+                let artefact = self.storage.artefact(self.build);
+                let removed = tokio::task::spawn_blocking(move || files::remove(&artefact)).await;
+                if let Ok(Err(error)) = removed {
+                    tracing::warn!(build = %self.build, %error, "the result of a build cannot be removed");
+                }
+                Err(no_room(used, limit, Some(result)))
+            }
+            _ => Ok(outcome),
+        }
+    }
+
+    /// What the project takes beside this build, what it may take, and what this build's result takes, in bytes.
+    async fn look(&self) -> Option<(u64, u64, u64)> {
+        let (project, wanted) = (self.project?, self.wanted.borrow().clone());
+        let limit = wanted.ceiling(project).storage_bytes?;
+        let (storage, build) = (self.storage.clone(), self.build);
+        let counted = tokio::task::spawn_blocking(move || {
+            (storage.beside(&wanted, project, build), storage.result(build))
+        });
+        let (used, result) = counted.await.ok()?;
+        Some((used, limit, result))
+    }
+}
+
+fn no_room(used: u64, limit: u64, result: Option<u64>) -> BuildEnd {
+    let [used, limit] = [used, limit].map(|bytes| bytes >> 20);
+    let beyond = match result {
+        Some(result) => format!(", and the result of this build takes {} MiB", (result >> 20) + 1),
+        None => String::new(),
+    };
+    let reason = format!(
+        "the project may keep {limit} MiB on disk and keeps {used} MiB already{beyond}: delete launchers that are not \
+         needed, make the code and its packages smaller, or ask an administrator for a higher limit"
+    );
+    BuildEnd::Failed(BuildFailure {
+        step: "Keeping to the project's limits".to_owned(),
+        reason,
+        last_lines: Vec::new(),
+    })
 }
 
 /// What a broken-off attempt left is of no use.

@@ -22,8 +22,6 @@ pub struct EngineConfig {
     pub builds_at_once: Option<usize>,
     /// Replicas that may boot at the same time. `None`: as many as there are cores.
     pub boots_at_once: Option<usize>,
-    /// Awake replicas beyond the first of each app that the apps of one project may have together.
-    pub replicas_per_project: u32,
     /// What happens to replicas when the engine stops.
     pub replicas_on_stop: OnStop,
     /// How much memory all replicas may hold together, awake and asleep, in bytes; when it is more, sleepers make
@@ -58,7 +56,6 @@ impl EngineConfig {
             build,
             builds_at_once: None,
             boots_at_once: None,
-            replicas_per_project: 20,
             replicas_on_stop: OnStop::Keep,
             memory_budget: None,
             deepen_after: Duration::from_secs(4 * 3600),

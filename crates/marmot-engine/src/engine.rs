@@ -144,8 +144,8 @@ impl Engine {
         runtime.adopt().await;
         let at_once = config.builds_at_once.unwrap_or_else(cores);
         let (publish, builds) = watch::channel(BTreeMap::new());
-        let build_loop = Builds::new(layout.clone(), config.build, at_once);
-        tasks.spawn(build_loop.run(wanted.clone(), publish, stop.clone()));
+        let build_loop = Builds::new(layout.clone(), config.build, at_once, wanted.clone());
+        tasks.spawn(build_loop.run(publish, stop.clone()));
         tasks.spawn(sweep::run(layout.clone(), wanted.clone(), stop.clone()));
         let (observe, observed) = watch::channel(Arc::new(Observed::default()));
         let (tell, events) = mpsc::unbounded_channel();
@@ -163,8 +163,8 @@ impl Engine {
             pressure: Pressure::watch(),
             shortage,
             boots: Boots::new(config.boots_at_once.unwrap_or_else(cores)),
-            replicas_per_project: config.replicas_per_project,
             shares: BTreeMap::new(),
+            sharing_memory: BTreeMap::new(),
             written: Moment::START,
             apps: BTreeMap::new(),
         };

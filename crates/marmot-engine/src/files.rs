@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown, symlink};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
 
 /// Makes a directory that others may pass through but not list, if it does not exist.
 pub(crate) fn make_passage(dir: &Path) -> io::Result<()> {
@@ -46,6 +46,33 @@ pub(crate) fn copy_tree(from: &Path, to: &Path, owner: Option<u32>) -> io::Resul
 
 fn give(path: &Path, owner: Option<u32>) -> io::Result<()> {
     owner.map_or(Ok(()), |id| lchown(path, Some(id), Some(id)))
+}
+
+/// What a directory takes on disk with everything in it, in bytes. Follows no links; what has two names counts twice.
+pub(crate) fn on_disk(dir: &Path) -> u64 {
+    on_disk_within(&[dir.to_owned()], u64::MAX, u64::MAX).unwrap_or_else(|most| most)
+}
+
+/// What these directories take on disk together, in bytes, if it is no more than `most_bytes` in `most_files`; if not, how
+/// many bytes were counted until that was clear.
+pub(crate) fn on_disk_within(places: &[PathBuf], most_bytes: u64, most_files: u64) -> Result<u64, u64> {
+    let (mut bytes, mut files) = (0u64, 0u64);
+    let mut left = places.to_vec();
+    while let Some(dir) = left.pop() {
+        // What vanishes while it is counted is not there.
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            // A file that has two names is counted twice; that errs on the safe side.
+            (bytes, files) = (bytes + meta.blocks() * 512, files + 1);
+            if meta.is_dir() {
+                left.push(entry.path());
+            }
+            if bytes > most_bytes || files > most_files {
+                return Err(bytes);
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 /// Removes a file or a directory with everything in it, if it exists.

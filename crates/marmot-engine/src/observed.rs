@@ -34,6 +34,40 @@ pub struct ObservedApp {
     pub gave_up: Option<RevisionId>,
     /// How long booting took when it last succeeded.
     pub boot_time: Option<Duration>,
+    /// Memory that its replicas which boot or are awake may use, in bytes. While it is updated, those of one revision
+    /// count: the ones that may use more.
+    pub promised: u64,
+    /// It needs a replica that may not be awake now: its project has no memory for it.
+    pub held_back: Option<HeldBack>,
+}
+
+/// Why a replica that is needed is not started or woken: the project's apps would use more memory than they may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldBack {
+    /// What the replicas of the project that boot or are awake may use, in bytes.
+    pub used: u64,
+    /// What this one may use, in bytes.
+    pub needed: u64,
+    /// What all of them together may, in bytes.
+    pub limit: u64,
+}
+
+impl fmt::Display for HeldBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [used, needed, limit] = [self.used, self.needed, self.limit].map(|bytes| bytes >> 20);
+        if self.needed > self.limit {
+            return write!(
+                f,
+                "it needs {needed} MiB of memory, and the apps of its project may use {limit} MiB together: give its \
+                 launcher a smaller resource class, or ask an administrator for a higher limit"
+            );
+        }
+        write!(
+            f,
+            "the apps of its project that are awake use {used} of the {limit} MiB of memory that they may use together, \
+             and it needs {needed} MiB: it starts as soon as another falls asleep or is shut down"
+        )
+    }
 }
 
 /// One running copy of a revision.
@@ -297,6 +331,8 @@ pub enum Happening {
     Started(Why),
     /// It is ready, this long after it was started.
     Ready(Duration),
+    /// It needs a replica that its project has no memory for.
+    HeldBack(HeldBack),
     /// It was frozen.
     Hibernated,
     /// It was thawed, in this time.

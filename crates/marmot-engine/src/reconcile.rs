@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use marmot_core::budget::{Relief, Sleeper, relieve};
-use marmot_core::id::BuildId;
+use marmot_core::id::{BuildId, ProjectId};
 use marmot_core::scaling::fair::{Line, Need, shares};
 use marmot_core::{AppName, Clock, Moment};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{self, App, Look};
+use crate::app::{self, App, Look, Room};
 use crate::config::OnStop;
 use crate::files;
 use crate::hibernate::pressure::Pressure;
@@ -27,7 +27,7 @@ use crate::observed::{
 };
 use crate::runtime::{Runtime, Seen, State, Want};
 use crate::visits;
-use crate::wanted::Wanted;
+use crate::wanted::{Wanted, WantedApp};
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// A replica that boots for longer than this mostly waits, and keeps nobody else from booting.
@@ -58,9 +58,10 @@ pub(crate) struct Reconciler {
     pub(crate) shortage: fn(bool) -> u64,
     /// Who may start replicas when.
     pub(crate) boots: Boots,
-    pub(crate) replicas_per_project: u32,
     /// The apps that get less than they want, because they share with others: how many replicas each may have awake.
     pub(crate) shares: BTreeMap<AppName, u32>,
+    /// The apps of each project whose memory has a limit.
+    pub(crate) sharing_memory: BTreeMap<ProjectId, Vec<AppName>>,
     /// When what is known of visits was last written down.
     pub(crate) written: Moment,
     pub(crate) apps: BTreeMap<AppName, Watched>,
@@ -199,6 +200,7 @@ impl Reconciler {
         if all {
             self.make_room((self.shortage)(false));
             self.share(&wanted);
+            self.sharing_memory = wanted.sharing_memory();
         }
         let mut looked: BTreeMap<_, _> =
             names.into_iter().filter_map(|name| self.look(&name, &wanted).map(|seen| (name, seen))).collect();
@@ -251,12 +253,13 @@ impl Reconciler {
     /// Shares what the apps of a project may have together, beyond one replica for each.
     fn share(&mut self, wanted: &Wanted) {
         self.shares.clear();
-        for apps in wanted.by_project() {
+        for (project, apps) in wanted.by_project() {
+            let together = wanted.ceiling(project).replicas;
             let wish = |name: &&AppName| self.apps.get(*name).map_or(0, |watched| watched.app.wish());
             let more: Vec<u32> = apps.iter().map(|name| wish(name).saturating_sub(1)).collect();
             let in_all = more.iter().fold(0u32, |sum, more| sum.saturating_add(*more));
-            if in_all > self.replicas_per_project {
-                let given = shares(self.replicas_per_project, &more);
+            if in_all > together {
+                let given = shares(together, &more);
                 self.shares.extend(apps.into_iter().cloned().zip(given.into_iter().map(|more| more + 1)));
             }
         }
@@ -264,7 +267,7 @@ impl Reconciler {
 
     /// Looks at one app: what is seen of it, or `None` inside when it is gone. Nothing when there is nothing to look at.
     fn look(&mut self, name: &AppName, wanted: &Wanted) -> Option<Option<ObservedApp>> {
-        let wanted = wanted.apps.get(name);
+        let (all, wanted) = (wanted, wanted.apps.get(name));
         if !self.apps.contains_key(name) {
             let exists = self.runtime.apps().contains(name);
             if wanted.is_none() && !exists {
@@ -273,6 +276,7 @@ impl Reconciler {
             let clearing = (!exists).then(|| self.clear(name));
             self.apps.insert(name.clone(), Watched { clearing, ..Watched::default() });
         }
+        let room = wanted.and_then(|app| self.room(all, name, app));
         let watched = self.apps.get_mut(name)?;
         if watched.clearing.as_ref().is_some_and(JoinHandle::is_finished) {
             watched.clearing = None;
@@ -285,6 +289,7 @@ impl Reconciler {
             events: &self.events,
             may_start: watched.clearing.is_none(),
             share: self.shares.get(name).copied(),
+            room,
         };
         let elsewhere = self.boots.under_way.saturating_sub(watched.starting);
         let looked = watched.app.look(&look, &mut self.boots);
@@ -300,6 +305,14 @@ impl Reconciler {
             return Some(None);
         }
         Some(Some(looked.observed))
+    }
+
+    /// What the others of an app's project leave to it of the memory that they may use together.
+    fn room(&self, wanted: &Wanted, name: &AppName, app: &WantedApp) -> Option<Room> {
+        let limit = wanted.ceiling(app.project).memory_bytes?;
+        let others = self.sharing_memory.get(&app.project)?.iter().filter(|other| *other != name);
+        let promised = |other| Some(self.apps.get(other)?.app.promised(&self.runtime.observe(other)));
+        Some(Room { limit, others: others.filter_map(promised).sum() })
     }
 
     /// Removes what is left of an earlier activation under the same name: it may have been somebody else's.

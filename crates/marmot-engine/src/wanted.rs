@@ -21,6 +21,29 @@ pub struct Wanted {
     pub pulls: BTreeMap<BuildId, Arc<WantedPull>>,
     /// The finished builds whose results must stay; those of other builds are removed.
     pub kept_builds: BTreeSet<BuildId>,
+    /// What the apps and builds of each project may use together. The usual for one that is not named.
+    pub projects: BTreeMap<ProjectId, Ceiling>,
+    /// Whose the builds are: those that should be done, and those whose results are kept.
+    pub builds_of: BTreeMap<BuildId, ProjectId>,
+}
+
+/// What the apps and builds of a project may use together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ceiling {
+    /// Awake replicas beyond the first of each app.
+    pub replicas: u32,
+    /// Memory in bytes, as the sum of what each replica that boots or is awake may use. As much as there is when absent.
+    pub memory_bytes: Option<u64>,
+    /// Builds that run at the same time; the others wait. As many as there is room for when absent.
+    pub builds: Option<u32>,
+    /// What results of builds, and homes and logs of replicas, may take on disk, in bytes. As much as there is when absent.
+    pub storage_bytes: Option<u64>,
+}
+
+impl Default for Ceiling {
+    fn default() -> Self {
+        Self { replicas: 20, memory_bytes: None, builds: None, storage_bytes: None }
+    }
 }
 
 impl Wanted {
@@ -29,13 +52,28 @@ impl Wanted {
         self.builds.contains_key(&id) || self.pulls.contains_key(&id)
     }
 
+    /// What the apps and builds of a project may use together.
+    pub(crate) fn ceiling(&self, project: ProjectId) -> Ceiling {
+        self.projects.get(&project).copied().unwrap_or_default()
+    }
+
     /// The apps of each project, of those that may have more than one replica.
-    pub(crate) fn by_project(&self) -> impl Iterator<Item = Vec<&AppName>> {
+    pub(crate) fn by_project(&self) -> BTreeMap<ProjectId, Vec<&AppName>> {
         let mut projects: BTreeMap<ProjectId, Vec<&AppName>> = BTreeMap::new();
         for (name, app) in self.apps.iter().filter(|(_, app)| app.policy.most() > 1) {
             projects.entry(app.project).or_default().push(name);
         }
-        projects.into_values()
+        projects
+    }
+
+    /// The apps of each project whose memory has a limit.
+    pub(crate) fn sharing_memory(&self) -> BTreeMap<ProjectId, Vec<AppName>> {
+        let mut projects: BTreeMap<ProjectId, Vec<AppName>> = BTreeMap::new();
+        let limited = |app: &WantedApp| self.ceiling(app.project).memory_bytes.is_some();
+        for (name, app) in self.apps.iter().filter(|(_, app)| limited(app)) {
+            projects.entry(app.project).or_default().push(name.clone());
+        }
+        projects
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use building::{Place, Repository};
 use marmot_core::id::BuildId;
 use marmot_engine::observed::BuildState;
-use marmot_engine::wanted::{Builder, Source, Wanted, WantedBuild};
+use marmot_engine::wanted::{Builder, Ceiling, Source, Wanted, WantedBuild};
 use marmot_engine::{Confinement, Engine, EngineConfig};
 use support::{Machine, ask, policy};
 
@@ -139,4 +139,67 @@ async fn what_was_built_from_python_packages_runs_in_a_sandbox() {
     }
     machine.shut_down();
     machine.until_gone().await;
+}
+
+fn limit(machine: &Machine, ceiling: Ceiling, builds: &[BuildId]) {
+    machine.want(|wanted: &mut Wanted| {
+        wanted.projects.insert(1.into(), ceiling);
+        wanted.builds_of.extend(builds.iter().map(|build| (*build, 1.into())));
+    });
+}
+
+#[tokio::test]
+async fn a_project_builds_no_more_at_once_than_it_may_and_the_others_wait() {
+    let place = Place::new();
+    let mut context = place.another_context();
+    context.allow_private_networks = true;
+    let build = Arc::new(context);
+    let machine =
+        Machine::configured(|config| EngineConfig { build, builds_at_once: Some(3), ..config }).await;
+    // A host that takes connections and never says a word.
+    let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = wanted(&format!("http://{}/x", host.local_addr().unwrap()));
+    let site = site(&place);
+    let of_owner = |owner: u128| {
+        Arc::new(WantedBuild { owner: owner.into(), ..WantedBuild::clone(&wanted(&site.address())) })
+    };
+    let (first, second, foreign) = (BuildId::from(1), BuildId::from(2), BuildId::from(3));
+    limit(&machine, Ceiling { builds: Some(1), ..Ceiling::default() }, &[first, second]);
+    want(&machine, first, &silent);
+    want(&machine, second, &of_owner(2));
+    want(&machine, foreign, &of_owner(3));
+    assert!(matches!(until_ended(&machine.engine, foreign).await, BuildState::Succeeded(_)));
+    assert_eq!(machine.engine.observed().borrow().builds[&second], BuildState::Queued);
+    machine.want(|wanted: &mut Wanted| drop(wanted.builds.remove(&first)));
+    assert!(matches!(until_ended(&machine.engine, second).await, BuildState::Succeeded(_)));
+}
+
+#[tokio::test]
+async fn a_build_fails_whose_result_is_more_than_its_project_may_keep() {
+    let place = Place::new();
+    let page = "x".repeat(3 << 20);
+    let site = place.repository("site", &[("index.html", &page)]);
+    let machine = machine(&place, Confinement::None).await;
+    let (first, second, third) = (BuildId::from(1), BuildId::from(2), BuildId::from(3));
+    let room = |mebibytes: u64| Ceiling { storage_bytes: Some(mebibytes << 20), ..Ceiling::default() };
+    limit(&machine, room(5), &[first, second, third]);
+    want(&machine, first, &wanted(&site.address()));
+    assert!(matches!(until_ended(&machine.engine, first).await, BuildState::Succeeded(_)));
+    let reason = async |build: BuildId| match until_ended(&machine.engine, build).await {
+        BuildState::Failed(failure) => failure.reason,
+        other => panic!("{other:?}"),
+    };
+    machine.want(|wanted: &mut Wanted| {
+        wanted.kept_builds.insert(first);
+        wanted.builds.remove(&first);
+    });
+    want(&machine, second, &wanted(&site.address()));
+    let beyond = reason(second).await;
+    assert!(beyond.contains("may keep 5 MiB on disk and keeps 3 MiB already, and the result"), "{beyond}");
+    assert!(!machine.layout().artefact(second).exists());
+    limit(&machine, room(2), &[]);
+    want(&machine, third, &wanted(&site.address()));
+    let full = reason(third).await;
+    assert!(full.contains("may keep 2 MiB on disk and keeps 3 MiB already: delete launchers"), "{full}");
+    assert!(!machine.layout().artefact(third).exists());
 }

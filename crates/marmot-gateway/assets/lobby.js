@@ -82,7 +82,7 @@
   const tell = (said) => {
     switch (said.state) {
       case "waking":
-        show("waking", said.at === "busy" ? "In line" : "Waking up", said.step);
+        show("waking", ({ busy: "In line", full: "No room yet" })[said.at] ?? "Waking up", said.step);
         elapsedAtStart = said.elapsed_ms;
         clock = performance.now();
         known = said.expected_ms !== null;

@@ -28,8 +28,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (listen, backend) = (address()?, address()?);
     let gate = Arc::new(Gate::new(1_000_000));
     gate.open();
-    let progress =
-        Progress { at: Step::Starting, step: "Starting".into(), since: Moment::START, expected: None };
+    let progress = Progress {
+        at: Step::Starting,
+        step: "Starting".into(),
+        since: Moment::START,
+        expected: None,
+        no_room: None,
+    };
     let backends = vec![Backend { replica: ReplicaId::from(1), address: backend, sockets: None, gate }];
     let route = Route {
         app: "app".parse()?,

@@ -40,6 +40,8 @@ pub(crate) enum Refusal {
     Off,
     #[error("{reason}")]
     Failed { reason: String },
+    #[error("{reason}")]
+    NoRoom { reason: String },
     #[error("the gateway is stopping")]
     Stopping,
 }
@@ -399,7 +401,14 @@ struct Next {
 /// Gives as many as possible their turn. `None`: nobody waits any more.
 fn hand_out(shared: &Arc<Shared>, route: Option<&Arc<Route>>, room: &Room) -> Option<Next> {
     let backends = match route.map(|route| &route.state) {
-        Some(RouteState::On { backends, .. }) => backends,
+        Some(RouteState::On { backends, progress }) => {
+            let awake = backends.iter().any(|backend| backend.gate.state() == GateState::Open);
+            if let Some(reason) = progress.no_room.as_ref().filter(|_| !awake) {
+                refuse_all(room, &Refusal::NoRoom { reason: reason.clone() });
+                return None;
+            }
+            backends
+        }
         Some(RouteState::Failed { reason, .. }) => {
             refuse_all(room, &Refusal::Failed { reason: reason.clone() });
             return None;

@@ -31,6 +31,8 @@ pub type LogSource = Arc<dyn Fn(&AppName) -> Pin<Box<dyn Stream<Item = String> +
 
 /// Without a script, the lobby is loaded again after this many seconds.
 const RELOAD_SECONDS: u64 = 3;
+/// Where there is no room for an app, it makes sense to ask again after this many seconds.
+pub(crate) const NO_ROOM_SECONDS: u64 = 30;
 /// What is expected of an app that has never been seen waking.
 const EXPECTED_AT_FIRST: Duration = Duration::from_secs(10);
 
@@ -56,6 +58,8 @@ enum At {
     Waking,
     /// Every place at its replicas is taken.
     Busy,
+    /// Its project has no memory left for it.
+    Full,
 }
 
 impl At {
@@ -75,6 +79,7 @@ impl At {
             Self::Almost => "almost",
             Self::Waking => "waking",
             Self::Busy => "busy",
+            Self::Full => "full",
         }
     }
 }
@@ -215,6 +220,9 @@ fn news(shared: &Shared, route: &Route) -> News {
         let step = "All of its places are taken; the next one is yours";
         return waking(At::Busy, step.to_owned(), (Duration::ZERO, None));
     }
+    if let Some(reason) = &progress.no_room {
+        return waking(At::Full, in_a_sentence(reason), (Duration::ZERO, None));
+    }
     let rung = rung(backends);
     let (elapsed, expected) =
         (shared.clock.now() - since(route, rung, progress), expected(route, rung, progress));
@@ -237,6 +245,13 @@ fn news(shared: &Shared, route: &Route) -> News {
     waking(at, step.to_owned(), (elapsed, expected))
 }
 
+/// What begins in the middle of a sentence, as one of its own.
+fn in_a_sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(char::to_uppercase);
+    first.into_iter().flatten().chain(letters).collect()
+}
+
 fn waking(at: At, step: String, time: (Duration, Option<Duration>)) -> News {
     News::Waking { at, step, elapsed_ms: millis(time.0), expected_ms: time.1.map(millis) }
 }
@@ -257,6 +272,9 @@ fn has_room(backend: &Backend) -> bool {
 /// Seconds after which the app is likely to be awake, from its own history.
 pub(crate) fn retry_after(shared: &Shared, route: &Route) -> u64 {
     let RouteState::On { backends, progress } = &route.state else { return 1 };
+    if progress.no_room.is_some() {
+        return NO_ROOM_SECONDS;
+    }
     let rung = rung(backends);
     let expected = expected(route, rung, progress).unwrap_or(EXPECTED_AT_FIRST);
     let left = expected.saturating_sub(shared.clock.now() - since(route, rung, progress));

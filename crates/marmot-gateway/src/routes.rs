@@ -298,6 +298,8 @@ pub struct Progress {
     pub since: Moment,
     /// How long waking took lately, if known.
     pub expected: Option<Duration>,
+    /// Why no replica may wake now, in a sentence that a visitor may read: until there is room, programs are sent away.
+    pub no_room: Option<String>,
 }
 
 #[cfg(test)]

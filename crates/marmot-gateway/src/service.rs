@@ -197,9 +197,13 @@ impl App<'_> {
             Err(too_much) => return too_much.answer(reader),
         };
         let stay = Stay::new(caller, until, epoch, places);
-        // Whoever showed something to be let in is sent away as soon as it is worth nothing any more, also while they wait.
+        // Whoever showed something to be let in is sent away as soon as it is worth nothing any more, also while they wait;
+        // and whoever sends something, while they send it.
         let mut response = match &stay.caller {
-            Caller::Anybody => self.let_in(request, reader, stay).await,
+            // What has no body is judged when its answer begins, and from then on.
+            Caller::Anybody if HttpBody::is_end_stream(request.body()) => {
+                self.let_in(request, reader, stay).await
+            }
             known => {
                 let lost = Box::pin(stay::lost(shared, &route.app, known));
                 tokio::select! {
@@ -314,6 +318,16 @@ impl App<'_> {
         {
             return Err(Box::new(quota::awake_enough(wait, reader)));
         }
+        if reader == Reader::Program
+            && is_asleep(self.route.backends())
+            && let Some(reason) = &progress.no_room
+        {
+            // Asked for: it starts as soon as there is room.
+            self.route.demand.touch(self.shared.clock.now());
+            (self.shared.nudge)(&self.route.app);
+            let refusal = Refusal::NoRoom { reason: reason.clone() };
+            return Err(Box::new(self.explain(refusal.into(), reader, visitor)));
+        }
         unshare(parts);
         let hold = || hold(self.shared, &self.route, guest, weight(parts), None);
         let turn = if reader == Reader::Program {
@@ -342,6 +356,9 @@ impl App<'_> {
     fn patience(&self, progress: &Progress) -> Duration {
         let limit = self.shared.config.limits.lobby_after;
         match &self.route.state {
+            RouteState::On { backends, .. } if is_asleep(backends) && progress.no_room.is_some() => {
+                Duration::ZERO
+            }
             RouteState::On { backends, .. } if is_asleep(backends) => {
                 match lobby::expected(&self.route, rung(backends), progress) {
                     // Twice what it takes most times, so that the lobby is for what is out of the ordinary.
@@ -398,6 +415,15 @@ impl App<'_> {
         match failure {
             Failure::Refused(Refusal::Off) => return self.off(reader, visitor),
             Failure::Refused(Refusal::Failed { reason }) => return self.failed(&reason, reader, visitor),
+            Failure::Refused(Refusal::NoRoom { .. }) if reader == Reader::Person => {
+                return self.lobby(visitor);
+            }
+            Failure::Refused(Refusal::NoRoom { reason }) => problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "There is no room for this app now",
+                format!("The app `{app}` cannot wake now: {reason}."),
+            )
+            .retry_after(lobby::NO_ROOM_SECONDS),
             Failure::Refused(Refusal::Crowded) => problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Too many are waiting",

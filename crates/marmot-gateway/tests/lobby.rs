@@ -46,7 +46,8 @@ impl Events {
 }
 
 fn waking(at: Step, step: &str, world: &World) -> RouteState {
-    let progress = Progress { at, step: step.into(), since: world.clock.now(), expected: None };
+    let progress =
+        Progress { at, step: step.into(), since: world.clock.now(), expected: None, no_room: None };
     RouteState::On { backends: vec![], progress }
 }
 
@@ -153,6 +154,7 @@ async fn a_person_waits_for_an_app_that_wakes_quickly_and_sees_the_lobby_of_one_
         step: "Starting".into(),
         since: world.clock.now(),
         expected: Some(Duration::from_secs(4000)),
+        no_room: None,
     };
     world.set(RouteState::On { backends: vec![], progress });
     let page = world.client().get(world.url("/")).header("accept", PAGE).send().await.unwrap();
@@ -191,7 +193,7 @@ async fn look_at_the_lobby() {
     world.set(RouteState::Off);
     println!("\n{} {}", world.url("/"), signed_in(&world, UserId::from(7)).await);
     let at = |at, step: &str, expected| {
-        let progress = Progress { at, step: step.into(), since: world.clock.now(), expected };
+        let progress = Progress { at, step: step.into(), since: world.clock.now(), expected, no_room: None };
         RouteState::On { backends: vec![], progress }
     };
     let reason =

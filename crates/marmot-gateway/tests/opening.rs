@@ -123,6 +123,37 @@ async fn a_link_that_is_none_or_has_ended_says_so_and_only_so_many_are_tried() {
 }
 
 #[tokio::test]
+async fn strangers_are_not_told_whether_an_app_is_on_and_who_has_the_link_is() {
+    let (world, app) = (World::start().await, TestApp::start().await);
+    let on = on(vec![replica(app.address)]);
+    world.set_access(by_link(&link(None)), on.clone());
+    let cookie = come_by_link(&world).await;
+    let get = |headers: &[(&'static str, &str)]| {
+        let request = world.client().get(world.url("/"));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        async {
+            let answer = request.send().await.unwrap();
+            let mut headers = answer.headers().clone();
+            // These are never the same twice.
+            ["date", "x-request-id", "set-cookie", "location"].map(|name| headers.remove(name));
+            (answer.status().as_u16(), headers, answer.text().await.unwrap())
+        }
+    };
+    let strangers = async || (get(&[]).await, get(&[("accept", PAGE)]).await);
+    let before = strangers().await;
+    assert_eq!((before.0.0, before.1.0), (401, 302));
+    world.set_access(by_link(&link(None)), RouteState::Off);
+    assert_eq!(strangers().await, before, "off or on");
+    let (status, _, page) = get(&[("accept", PAGE), ("cookie", &cookie)]).await;
+    assert!(status == 404 && page.contains("This app is switched off"), "{page}");
+    let (status, _, problem) = get(&[("cookie", &cookie)]).await;
+    assert!(status == 404 && problem.contains("is switched off"), "{problem}");
+    // The link itself still leads there.
+    assert!(!come_by_link(&world).await.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn everything_that_is_open_by_a_link_ends_with_it() {
     let (feed, body) = fed();
     let (tell, events) = fed();

@@ -587,6 +587,7 @@ async fn a_person_gets_the_lobby_a_program_is_held_and_a_preview_wakes_nobody() 
             step: "Waiting for its <port>".into(),
             since: world.clock.now(),
             expected: Some(Duration::from_secs(7)),
+            no_room: None,
         },
     };
     world.set(state);
@@ -637,8 +638,13 @@ async fn the_lobby_is_told_each_step_until_the_app_is_ready_and_keeps_it_wanted(
     assert!(next().await.contains(r#""state":"waking","at":"starting","step":"Starting""#));
     assert_eq!(world.demand.sample().held, 1);
     let sleeper = sleeping_replica(app.address, 9);
-    let progress =
-        Progress { at: Step::Starting, step: "Starting".into(), since: world.clock.now(), expected: None };
+    let progress = Progress {
+        at: Step::Starting,
+        step: "Starting".into(),
+        since: world.clock.now(),
+        expected: None,
+        no_room: None,
+    };
     world.set(RouteState::On { backends: vec![sleeper.clone()], progress });
     // A heartbeat may come between.
     while !next().await.contains("Waking up") {}

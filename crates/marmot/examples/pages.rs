@@ -38,8 +38,14 @@ async fn main() -> anyhow::Result<()> {
     let (tell, observed) = watch::channel(Arc::new(Observed::default()));
     let clock = Clock::new(|| Moment::from_millis(0));
     let demands = Demands::new(clock.clone());
-    let live =
-        Live { observed, demands: demands.clone(), clock, logs: Logs::new(data.path()), planner: None };
+    let live = Live {
+        observed,
+        demands: demands.clone(),
+        clock,
+        logs: Logs::new(data.path()),
+        storage: marmot_engine::Storage::new(data.path()),
+        planner: None,
+    };
     let options = Options {
         public_url: format!("http://localhost:{port}"),
         apps_scheme: "http".to_owned(),
@@ -51,8 +57,7 @@ async fn main() -> anyhow::Result<()> {
         max_replicas: 10,
         people: Default::default(),
         memory_budget: None,
-        project_rate: None,
-        project_requests: None,
+        limits: Default::default(),
     };
     let db = Db::open(None, data.path()).await?;
     let service = Service::new(db.clone(), live, options, marmot::vault::Vault::of_the_moment());
@@ -234,6 +239,8 @@ impl Sample {
             gave_up: failure.is_some().then_some(revision),
             failure: failure.map(Arc::new),
             boot_time: Some(Duration::from_millis(4200)),
+            promised: 1 << 30,
+            held_back: None,
             ..ObservedApp::default()
         };
         self.observed.apps.extend(BTreeMap::from([(launcher.app_name.clone(), seen)]));

@@ -25,12 +25,17 @@ const KNOWN_BEFORE: Duration = Duration::from_secs(3600);
 /// A key that signs no more is published for this long: much longer than what it signed is good for.
 const KNOWN_AFTER: Duration = Duration::from_secs(3600);
 /// How often it is looked whether it is time.
-const LOOK_EVERY: Duration = Duration::from_secs(300);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A key that was replaced at once is published for this long: twice as long as what it signed is good for.
+const KNOWN_AFTER_ALL: Duration = Duration::from_secs(600);
 
 /// A key as it is kept.
 #[derive(Clone, Serialize, Deserialize)]
 struct Kept {
     made_at: Timestamp,
+    /// Signs from the beginning: an operator wanted the ones before it to sign no more.
+    #[serde(default)]
+    at_once: bool,
     /// PKCS #8, in hexadecimal.
     key: String,
 }
@@ -46,30 +51,28 @@ struct Plan {
     another: bool,
 }
 
-/// Decides about keys that were made at these times, oldest first.
-fn plan(made: &[Timestamp], now: Timestamp) -> Plan {
+/// Decides about keys that were made at these times, oldest first, some to sign at once.
+fn plan(made: &[(Timestamp, bool)], now: Timestamp) -> Plan {
     let known_for = |at: &Timestamp, long: Duration| *at + long <= now;
+    let before = |at_once: bool| if at_once { Duration::ZERO } else { KNOWN_BEFORE };
+    let after = |at_once: bool| if at_once { KNOWN_AFTER_ALL } else { KNOWN_BEFORE + KNOWN_AFTER };
     // The newest that is known everywhere; where none is, the first there ever was.
-    let signer = made.iter().rposition(|at| known_for(at, KNOWN_BEFORE)).unwrap_or(0);
+    let signer = made.iter().rposition(|(at, at_once)| known_for(at, before(*at_once))).unwrap_or(0);
     // One is done with when the next has been signing for long enough.
-    let first = made.iter().skip(1).take_while(|next| known_for(next, KNOWN_BEFORE + KNOWN_AFTER)).count();
-    let another = made.last().is_none_or(|at| known_for(at, ROTATED_AFTER));
+    let done = |(at, at_once): &&(Timestamp, bool)| known_for(at, after(*at_once));
+    let first = made.iter().skip(1).rposition(|next| done(&next)).map_or(0, |last| last + 1);
+    let another = made.last().is_none_or(|(at, _)| known_for(at, ROTATED_AFTER));
     Plan { first: first.min(signer), signer, another }
 }
 
 /// Reads the keys, and makes the first and each next one when it is time.
 fn keep(data_dir: &Path, now: Timestamp) -> anyhow::Result<(IdentityKey, Vec<IdentityKey>)> {
     let path = data_dir.join(FILE);
-    let mut kept: Vec<Kept> = match fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|_| damaged(&path))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
-    };
-    let times = |kept: &[Kept]| kept.iter().map(|key| key.made_at).collect::<Vec<_>>();
+    let mut kept = read(&path)?;
+    let times = |kept: &[Kept]| kept.iter().map(|key| (key.made_at, key.at_once)).collect::<Vec<_>>();
     let before = kept.len();
     if plan(&times(&kept), now).another {
-        let key = IdentityKey::generate().context("cannot make a key that signs who visitors are")?;
-        kept.push(Kept { made_at: now, key: hex::encode(&key) });
+        kept.push(Kept::made(now, false)?);
     }
     let Plan { first, signer, .. } = plan(&times(&kept), now);
     let changed = kept.len() != before || first > 0;
@@ -77,13 +80,40 @@ fn keep(data_dir: &Path, now: Timestamp) -> anyhow::Result<(IdentityKey, Vec<Ide
     if changed {
         write(data_dir, &kept).with_context(|| format!("cannot write `{}`", path.display()))?;
     }
-    let read = |kept: &Kept| {
+    let key = |kept: &Kept| {
         let bytes = hex::decode(&kept.key).and_then(|bytes| IdentityKey::read(&bytes).ok());
         bytes.ok_or_else(|| damaged(&path))
     };
-    let keys = kept.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+    let keys = kept.iter().map(key).collect::<anyhow::Result<Vec<_>>>()?;
     let signer = keys.get(signer - first).cloned().ok_or_else(|| damaged(&path))?;
     Ok((signer, keys))
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<Kept>> {
+    match fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|_| damaged(path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+    }
+}
+
+impl Kept {
+    fn made(made_at: Timestamp, at_once: bool) -> anyhow::Result<Self> {
+        let key = IdentityKey::generate().context("cannot make a key that signs who visitors are")?;
+        Ok(Self { made_at, at_once, key: hex::encode(&key) })
+    }
+}
+
+/// Makes a key that signs at once; those before it sign no more, and are published until nothing that they signed is good.
+/// A server that runs on the data directory follows within seconds.
+///
+/// # Errors
+/// When they cannot be read or written.
+pub fn replace_at_once(data_dir: &Path) -> anyhow::Result<()> {
+    let path = data_dir.join(FILE);
+    let mut kept = read(&path)?;
+    kept.push(Kept::made(Timestamp::now(), true)?);
+    write(data_dir, &kept).with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 fn damaged(path: &Path) -> anyhow::Error {
@@ -135,6 +165,8 @@ mod tests {
     #[test]
     fn a_new_key_is_known_before_it_signs_and_an_old_one_for_as_long_as_it_may_be_needed() {
         let at = Timestamp::UNIX_EPOCH;
+        let kept = |times: &[Timestamp]| times.iter().map(|at| (*at, false)).collect::<Vec<_>>();
+        let plan = |times: &[Timestamp], now| plan(&kept(times), now);
         assert_eq!(plan(&[], at), Plan { first: 0, signer: 0, another: true });
         // The very first signs at once: there is no other.
         assert_eq!(plan(&[at], at), Plan { first: 0, signer: 0, another: false });
@@ -147,6 +179,31 @@ mod tests {
         assert_eq!(plan(&both, minutes(60)), Plan { first: 0, signer: 1, another: false });
         assert_eq!(plan(&both, minutes(119)), Plan { first: 0, signer: 1, another: false });
         assert_eq!(plan(&both, minutes(120)), Plan { first: 1, signer: 1, another: false });
+    }
+
+    #[test]
+    fn a_key_that_is_wanted_at_once_signs_at_once_and_those_before_stay_known_while_their_tokens_live() {
+        let at = Timestamp::UNIX_EPOCH;
+        let minutes = |minutes: u64| at + Duration::from_secs(60 * minutes);
+        // One that was made a moment ago and does not sign yet is passed over.
+        let made = [(at, false), (minutes(1), false), (minutes(2), true)];
+        assert_eq!(plan(&made, minutes(2)), Plan { first: 0, signer: 2, another: false });
+        assert_eq!(plan(&made, minutes(11)), Plan { first: 0, signer: 2, another: false });
+        assert_eq!(plan(&made, minutes(12)), Plan { first: 2, signer: 2, another: false });
+    }
+
+    #[test]
+    fn an_operator_replaces_the_key_that_signs_while_the_server_runs() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let now = Timestamp::now();
+        let (first, _) = keep(dir.path(), now).unwrap();
+        replace_at_once(dir.path()).unwrap();
+        let (second, published) = keep(dir.path(), Timestamp::now()).unwrap();
+        assert_ne!(second.id(), first.id());
+        let ids: Vec<_> = published.iter().map(IdentityKey::id).collect();
+        assert_eq!(ids, [first.id(), second.id()]);
+        let (signer, published) = keep(dir.path(), now + DAY).unwrap();
+        assert_eq!((signer.id(), published.len()), (second.id(), 1));
     }
 
     #[test]

@@ -17,7 +17,8 @@ use marmot_core::{AppName, Clock, Moment};
 use marmot_engine::logs::Logs;
 use marmot_engine::observed::{BuildState, Event, Happening, Observed, ObservedApp, ReplicaStage, StartStep};
 use marmot_engine::wanted::{
-    Limits, Outbound, Program, Revision, Secret, Variable, Wanted, WantedApp, WantedBuild, WantedPull,
+    Ceiling, Limits, Outbound, Program, Revision, Secret, Variable, Wanted, WantedApp, WantedBuild,
+    WantedPull,
 };
 use marmot_gateway::LogSource;
 use marmot_gateway::routes::{Backend, Progress, Route, RouteState, Routes, Step};
@@ -284,7 +285,8 @@ fn route_state(
         _ if app.replicas.iter().any(listens_soon) => Step::WaitingForPort,
         _ => Step::Starting,
     };
-    let progress = Progress { at, step: words.clone(), since, expected: app.boot_time };
+    let no_room = app.held_back.map(|held_back| held_back.to_string());
+    let progress = Progress { at, step: words.clone(), since, expected: app.boot_time, no_room };
     (RouteState::On { backends: backends(app), progress }, Some((words, since)))
 }
 
@@ -370,6 +372,18 @@ fn wanted(service: &Service, picture: &Picture) -> Wanted {
         builds,
         pulls: pulls.collect(),
         kept_builds: picture.kept_builds.clone(),
+        projects: picture.limits.iter().map(|(project, limits)| (*project, ceiling(limits))).collect(),
+        builds_of: picture.builds_of.clone(),
+    }
+}
+
+fn ceiling(limits: &model::ProjectLimits) -> Ceiling {
+    let number = |limit: u64| u32::try_from(limit).unwrap_or(u32::MAX);
+    Ceiling {
+        replicas: limits.replicas.map_or(u32::MAX, number),
+        memory_bytes: limits.memory_bytes,
+        builds: limits.builds_at_once.map(number),
+        storage_bytes: limits.storage_bytes,
     }
 }
 
@@ -480,6 +494,8 @@ fn same(left: &Wanted, right: &Wanted) -> bool {
             && Arc::ptr_eq(&left.demand, &right.demand)
     };
     left.kept_builds == right.kept_builds
+        && left.projects == right.projects
+        && left.builds_of == right.builds_of
         && left.builds == right.builds
         && left.pulls == right.pulls
         && left.apps.keys().eq(right.apps.keys())
@@ -514,6 +530,7 @@ fn in_words(what: &Happening) -> (&'static str, String) {
         }
         Happening::Started(why) => ("started", format!("a replica was started: {why}")),
         Happening::Ready(after) => ("ready", format!("was ready after {:.1} s", after.as_secs_f64())),
+        Happening::HeldBack(why) => ("held_back", format!("waits for memory: {why}")),
         Happening::Hibernated => ("hibernated", "fell asleep, because nobody used it".to_owned()),
         Happening::Woke(after) => ("woke", format!("woke in {} ms", after.as_millis())),
         Happening::Stopped => ("stopped", "a replica was stopped".to_owned()),

@@ -3,6 +3,8 @@
 //! `db` reads and writes them, `service` decides about them, `api` and `web` show them. Those with `serde` derives
 //! are also stored as JSON in a column: a new field needs `#[serde(default)]`.
 
+mod limits;
+
 use std::fmt;
 
 use jiff::Timestamp;
@@ -13,6 +15,8 @@ use marmot_core::id::{
 };
 use marmot_core::name::{Namespace, Slug};
 use serde::{Deserialize, Serialize};
+
+pub use limits::ProjectLimits;
 
 /// A person with an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -803,6 +807,36 @@ pub struct ResourceClass {
     /// The one that is used when none is named.
     #[serde(default)]
     pub default: bool,
+    /// Whose members alone may choose it; everybody may when there are none.
+    #[serde(default)]
+    pub groups: Vec<ClassGroup>,
+}
+
+/// A group whose members may choose a resource class: `PATH`, or `PATH:ROLE` for those with that role or a higher one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ClassGroup {
+    /// The group's path.
+    pub path: Namespace,
+    /// The least role.
+    pub least: Role,
+}
+
+impl TryFrom<String> for ClassGroup {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (path, role) = text.split_once(':').unwrap_or((&text, Role::Viewer.as_str()));
+        let wrong =
+            || format!("`{text}` is no group: give its path, or `PATH:ROLE` with viewer, editor or owner");
+        Ok(Self { path: path.parse().map_err(|_| wrong())?, least: role.parse().map_err(|_| wrong())? })
+    }
+}
+
+impl From<ClassGroup> for String {
+    fn from(group: ClassGroup) -> Self {
+        format!("{}:{}", group.path, group.least)
+    }
 }
 
 impl ResourceClass {
@@ -814,6 +848,7 @@ impl ResourceClass {
             cpu_millis,
             memory_mib,
             default,
+            groups: Vec::new(),
         };
         vec![
             class(1, "small", 1000, 1024, true),

@@ -88,6 +88,7 @@ impl Server {
             demands: Demands::new(clock.clone()),
             clock: clock.clone(),
             logs: Logs::new(data_dir.clone()),
+            storage: marmot_engine::Storage::new(data_dir.clone()),
             planner: Some(Planner::new(Arc::clone(&engine_config.build))),
         };
         let vault = settings.vault(&data_dir)?;
@@ -281,7 +282,6 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
     Ok(EngineConfig {
         builds_at_once: settings.builds_at_once.map(|builds| builds as usize),
         boots_at_once: settings.boots_at_once.map(|boots| boots as usize),
-        replicas_per_project: settings.replicas_per_project,
         replicas_on_stop: match settings.replicas_on_stop {
             config::OnStop::Keep => marmot_engine::OnStop::Keep,
             config::OnStop::Stop => marmot_engine::OnStop::Stop,

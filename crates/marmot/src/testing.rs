@@ -48,8 +48,7 @@ impl Bench {
             max_replicas: 10,
             people: Default::default(),
             memory_budget: None,
-            project_rate: None,
-            project_requests: None,
+            limits: Default::default(),
         };
         change(&mut options);
         Self { service: Service::new(db, live, options, Vault::of_the_moment()), observed, dir }
@@ -81,6 +80,7 @@ fn live(observed: &watch::Sender<Arc<Observed>>, data_dir: &std::path::Path) -> 
         demands: Demands::new(Clock::new(|| Moment::START)),
         clock: Clock::new(|| Moment::START),
         logs: Logs::new(data_dir),
+        storage: marmot_engine::Storage::new(data_dir),
         planner: Some(planner(data_dir)),
     }
 }

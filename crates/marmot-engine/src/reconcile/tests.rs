@@ -8,7 +8,7 @@ use marmot_core::plan::Policy;
 use super::*;
 use crate::observed::{Happening, Memory, ObservedApp, ReplicaStage};
 use crate::runtime::fake::FakeRuntime;
-use crate::wanted::{Limits, Program, Revision, WantedApp};
+use crate::wanted::{Ceiling, Limits, Program, Revision, WantedApp};
 
 mod scaling;
 
@@ -54,12 +54,13 @@ impl Stage {
             pressure: Pressure::watch(),
             shortage: |_| 0,
             boots: Boots::new(2),
-            replicas_per_project: 4,
             shares: BTreeMap::new(),
+            sharing_memory: BTreeMap::new(),
             written: Moment::START,
             apps: BTreeMap::new(),
         };
         let mut all = Wanted::default();
+        all.projects.insert(1.into(), Ceiling { replicas: 4, ..Ceiling::default() });
         let mut demand = BTreeMap::new();
         for (number, app) in apps.iter().enumerate() {
             let mut wanted = app_that_runs(app, number as u128, command);

@@ -49,6 +49,7 @@ impl Runtime for FakeRuntime {
         let mut seen = Seen {
             id: replica,
             revision: revision.id,
+            memory_limit: revision.limits.memory_bytes,
             state: State::Awake(address()),
             since: self.clock.now(),
             gate: Arc::new(Gate::with(limit)),

@@ -57,6 +57,8 @@ pub(crate) enum Want {
 pub(crate) struct Seen {
     pub(crate) id: ReplicaId,
     pub(crate) revision: RevisionId,
+    /// The memory it may use, in bytes.
+    pub(crate) memory_limit: u64,
     pub(crate) state: State,
     /// Since when it is in this state.
     pub(crate) since: Moment,

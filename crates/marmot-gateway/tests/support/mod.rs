@@ -337,6 +337,7 @@ pub fn on(backends: Vec<Backend>) -> RouteState {
             step: "Starting".into(),
             since: Moment::START,
             expected: None,
+            no_room: None,
         },
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Problem {
     message: String,
     detail: Option<String>,
     retry_after: Option<u64>,
+    /// What is counted, how often it may be asked for, and within how many seconds.
+    rate: Option<(&'static str, u64, u64)>,
     /// What the operator needs to know, and nobody else.
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -46,7 +48,7 @@ pub(super) type Result<T, E = Problem> = std::result::Result<T, E>;
 
 impl Problem {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), detail: None, retry_after: None, cause: None }
+        Self { status, message: message.into(), detail: None, retry_after: None, rate: None, cause: None }
     }
 
     pub(super) fn unprocessable(message: impl Into<String>) -> Self {
@@ -71,13 +73,20 @@ impl From<Error> for Problem {
             Error::Invalid { .. } | Error::NotOffered { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Error::Stale => StatusCode::PRECONDITION_FAILED,
             Error::VersionNeeded => StatusCode::PRECONDITION_REQUIRED,
-            Error::TooManyTries { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::TooManyTries { .. } | Error::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut problem = Self::new(status, error.to_string());
         match error {
             Error::AlreadyActive { name } => problem.detail = Some(format!("its name is {name}")),
-            Error::TooManyTries { retry_after } => problem.retry_after = Some(retry_after.as_secs().max(1)),
+            Error::TooManyTries { retry_after } | Error::Busy { retry_after } => {
+                problem.retry_after = Some(retry_after.as_secs().max(1));
+            }
+            Error::TooOften { what, quota, window, retry_after, .. } => {
+                problem.retry_after = Some(retry_after.as_secs().max(1));
+                problem.rate = Some((what, quota, window.as_secs()));
+            }
             Error::Internal(cause) => problem.cause = Some(cause),
             _ => {}
         }
@@ -122,6 +131,16 @@ impl IntoResponse for Problem {
         }
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let (Some((what, quota, window)), Some(seconds)) = (self.rate, self.retry_after) {
+            // As the gateway says it of requests to apps.
+            let policy = format!("\"{what}\";q={quota};w={window}");
+            let left = format!("\"{what}\";r=0;t={seconds}");
+            for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
+                if let Ok(value) = HeaderValue::try_from(value) {
+                    response.headers_mut().insert(name, value);
+                }
+            }
         }
         response
     }

@@ -14,6 +14,7 @@ mod health;
 mod hooks;
 mod json;
 mod launchers;
+mod limits;
 mod metrics;
 mod opening;
 mod people;
@@ -79,6 +80,7 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(projects::get, projects::update, projects::delete))
         .routes(routes!(projects::by_path))
         .routes(routes!(projects::members, projects::change_members))
+        .routes(routes!(limits::get, limits::update))
         .routes(routes!(launchers::of_project))
         .routes(routes!(launchers::list, launchers::create))
         .routes(routes!(launchers::get, launchers::update, launchers::delete))

@@ -5,6 +5,7 @@ mod accounts;
 mod apps;
 mod bad_input;
 mod groups;
+mod limits;
 mod matrix;
 mod opening;
 mod people;

@@ -228,15 +228,18 @@ pub(super) async fn revoke_token(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What replicas may use: the choices for a launcher.
+/// What replicas may use: your choices for a launcher.
 #[utoipa::path(get, path = "/resource_classes", tag = "resources", responses((status = 200, body = [ResourceClassOut])))]
-pub(super) async fn resource_classes(State(service): State<Service>) -> Json<Vec<ResourceClassOut>> {
-    let classes = service.resource_classes().iter().map(|class| ResourceClassOut {
+pub(super) async fn resource_classes(
+    State(service): State<Service>,
+    Who(who): Who,
+) -> Result<Json<Vec<ResourceClassOut>>> {
+    let classes = service.classes_for(&who, None).await?.into_iter().map(|class| ResourceClassOut {
         id: class.id,
-        name: class.name.clone(),
+        name: class.name,
         cpu: f64::from(class.cpu_millis) / 1000.0,
         memory: f64::from(class.memory_mib) / 1024.0,
         default: class.default,
     });
-    Json(classes.collect())
+    Ok(Json(classes.collect()))
 }

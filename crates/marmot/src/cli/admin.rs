@@ -69,6 +69,8 @@ enum Command {
     ListUsers,
     /// Seal every secret with the newest master key; the older ones are not needed afterwards.
     RotateSecrets,
+    /// Sign who visitors of apps are with a new key, at once; the older ones stay published while their tokens live.
+    RotateIdentityKeys,
     /// Print a link by which a person sets a password, once, within a day.
     PasswordLink {
         /// The person.
@@ -105,6 +107,10 @@ impl Admin {
     }
 
     async fn work(self, output: Output) -> anyhow::Result<()> {
+        if let Command::RotateIdentityKeys = self.command {
+            crate::identity_keys::replace_at_once(&data_dir(self.config, self.data_dir)?)?;
+            return line("A new key signs who visitors are, within seconds where a server runs.");
+        }
         let service = service(self.config, self.data_dir).await?;
         match self.command {
             Command::CreateUser { name, admin, password_stdin, email } => {
@@ -137,6 +143,7 @@ impl Admin {
                 let count = service.reseal().await?;
                 line(&format!("Sealed {count} values with the newest key; the older keys can go."))
             }
+            Command::RotateIdentityKeys => Ok(()),
             Command::ListUsers => list(&service, output).await,
             Command::PasswordLink { name } => {
                 let link = service.password_link_by_operator(&name).await?;
@@ -187,6 +194,15 @@ async fn list(service: &Service, output: Output) -> anyhow::Result<()> {
     output.print(&Value::Array(users), |users| table(users, &columns))
 }
 
+/// The data directory that is meant.
+fn data_dir(config: Option<PathBuf>, data_dir: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let mut flags = Flags::with_config(config);
+    if let Some(dir) = data_dir {
+        flags = flags.or("data_dir", dir.to_string_lossy());
+    }
+    Ok(flags.resolve()?.0.data_dir()?)
+}
+
 /// The service on the data directory, beside a server or without one: nothing is observed.
 async fn service(config: Option<PathBuf>, data_dir: Option<PathBuf>) -> anyhow::Result<Service> {
     let mut flags = Flags::with_config(config);
@@ -203,7 +219,8 @@ async fn service(config: Option<PathBuf>, data_dir: Option<PathBuf>) -> anyhow::
         observed,
         demands: Demands::new(clock.clone()),
         clock,
-        logs: Logs::new(data_dir),
+        logs: Logs::new(&data_dir),
+        storage: marmot_engine::Storage::new(data_dir),
         planner: None,
     };
     Ok(Service::new(db, live, settings.options(settings.listen), vault))

@@ -78,6 +78,8 @@ pub(super) enum Project {
         /// `namespace/slug`, or an id.
         project: String,
     },
+    /// What the apps and builds of a project may use together: shows it, or (for administrators) says it.
+    Limits(Box<super::limits::Limits>),
     /// Delete a project with its launchers and apps.
     Delete {
         /// `namespace/slug`, or an id.
@@ -99,6 +101,7 @@ impl Project {
                 output.print(&client.post("/projects", Some(new)).await?, show_project)
             }
             Self::Show { project } => output.print(&find_project(&client, &project).await?, show_project),
+            Self::Limits(limits) => limits.run(&client, output).await,
             Self::Delete { project } => {
                 let found = find_project(&client, &project).await?;
                 client.delete(&format!("/projects/{}", id_of(&found)?)).await?;

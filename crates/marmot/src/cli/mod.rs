@@ -4,7 +4,9 @@ mod admin;
 mod client;
 mod commands;
 mod doctor;
+mod groups;
 mod handover;
+mod limits;
 mod opening;
 mod output;
 mod plan;
@@ -54,6 +56,9 @@ enum Command {
     Admin(admin::Admin),
     /// Remember a server and a token for the commands below.
     Login(client::Login),
+    /// Manage groups: people who own a namespace together.
+    #[command(subcommand)]
+    Group(groups::Group),
     /// Manage projects.
     #[command(subcommand)]
     Project(commands::Project),
@@ -124,6 +129,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Doctor(doctor) => wait(doctor.run(output)),
         Command::Admin(admin) => wait(admin.run(output)),
         Command::Login(login) => wait(login.run()),
+        Command::Group(group) => wait(group.run(output)),
         Command::Project(project) => wait(project.run(output)),
         Command::Launcher(launcher) => wait(launcher.run(output)),
         Command::Build(build) => build.run(output),

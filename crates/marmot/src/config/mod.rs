@@ -17,15 +17,15 @@ use marmot_core::scaling::Policy;
 pub use flags::Flags;
 pub use sources::{Origin as Place, Sources};
 use values::Value;
-pub(crate) use values::duration;
 pub use values::{
     Apps, Bytes, Confinement, ContainerEngine, Destinations, Domain, Keys, LogFilter, LogFormat, OnStop,
     Origin,
 };
+pub(crate) use values::{bytes, duration};
 
 use marmot_gateway::Networks;
 
-use crate::model::{ResourceClass, Secret};
+use crate::model::{ProjectLimits, ResourceClass, Secret};
 use crate::oidc::ProviderConfig;
 use crate::service::{Options, People};
 use crate::vault::{self, KeyError, Vault};
@@ -250,6 +250,17 @@ settings! {
     max_replicas: u32 = "10", "NUMBER";
     /// How many awake replicas the apps of a project may have together, beyond one for each.
     replicas_per_project: u32 = "20", "NUMBER";
+    /// How much memory the apps of a project may use together, as the sum of what each replica that boots or is awake may
+    /// use by its resource class. A replica that would go beyond it is neither started nor woken; its visitors are told. By
+    /// default as much as there is.
+    project_memory: Option<Bytes> = "", "SIZE";
+    /// How much the results of a project's builds, and the homes and logs of its apps, may take on disk. A build that would
+    /// go beyond it fails. By default as much as there is.
+    project_storage: Option<Bytes> = "", "SIZE";
+    /// How many builds of a project may run at the same time; the others wait. By default as many as may run at all.
+    project_builds: Option<u32> = "", "NUMBER";
+    /// How many builds of a project may be begun within an hour. More: 429.
+    project_builds_per_hour: u32 = "60", "NUMBER";
     /// How many replicas may boot at the same time. By default as many as there are cores.
     boots_at_once: Option<u32> = "", "NUMBER";
     /// How many builds may run at the same time. By default as many as there are cores.
@@ -408,8 +419,15 @@ impl Settings {
                 providers: self.identity_providers.clone(),
             },
             memory_budget: self.memory_budget.map(|bytes| bytes.0),
-            project_rate: self.project_rate,
-            project_requests: self.project_requests,
+            limits: ProjectLimits {
+                memory_bytes: self.project_memory.map(|bytes| bytes.0),
+                builds_at_once: self.project_builds.map(u64::from),
+                builds_per_hour: Some(u64::from(self.project_builds_per_hour)),
+                storage_bytes: self.project_storage.map(|bytes| bytes.0),
+                replicas: Some(u64::from(self.replicas_per_project)),
+                requests_per_second: self.project_rate.map(u64::from),
+                requests_at_once: self.project_requests.map(u64::from),
+            },
         }
     }
 
@@ -485,6 +503,11 @@ pub fn reference() -> String {
     }
     text.truncate(text.trim_end().len());
     text.push_str("\n```\n");
+    text.push_str(
+        "\nA class with `groups` is for their members alone, and for administrators: `groups = [\"lab\", \"institute:editor\"]` lets\n\
+         all members of `lab` choose it, and of `institute` those who are editors or owners. Others do not see it in lists and\n\
+         forms. A launcher keeps the class that it has, whoever changes the rest of it. One class at least must have no `groups`.\n",
+    );
     text.push_str(providers::REFERENCE);
     text
 }

@@ -151,6 +151,15 @@ fn resource_classes(value: DeValue<'_>, origin: &Origin) -> Result<Vec<ResourceC
     if classes.is_empty() {
         return Err(refused("there must be one at least".to_owned()));
     }
+    if classes.iter().all(|class| !class.groups.is_empty()) {
+        return Err(refused("each is for `groups` alone: one must be for everybody".to_owned()));
+    }
+    if let Some(class) = classes.iter().find(|class| class.default && !class.groups.is_empty()) {
+        return Err(refused(format!(
+            "`{}` is the default, so it must be for everybody: it has `groups`",
+            class.name
+        )));
+    }
     for (index, class) in classes.iter().enumerate() {
         if classes[..index].iter().any(|earlier| earlier.id == class.id) {
             return Err(refused(format!("the id {} is given twice", class.id)));

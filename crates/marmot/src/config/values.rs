@@ -133,6 +133,11 @@ impl Value for Bytes {
     }
 }
 
+/// A size in bytes, as settings have it.
+pub(crate) fn bytes(text: &str) -> Option<u64> {
+    Bytes::parse(text).map(|bytes| bytes.0)
+}
+
 /// Addresses and networks that apps may reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destinations(pub Vec<Destination>);

@@ -1,7 +1,7 @@
 //! Builds in the database.
 
 use jiff::Timestamp;
-use marmot_core::id::{BuildId, EnvironmentId};
+use marmot_core::id::{BuildId, EnvironmentId, ProjectId};
 use sqlx::any::AnyRow;
 
 use super::row::{Columns, from_json, to_json, total};
@@ -122,20 +122,36 @@ pub async fn newest_with_status(
         .collect()
 }
 
-/// The builds whose results must stay: the newest that succeeded of each environment, those that apps run, and those
-/// of each launcher's last `revisions` revisions, to which one can roll back.
-pub async fn kept(db: &mut Connection, revisions: u32) -> Result<Vec<BuildId>> {
-    sqlx::query(
+/// The builds whose results must stay, where `$1` of each launcher's last revisions can be rolled back to.
+macro_rules! kept {
+    () => {
         "SELECT MAX(b.id) AS id FROM builds b WHERE b.status = 'succeeded' GROUP BY b.environment_id \
          UNION SELECT r.build_id AS id FROM apps a JOIN revisions r ON r.id = a.wanted_revision_id \
          WHERE r.build_id IS NOT NULL \
          UNION SELECT r.build_id AS id FROM revisions r WHERE r.build_id IS NOT NULL AND r.number > \
-         (SELECT MAX(n.number) FROM revisions n WHERE n.launcher_id = r.launcher_id) - $1",
-    )
+         (SELECT MAX(n.number) FROM revisions n WHERE n.launcher_id = r.launcher_id) - $1"
+    };
+}
+
+/// The builds whose results must stay: the newest that succeeded of each environment, those that apps run, and those
+/// of each launcher's last `revisions` revisions, to which one can roll back.
+pub async fn kept(db: &mut Connection, revisions: u32) -> Result<Vec<BuildId>> {
+    let rows = sqlx::query(kept!()).bind(i64::from(revisions)).fetch_all(db).await?;
+    rows.iter().map(|row| row.parsed("id")).collect()
+}
+
+/// The builds whose results must stay, as [`kept`] has them, with their projects.
+pub async fn kept_of(db: &mut Connection, revisions: u32) -> Result<Vec<(BuildId, ProjectId)>> {
+    sqlx::query(concat!(
+        "SELECT k.id AS id, l.project_id AS project_id FROM (",
+        kept!(),
+        ") k JOIN builds o ON o.id = k.id JOIN environments e ON e.id = o.environment_id \
+         JOIN launchers l ON l.id = e.launcher_id"
+    ))
     .bind(i64::from(revisions))
     .fetch_all(db)
     .await?
     .iter()
-    .map(|row| row.parsed("id"))
+    .map(|row| Ok((row.parsed("id")?, row.parsed("project_id")?)))
     .collect()
 }

@@ -27,6 +27,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "opening", include_str!("../../migrations/0005_opening.sql")),
     (6, "people", include_str!("../../migrations/0006_people.sql")),
     (8, "containers", include_str!("../../migrations/0008_containers.sql")),
+    (9, "limits", include_str!("../../migrations/0009_limits.sql")),
     (12, "usage", include_str!("../../migrations/0012_usage.sql")),
 ];
 

@@ -10,6 +10,8 @@ use super::row::{Columns, total};
 use super::{Connection, Found, Result, namespaces};
 use crate::model::{Group, Member, Page, Role};
 
+super::members::members_of!("group_members", "group_id", GroupId);
+
 fn read(row: &AnyRow) -> Result<Group> {
     Ok(Group {
         id: row.parsed("id")?,
@@ -100,44 +102,18 @@ pub async fn role(db: &mut Connection, group: GroupId, user: UserId) -> Result<O
     row.map(|row| row.parsed("role")).transpose()
 }
 
-/// The members of a group, by name.
-pub async fn members(db: &mut Connection, group: GroupId) -> Result<Vec<Member>> {
+/// The groups that a person is a member of, by their paths, with the role there.
+pub async fn roles_of(db: &mut Connection, user: UserId) -> Result<Vec<(Namespace, Role)>> {
     sqlx::query(
-        "SELECT u.id, u.username, m.role FROM group_members m JOIN users u ON u.id = m.user_id \
-         WHERE m.group_id = $1 ORDER BY u.username",
+        "SELECT g.path, m.role FROM groups g JOIN group_members m ON m.group_id = g.id \
+         WHERE m.user_id = $1 ORDER BY g.path",
     )
-    .bind(group.to_string())
+    .bind(user.to_string())
     .fetch_all(db)
     .await?
     .iter()
-    .map(|row| {
-        Ok(Member { user: row.parsed("id")?, username: row.parsed("username")?, role: row.parsed("role")? })
-    })
+    .map(|row| Ok((row.parsed("path")?, row.parsed("role")?)))
     .collect()
-}
-
-/// Gives a person a role in a group, in the place of the one before.
-pub async fn set_role(db: &mut Connection, group: GroupId, user: UserId, role: Role) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO group_members (group_id, user_id, role) VALUES ($1, $2, $3) \
-         ON CONFLICT (group_id, user_id) DO UPDATE SET role = excluded.role",
-    )
-    .bind(group.to_string())
-    .bind(user.to_string())
-    .bind(role.as_str())
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Takes a person's role in a group away.
-pub async fn remove_member(db: &mut Connection, group: GroupId, user: UserId) -> Result<()> {
-    sqlx::query("DELETE FROM group_members WHERE group_id = $1 AND user_id = $2")
-        .bind(group.to_string())
-        .bind(user.to_string())
-        .execute(db)
-        .await?;
-    Ok(())
 }
 
 /// The namespaces of the groups in which a person may make projects, by name.

@@ -10,6 +10,8 @@ use super::row::{Columns, to_json, total};
 use super::{Connection, Found, Result};
 use crate::model::{Limit, Member, Page, Project, Role};
 
+super::members::members_of!("members", "project_id", ProjectId);
+
 /// Whose eyes a list is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Viewer {
@@ -193,46 +195,6 @@ pub async fn role(db: &mut Connection, project: ProjectId, user: UserId) -> Resu
         .fetch_all(db)
         .await?;
     rows.iter().try_fold(None, |best, row| Ok(best.max(Some(row.parsed("role")?))))
-}
-
-/// The members of a project, by name.
-pub async fn members(db: &mut Connection, project: ProjectId) -> Result<Vec<Member>> {
-    sqlx::query(
-        "SELECT u.id, u.username, m.role FROM members m JOIN users u ON u.id = m.user_id \
-         WHERE m.project_id = $1 ORDER BY u.username",
-    )
-    .bind(project.to_string())
-    .fetch_all(db)
-    .await?
-    .iter()
-    .map(|row| {
-        Ok(Member { user: row.parsed("id")?, username: row.parsed("username")?, role: row.parsed("role")? })
-    })
-    .collect()
-}
-
-/// Gives a person a role in a project, in the place of the one before.
-pub async fn set_role(db: &mut Connection, project: ProjectId, user: UserId, role: Role) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO members (project_id, user_id, role) VALUES ($1, $2, $3) \
-         ON CONFLICT (project_id, user_id) DO UPDATE SET role = excluded.role",
-    )
-    .bind(project.to_string())
-    .bind(user.to_string())
-    .bind(role.as_str())
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Takes a person's role in a project away.
-pub async fn remove_member(db: &mut Connection, project: ProjectId, user: UserId) -> Result<()> {
-    sqlx::query("DELETE FROM members WHERE project_id = $1 AND user_id = $2")
-        .bind(project.to_string())
-        .bind(user.to_string())
-        .execute(db)
-        .await?;
-    Ok(())
 }
 
 /// Whether somebody who can sign in owns a project, by themselves or by its group.

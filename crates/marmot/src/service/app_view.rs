@@ -198,7 +198,12 @@ impl AppState {
             }
             _ => None,
         };
-        Self { phase, step, failure: failure(phase, revision, awaited, seen) }
+        let held_back = seen.held_back.filter(|_| phase != Phase::Inactive).map(|why| Failure {
+            reason: format!("it cannot wake now: {why}"),
+            last_lines: Vec::new(),
+            at: None,
+        });
+        Self { phase, step, failure: failure(phase, revision, awaited, seen).or(held_back) }
     }
 }
 

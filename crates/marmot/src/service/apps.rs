@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::app_view::Parts;
 use super::audit::{self, Thing};
-use super::builds::{MOST_LINES, insert_build, program_of, under_way, unreadable, usable};
+use super::builds::{MOST_LINES, program_of, under_way, unreadable, usable};
 use super::error::{Error, Result};
 use super::launchers::{allowed_app, allowed_launcher};
 use super::permission::{Action, Decision, Identity, Target, decide};
@@ -56,7 +56,7 @@ impl Service {
             None => {
                 let build = match under_way(&mut db, &launcher).await? {
                     Some(build) => build,
-                    None => insert_build(&mut db, &launcher).await?,
+                    None => self.begin_build(&mut db, &launcher).await?,
                 };
                 app.awaits = Some(build.id);
             }
@@ -331,7 +331,7 @@ impl Service {
             None => {
                 app.awaits = Some(match under_way(db, launcher).await? {
                     Some(build) => build.id,
-                    None => insert_build(db, launcher).await?.id,
+                    None => self.begin_build(db, launcher).await?.id,
                 });
             }
         }
@@ -514,37 +514,40 @@ async fn set_program(
     note(db, who, launcher.id, "changed", why).await
 }
 
-/// Brings a changed launcher to its app, if that is on. What only takes other settings goes on at once as a new revision
-/// of the same program; other code is built first.
-pub(super) async fn follow_launcher(
-    db: &mut Connection,
-    who: &Identity,
-    before: &Launcher,
-    after: &Launcher,
-) -> Result<()> {
-    let Some(app) = apps::of_launcher(db, after.id).await? else { return Ok(()) };
-    let other_settings = before.variables != after.variables
-        || before.resource_class_id != after.resource_class_id
-        || before.network != after.network;
-    if before.environment.source == after.environment.source {
-        if other_settings {
-            roll_out(db, who, after, &app, "goes on with other settings").await?;
+impl Service {
+    /// Brings a changed launcher to its app, if that is on. What only takes other settings goes on at once as a new revision
+    /// of the same program; other code is built first.
+    pub(super) async fn follow_launcher(
+        &self,
+        db: &mut Connection,
+        who: &Identity,
+        before: &Launcher,
+        after: &Launcher,
+    ) -> Result<()> {
+        let Some(app) = apps::of_launcher(db, after.id).await? else { return Ok(()) };
+        let other_settings = before.variables != after.variables
+            || before.resource_class_id != after.resource_class_id
+            || before.network != after.network;
+        if before.environment.source == after.environment.source {
+            if other_settings {
+                roll_out(db, who, after, &app, "goes on with other settings").await?;
+            }
+            return Ok(());
         }
-        return Ok(());
-    }
-    match usable(db, after).await? {
-        Some(build) => {
-            let app = App { awaits: None, ..app };
-            let program = program_of(after, &build);
-            set_program(db, who, after, &app, program, "goes on with other settings").await
-        }
-        None => {
-            let build = match under_way(db, after).await? {
-                Some(build) => build,
-                None => insert_build(db, after).await?,
-            };
-            apps::set_wanted(db, after.id, app.wanted, Some(build.id)).await?;
-            note(db, who, after.id, "building", "is built anew, since its launcher was changed").await
+        match usable(db, after).await? {
+            Some(build) => {
+                let app = App { awaits: None, ..app };
+                let program = program_of(after, &build);
+                set_program(db, who, after, &app, program, "goes on with other settings").await
+            }
+            None => {
+                let build = match under_way(db, after).await? {
+                    Some(build) => build,
+                    None => self.begin_build(db, after).await?,
+                };
+                apps::set_wanted(db, after.id, app.wanted, Some(build.id)).await?;
+                note(db, who, after.id, "building", "is built anew, since its launcher was changed").await
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::audit::{self, Thing};
 use super::error::{Error, Result};
 use super::launchers::allowed_environment;
+use super::limits::note_build;
 use super::permission::{Action, Identity};
 use super::{BuildView, Service, fresh, now};
 use crate::db::{Connection, DbError, apps, builds};
@@ -42,7 +43,7 @@ impl Service {
     /// Starts a build, or a pull where the environment is an image. When its app is on, the result becomes the app's next revision.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Conflict`] while one is under way.
+    /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Conflict`] while one is under way, [`Error::TooOften`].
     pub async fn start_build(&self, who: &Identity, environment: EnvironmentId) -> Result<BuildView> {
         self.may_run_code(who)?;
         let mut db = self.db().write().await?;
@@ -53,7 +54,7 @@ impl Service {
                 build.id
             )));
         }
-        let build = insert_build(&mut db, &launcher).await?;
+        let build = self.begin_build(&mut db, &launcher).await?;
         if let Some(app) = apps::of_launcher(&mut db, launcher.id).await? {
             apps::set_wanted(&mut db, launcher.id, app.wanted, Some(build.id)).await?;
         }
@@ -197,5 +198,6 @@ pub(super) async fn insert_build(db: &mut Connection, launcher: &Launcher) -> Re
         result: BuildResult::default(),
     };
     builds::insert(db, &build).await?;
+    note_build(db, launcher, &build).await?;
     Ok(build)
 }

@@ -63,6 +63,26 @@ pub enum Error {
         /// When it is worth trying again.
         retry_after: Duration,
     },
+    /// Asked for more often than it may be.
+    #[error("{message} (again in {} s)", retry_after.as_secs().max(1))]
+    TooOften {
+        /// How often it was asked for, how often it may be, and what to do.
+        message: String,
+        /// What is counted, in one word.
+        what: &'static str,
+        /// How often it may be asked for.
+        quota: u64,
+        /// Within how long.
+        window: Duration,
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// Too many others want the same at this moment.
+    #[error("too many people sign in at this moment: try again in {} s", retry_after.as_secs().max(1))]
+    Busy {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
     /// This installation does not offer it.
     #[error("{message}")]
     NotOffered {

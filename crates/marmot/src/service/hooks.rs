@@ -15,7 +15,6 @@ use sha2::{Digest as _, Sha256};
 use super::app_secrets::unsealable;
 use super::apps::{active, note};
 use super::audit::{self, Thing};
-use super::builds::insert_build;
 use super::error::{Error, Result};
 use super::launchers::allowed_launcher;
 use super::permission::{Action, Identity};
@@ -191,7 +190,10 @@ impl Service {
         if waiting.len() >= MOST_BUILDS as usize {
             return Ok("a build waits already: it will build the newest commit".to_owned());
         }
-        let build = insert_build(db, launcher).await?;
+        let build = match self.begin_build(db, launcher).await {
+            Err(error @ Error::TooOften { .. }) => return Ok(format!("nothing is built: {error}")),
+            begun => begun?,
+        };
         apps::set_wanted(db, launcher.id, app.wanted, Some(build.id)).await?;
         let thing = Thing::build(&build, launcher);
         audit::record(db, &Identity::Anonymous, "build.started", thing, json!({})).await?;

@@ -5,7 +5,6 @@ use marmot_core::id::{EnvironmentId, LauncherId, ProjectId};
 use marmot_core::name::{MAX_LENGTH, slugify};
 use serde_json::json;
 
-use super::apps::follow_launcher;
 use super::audit::{self, Thing};
 use super::error::{Error, Result};
 use super::permission::{Action, Decision, Identity, Target, decide, enforce};
@@ -138,7 +137,7 @@ impl Service {
             kind: LauncherKind::App,
             environment: Environment { id: fresh(), source: self.checked_source(new.source)? },
             variables: checked_variables(new.variables)?,
-            resource_class_id: self.checked_class(new.resource_class_id)?,
+            resource_class_id: self.checked_class(&mut db, who, new.resource_class_id, None).await?,
             network: checked_network(new.network)?,
             created_by: who.signed_in()?.id,
             created_at: now,
@@ -216,14 +215,15 @@ impl Service {
             launcher.variables = checked_variables(variables)?;
         }
         if let Some(class) = patch.resource_class_id {
-            launcher.resource_class_id = self.checked_class(Some(class))?;
+            let before = Some(launcher.resource_class_id);
+            launcher.resource_class_id = self.checked_class(&mut db, who, Some(class), before).await?;
         }
         if let Some(network) = patch.network {
             launcher.network = checked_network(network)?;
         }
         launcher.updated_at = now();
         launchers::update(&mut db, &launcher).await?;
-        follow_launcher(&mut db, who, &before, &launcher).await?;
+        self.follow_launcher(&mut db, who, &before, &launcher).await?;
         audit::record(&mut db, who, "launcher.changed", Thing::launcher(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
@@ -242,20 +242,6 @@ impl Service {
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         Ok(())
-    }
-
-    fn checked_class(&self, id: Option<i64>) -> Result<i64> {
-        let classes = self.resource_classes();
-        let found = match id {
-            Some(id) => classes.iter().find(|class| class.id == id),
-            None => classes.iter().find(|class| class.default).or(classes.first()),
-        };
-        found.map(|class| class.id).ok_or_else(|| {
-            let known: Vec<_> =
-                classes.iter().map(|class| format!("{} ({})", class.id, class.name)).collect();
-            let given = id.unwrap_or_default();
-            Error::invalid(format!("there is no resource class {given}: choose one of {}", known.join(", ")))
-        })
     }
 
     pub(super) fn checked_source(&self, source: EnvironmentSource) -> Result<EnvironmentSource> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use marmot_core::AppName;
-use marmot_core::id::{BuildId, EnvironmentId, GroupId, RevisionId, UserId};
+use marmot_core::id::{BuildId, EnvironmentId, GroupId, ProjectId, RevisionId, UserId};
 use marmot_gateway::routes::Access;
 
 use super::apps::insert_revision;
@@ -13,10 +13,10 @@ use super::credentials::Login;
 use super::error::{Error, Result};
 use super::{Service, now};
 use crate::db::projects::Viewer;
-use crate::db::{DbError, apps, builds, events, groups, launchers, projects, scaling};
+use crate::db::{DbError, apps, builds, events, groups, launchers, limits, projects, scaling};
 use crate::model::{
     App, AppEvent, Build, BuildResult, BuildStatus, CredentialKind, EnvVariable, EnvironmentSource,
-    FailedStart, GivenSecret, Launcher, Page, Program, Revision,
+    FailedStart, GivenSecret, Launcher, Page, Program, ProjectLimits, Revision,
 };
 use crate::scaling::Scaling;
 
@@ -40,6 +40,10 @@ pub struct Picture {
     pub kept_builds: BTreeSet<BuildId>,
     /// Every app's address that means something, on or off.
     pub addresses: Vec<Address>,
+    /// Whose the builds are: those that should be done, and those whose results must stay.
+    pub builds_of: BTreeMap<BuildId, ProjectId>,
+    /// What the apps and builds of each project with apps or builds may use together.
+    pub limits: BTreeMap<ProjectId, ProjectLimits>,
     /// The members of every group who can sign in.
     pub groups: BTreeMap<GroupId, Arc<BTreeSet<UserId>>>,
 }
@@ -129,7 +133,8 @@ impl Service {
         let mut people = crate::db::users::all(&mut db).await?;
         people.retain(|user| user.disabled_at.is_none());
         let admins: BTreeSet<_> = people.iter().filter(|user| user.is_admin).map(|user| user.id).collect();
-        let mut doors = self.doors(&mut db, people.iter().map(|user| user.id).collect()).await?;
+        let said = limits::all(&mut db).await?;
+        let mut doors = self.doors(&mut db, people.iter().map(|user| user.id).collect(), &said).await?;
         let members: BTreeMap<_, Arc<BTreeSet<UserId>>> = all_projects
             .keys()
             .map(|project| (*project, Arc::new(&members.remove(project).unwrap_or_default() | &admins)))
@@ -160,7 +165,19 @@ impl Service {
             };
             pending.retain(|build| of_active(build) || by_operators(build));
         }
-        let kept_builds = builds::kept(&mut db, REVISIONS_KEPT).await?.into_iter().collect();
+        let mut builds_of: BTreeMap<_, _> =
+            builds::kept_of(&mut db, REVISIONS_KEPT).await?.into_iter().collect();
+        let kept_builds = builds_of.keys().copied().collect();
+        let of_environment: BTreeMap<_, _> =
+            launchers.values().map(|launcher| (launcher.environment.id, launcher.project_id)).collect();
+        let of_pending = |build: &Build| Some((build.id, *of_environment.get(&build.environment_id)?));
+        builds_of.extend(pending.iter().filter_map(of_pending));
+        let limited =
+            active.iter().map(|active| active.launcher.project_id).chain(builds_of.values().copied());
+        let usual = &self.options().limits;
+        let limits =
+            limited.map(|project| (project, said.get(&project).copied().unwrap_or_default().or(usual)));
+        let limits = limits.collect();
         let built: BTreeSet<_> = pending.iter().map(|build| build.environment_id).collect();
         let built = launchers.values().filter(|launcher| built.contains(&launcher.environment.id));
         let given = built.map(|launcher| {
@@ -184,6 +201,8 @@ impl Service {
             registries,
             kept_builds,
             addresses,
+            builds_of,
+            limits,
             groups,
         })
     }

@@ -11,7 +11,9 @@ mod audit;
 mod builds;
 mod call;
 mod changes;
+mod classes;
 mod credentials;
+mod doors;
 mod error;
 mod gallery;
 mod groups;
@@ -19,6 +21,7 @@ mod history;
 mod hooks;
 mod launchers;
 mod lifecycle;
+mod limits;
 mod links;
 mod machine;
 mod meters;
@@ -46,6 +49,7 @@ use marmot_core::id::UserId;
 use marmot_core::scaling::Policy;
 use marmot_core::{AppName, Clock, Demand};
 use marmot_engine::Observed;
+use marmot_engine::Storage;
 use marmot_engine::build::Planner;
 use marmot_engine::logs::Logs;
 use tokio::sync::watch;
@@ -63,6 +67,7 @@ pub use history::MEASURED;
 pub use hooks::{Message, Proof};
 pub use launchers::{LauncherPatch, NewLauncher};
 pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
+pub use limits::LimitsView;
 pub use links::{LinkFor, PasswordLink};
 pub use machine::{Eviction, Machine};
 pub use meters::Meters;
@@ -78,7 +83,7 @@ pub use tokens::NewToken;
 
 use crate::db::Db;
 pub use crate::db::projects::Filter as ProjectFilter;
-use crate::model::ResourceClass;
+use crate::model::{ProjectLimits, ResourceClass};
 use crate::oidc::{Provider, ProviderConfig};
 use crate::vault::Vault;
 
@@ -93,6 +98,8 @@ pub struct Live {
     pub clock: Clock,
     /// The logs of apps and builds.
     pub logs: Logs,
+    /// Counts what is on disk.
+    pub storage: Storage,
     /// Looks at code; absent where nothing is built.
     pub planner: Option<Planner>,
 }
@@ -145,10 +152,8 @@ pub struct Options {
     pub max_replicas: u32,
     /// What all replicas together may hold of the machine's memory, in bytes, where the operator has said so.
     pub memory_budget: Option<u64>,
-    /// Requests a second to all apps of a project together; as many as come when absent.
-    pub project_rate: Option<u32>,
-    /// Requests to all apps of a project at the same time; as many as come when absent.
-    pub project_requests: Option<u32>,
+    /// What the apps and builds of a project may use together, where nothing was said for it.
+    pub limits: ProjectLimits,
     /// How people come in.
     pub people: People,
 }
@@ -264,7 +269,7 @@ impl Service {
         &self.inner.options
     }
 
-    /// What replicas may use: the choices for a launcher.
+    /// What replicas may use. Not everybody may choose each of them.
     pub fn resource_classes(&self) -> &[ResourceClass] {
         &self.inner.options.resource_classes
     }

@@ -1,10 +1,13 @@
 //! Hashes and checks passwords, a bounded number at a time: each takes tens of milliseconds and 19 MiB.
 
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use super::error::{Error, Result};
 use crate::model::Secret;
@@ -15,16 +18,37 @@ const SHORTEST: usize = 8;
 const LONGEST: usize = 1000;
 /// How many are hashed at the same time, so that a burst of sign-ins leaves the machine usable.
 const AT_A_TIME: usize = 2;
+/// How many more may wait for their turn. Who comes beyond is told to come back: each waits for a second or two at most.
+const MOST_WAITING: usize = 64;
+/// When those are told to come back.
+const COME_BACK: Duration = Duration::from_secs(2);
 
-/// Hashes and checks passwords.
+/// Work for one of the threads.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Hashes and checks passwords, on threads of its own: each keeps the memory that hashing takes, where those that come and
+/// go would keep it each.
 #[derive(Debug)]
 pub(super) struct Passwords {
-    places: Arc<Semaphore>,
+    /// Its threads end when this is gone.
+    queue: SyncSender<Job>,
 }
 
 impl Passwords {
     pub(super) fn new() -> Self {
-        Self { places: Arc::new(Semaphore::new(AT_A_TIME)) }
+        let (queue, jobs) = sync_channel::<Job>(MOST_WAITING);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..AT_A_TIME {
+            let jobs = Arc::clone(&jobs);
+            std::thread::spawn(move || {
+                let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                while let Ok(job) = next() {
+                    // Whoever waits for one that fails is told, since nothing answers any more.
+                    let _ = std::panic::catch_unwind(AssertUnwindSafe(job));
+                }
+            });
+        }
+        Self { queue }
     }
 
     /// The hash of a new password, with its salt and parameters.
@@ -64,14 +88,15 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> Result<T, argon2::password_hash::Error> + Send + 'static,
     ) -> Result<T> {
-        let place =
-            Arc::clone(&self.places).acquire_owned().await.map_err(|error| Error::Internal(error.into()))?;
-        let done = tokio::task::spawn_blocking(move || {
-            // Held by the work itself: a caller who leaves does not make room for more.
-            let _place = place;
-            work()
-        });
-        done.await
+        let (tell, told) = oneshot::channel();
+        let job = move || {
+            // One whose caller has left is not begun.
+            if !tell.is_closed() {
+                let _ = tell.send(work());
+            }
+        };
+        self.queue.try_send(Box::new(job)).map_err(|_| Error::Busy { retry_after: COME_BACK })?;
+        told.await
             .map_err(|error| Error::Internal(error.into()))?
             .map_err(|error| Error::Internal(error.into()))
     }

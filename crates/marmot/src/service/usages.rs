@@ -11,7 +11,7 @@ use marmot_gateway::routes::{Ceiling, Rate, Usage};
 pub(super) struct Usages {
     /// By the ids of links and keys, of which no two are the same.
     of: Mutex<HashMap<u128, Arc<Usage>>>,
-    ceilings: Mutex<HashMap<ProjectId, Arc<Ceiling>>>,
+    ceilings: Mutex<HashMap<ProjectId, (Option<Rate>, u32, Arc<Ceiling>)>>,
 }
 
 impl Usages {
@@ -21,10 +21,16 @@ impl Usages {
         Arc::clone(usages.entry(id).or_default())
     }
 
-    /// What the apps of a project may be asked for together, made from `rate` and `most` when it is asked for first.
+    /// What the apps of a project may be asked for together. Counted anew when that is another rate, or another number at
+    /// the same time.
     pub(super) fn ceiling(&self, project: ProjectId, rate: Option<Rate>, most: u32) -> Arc<Ceiling> {
         let mut ceilings = self.ceilings.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(ceilings.entry(project).or_insert_with(|| Arc::new(Ceiling::new(rate, most))))
+        let made = || (rate, most, Arc::new(Ceiling::new(rate, most)));
+        let known = ceilings.entry(project).or_insert_with(made);
+        if (known.0, known.1) != (rate, most) {
+            *known = made();
+        }
+        Arc::clone(&known.2)
     }
 
     /// Takes what has been counted since this was last asked, and forgets what nobody holds any more.
@@ -33,7 +39,7 @@ impl Usages {
         let taken = usages.iter().filter_map(|(id, usage)| Some((*id, usage.take()?))).collect();
         usages.retain(|_, usage| Arc::strong_count(usage) > 1);
         let mut ceilings = self.ceilings.lock().unwrap_or_else(PoisonError::into_inner);
-        ceilings.retain(|_, ceiling| Arc::strong_count(ceiling) > 1);
+        ceilings.retain(|_, (.., ceiling)| Arc::strong_count(ceiling) > 1);
         taken
     }
 

@@ -133,6 +133,55 @@ pub(super) struct PeoplePage {
     pub(super) later: Option<u32>,
 }
 
+/// A group in the list.
+#[derive(Debug)]
+pub(super) struct GroupRow {
+    pub(super) path: String,
+    pub(super) name: String,
+    pub(super) description: String,
+}
+
+/// The groups that somebody is a member of; all there are for administrators.
+#[derive(Debug, Template)]
+#[template(path = "groups.html")]
+pub(super) struct GroupsPage {
+    pub(super) frame: Frame,
+    pub(super) all: bool,
+    pub(super) groups: Vec<GroupRow>,
+    pub(super) name: Field,
+    pub(super) path: Field,
+    pub(super) description: Field,
+    pub(super) earlier: Option<u32>,
+    pub(super) later: Option<u32>,
+}
+
+/// Somebody with a role in a group.
+#[derive(Debug)]
+pub(super) struct MemberRow {
+    pub(super) username: String,
+    pub(super) role: &'static str,
+}
+
+#[derive(Debug, Template)]
+#[template(path = "group.html")]
+pub(super) struct GroupPage {
+    pub(super) frame: Frame,
+    pub(super) path: String,
+    pub(super) title: String,
+    pub(super) about: String,
+    /// Why something did not work.
+    pub(super) problem: Option<String>,
+    pub(super) members: Vec<MemberRow>,
+    /// The roles to choose from.
+    pub(super) roles: &'static [&'static str],
+    pub(super) may_govern: bool,
+    /// The projects of its namespace: names and paths.
+    pub(super) projects: Vec<(String, String)>,
+    pub(super) name: Field,
+    pub(super) description: Field,
+    pub(super) username: Field,
+}
+
 /// Something that somebody did.
 #[derive(Debug)]
 pub(super) struct DeedRow {

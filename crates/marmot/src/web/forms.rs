@@ -53,7 +53,10 @@ fn given(field: &Field) -> Option<String> {
 /// What the service refused, when it is about what was typed.
 fn complaint(error: Error) -> Result<String, Failed> {
     match error {
-        Error::Invalid { .. } | Error::Conflict { .. } | Error::NotOffered { .. } => Ok(error.to_string()),
+        Error::Invalid { .. }
+        | Error::Conflict { .. }
+        | Error::NotOffered { .. }
+        | Error::TooOften { .. } => Ok(error.to_string()),
         other => Err(other.into()),
     }
 }

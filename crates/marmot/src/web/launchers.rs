@@ -45,18 +45,23 @@ pub(super) fn must_change(visitor: &Visitor, may: bool) -> Result<(), Failed> {
 }
 
 /// The form of a new launcher of `project`, or of the one with the id `editing`.
-pub(super) fn form_page(
+pub(super) async fn form_page(
     web: &Web,
     visitor: &Visitor,
     project: &Project,
     editing: Option<LauncherId>,
     form: LauncherForm,
-) -> LauncherFormPage {
+) -> Result<LauncherFormPage, Failed> {
     let class = |class: &crate::model::ResourceClass| ClassChoice {
         id: class.id,
         told: present::resource_class(class),
     };
-    LauncherFormPage {
+    let before = match editing {
+        Some(id) => Some(web.service.launcher(&visitor.who, id).await?.0.resource_class_id),
+        None => None,
+    };
+    let classes = web.service.classes_for(&visitor.who, before).await?;
+    Ok(LauncherFormPage {
         frame: visitor.frame(),
         editing: editing.is_some(),
         more: None,
@@ -77,10 +82,15 @@ pub(super) fn form_page(
         project_name: project.name.clone(),
         project_path: project.path(),
         repositories: project.repositories.clone(),
-        classes: web.service.resource_classes().iter().map(class).collect(),
+        classes: classes.iter().map(class).collect(),
         images_offered: web.service.options().containers,
         form,
-    }
+    })
+}
+
+/// The form again, with what is wrong.
+fn refused(page: Result<LauncherFormPage, Failed>) -> Result<Response, Failed> {
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page?)).into_response())
 }
 
 /// The project at this path, if `visitor` may change it.
@@ -100,14 +110,14 @@ pub(super) async fn new(
     Path(path): ProjectPath,
 ) -> Result<Response, Failed> {
     let project = project_to_change(&web, &visitor, &path).await?;
-    let classes = web.service.resource_classes();
+    let classes = web.service.classes_for(&visitor.who, None).await?;
     let class = classes.iter().find(|class| class.default).or(classes.first());
     let only = match project.repositories.as_slice() {
         [only] => Some(only.as_str()),
         _ => None,
     };
     let form = LauncherForm::empty(class.map(|class| class.id).unwrap_or_default(), only);
-    Ok(Html(form_page(&web, &visitor, &project, None, form)).into_response())
+    Ok(Html(form_page(&web, &visitor, &project, None, form).await?).into_response())
 }
 
 pub(super) async fn create(
@@ -117,13 +127,10 @@ pub(super) async fn create(
     typed: Typed,
 ) -> Result<Response, Failed> {
     let project = project_to_change(&web, &visitor, &path).await?;
-    let refused = |form| {
-        (StatusCode::UNPROCESSABLE_ENTITY, Html(form_page(&web, &visitor, &project, None, form)))
-            .into_response()
-    };
+    let refused = async |form| refused(form_page(&web, &visitor, &project, None, form).await);
     let (form, source) = match LauncherForm::typed(&typed).source(None) {
         Ok(read) => read,
-        Err(form) => return Ok(refused(*form)),
+        Err(form) => return refused(*form).await,
     };
     let new = NewLauncher {
         project_id: project.id,
@@ -142,7 +149,7 @@ pub(super) async fn create(
             let query = if page > 1 { format!("?page={page}") } else { String::new() };
             Ok(see_other(&format!("{}{query}#launcher-{}", project.path(), launcher.id)))
         }
-        Err(error) => Ok(refused(form.refused(error)?)),
+        Err(error) => refused(form.refused(error)?).await,
     }
 }
 
@@ -162,14 +169,19 @@ pub(super) async fn edit(
     let view = find_launcher(&web, &visitor.who, &path).await?;
     must_change(&visitor, view.can.change)?;
     let more = MoreSettings::of(&web, &visitor, &view, saved).await?;
-    Ok(edit_page(&web, &visitor, &view, more))
+    edit_page(&web, &visitor, &view, more).await
 }
 
 /// The settings of a launcher, with these forms below.
-pub(super) fn edit_page(web: &Web, visitor: &Visitor, view: &LauncherView, more: MoreSettings) -> Response {
+pub(super) async fn edit_page(
+    web: &Web,
+    visitor: &Visitor,
+    view: &LauncherView,
+    more: MoreSettings,
+) -> Result<Response, Failed> {
     let form = LauncherForm::of(&view.launcher);
-    let page = form_page(web, visitor, &view.project, Some(view.launcher.id), form);
-    Html(LauncherFormPage { more: Some(more), ..page }).into_response()
+    let page = form_page(web, visitor, &view.project, Some(view.launcher.id), form).await?;
+    Ok(Html(LauncherFormPage { more: Some(more), ..page }).into_response())
 }
 
 pub(super) async fn save(
@@ -180,16 +192,11 @@ pub(super) async fn save(
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &path).await?;
     must_change(&visitor, view.can.change)?;
-    let refused = |form| {
-        (
-            StatusCode::UNPROCESSABLE_ENTITY,
-            Html(form_page(&web, &visitor, &view.project, Some(view.launcher.id), form)),
-        )
-            .into_response()
-    };
+    let editing = Some(view.launcher.id);
+    let refused = async |form| refused(form_page(&web, &visitor, &view.project, editing, form).await);
     let (form, source) = match LauncherForm::typed(&typed).source(Some(&view.launcher.environment.source)) {
         Ok(read) => read,
-        Err(form) => return Ok(refused(*form)),
+        Err(form) => return refused(*form).await,
     };
     let patch = LauncherPatch {
         name: Some(form.name.value.clone()),
@@ -201,7 +208,7 @@ pub(super) async fn save(
     };
     match web.service.update_launcher(&visitor.who, view.launcher.id, patch).await {
         Ok(launcher) => Ok(see_other(&format!("{}#launcher-{}", view.project.path(), launcher.id))),
-        Err(error) => Ok(refused(form.refused(error)?)),
+        Err(error) => refused(form.refused(error)?).await,
     }
 }
 

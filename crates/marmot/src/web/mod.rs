@@ -17,9 +17,11 @@ mod credentials;
 mod detail;
 mod forms;
 mod gallery;
+mod groups;
 mod guard;
 mod home;
 mod launchers;
+mod limits;
 mod links;
 mod live;
 mod log_filter;
@@ -149,6 +151,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/", get(projects::show))
         .route("/events", get(projects::events))
         .route("/settings", get(projects::edit).post(projects::save))
+        .route("/limits", post(limits::save))
         .route("/delete", get(projects::ask_delete).post(projects::delete))
         .route("/launchers/new", get(launchers::new).post(launchers::create))
         .route("/launchers/new/plan", post(plans::look))
@@ -184,6 +187,10 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/admin", get(admin::show))
         .route("/admin/apps/{app}/rest", post(admin::put_to_rest))
         .route("/admin/apps/{app}/shut-down", get(admin::ask_shut_down).post(admin::shut_down))
+        .route("/groups", get(groups::list).post(groups::create))
+        .route("/groups/{group}", get(groups::show).post(groups::save))
+        .route("/groups/{group}/members", post(groups::change_member))
+        .route("/groups/{group}/delete", get(groups::ask_delete).post(groups::delete))
         .route("/admin/users", get(people::show).post(people::add))
         .route("/admin/users/{user}/delete", get(people::ask_delete).post(people::delete))
         .route("/admin/users/{user}/{what}", post(people::act))

@@ -14,7 +14,7 @@ use super::detail;
 use super::forms::Typed;
 use super::launchers::{LauncherPath, find_launcher};
 use super::present::Presenter;
-use super::respond::{Failed, see_other};
+use super::respond::{Failed, removed, see_other};
 use super::session::Visitor;
 use super::words;
 use crate::model::{Secret, Visibility};
@@ -232,6 +232,10 @@ async fn answer<T>(
     Ok((status, page).into_response())
 }
 
+fn back(view: &LauncherView) -> String {
+    format!("{}#access", detail::own_path(view))
+}
+
 pub(super) async fn save(
     State(web): State<Web>,
     visitor: Visitor,
@@ -246,7 +250,7 @@ pub(super) async fn save(
         Err(unknown) => Err(Error::Invalid { message: unknown.to_string() }),
     };
     match done {
-        Ok(_) => Ok(see_other(&format!("{}#access", detail::own_path(&view)))),
+        Ok(_) => Ok(see_other(&back(&view))),
         refused => {
             let nothing = |_| Fresh { title: String::new(), how: "", text: Secret::new("") };
             answer(&web, &visitor, &path, refused, nothing).await
@@ -324,7 +328,8 @@ pub(super) async fn revoke_link(
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &(namespace, slug, launcher)).await?;
     let id: ShareLinkId = id.parse().map_err(|_| Failed::NoSuchPage)?;
-    revoked(&view, web.service.revoke_share_link(&visitor.who, &view.launcher.app_name, id).await)
+    let done = web.service.revoke_share_link(&visitor.who, &view.launcher.app_name, id).await;
+    removed(done, &back(&view))
 }
 
 pub(super) async fn revoke_key(
@@ -334,15 +339,8 @@ pub(super) async fn revoke_key(
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &(namespace, slug, launcher)).await?;
     let id: AppKeyId = id.parse().map_err(|_| Failed::NoSuchPage)?;
-    revoked(&view, web.service.revoke_app_key(&visitor.who, &view.launcher.app_name, id).await)
-}
-
-fn revoked(view: &LauncherView, done: Result<(), Error>) -> Result<Response, Failed> {
-    match done {
-        // Somebody was faster.
-        Ok(()) | Err(Error::NotFound { .. }) => Ok(see_other(&format!("{}#access", detail::own_path(view)))),
-        Err(other) => Err(other.into()),
-    }
+    let done = web.service.revoke_app_key(&visitor.who, &view.launcher.app_name, id).await;
+    removed(done, &back(&view))
 }
 
 /// The keys by which apps can tell that it was us who said who their visitor is.

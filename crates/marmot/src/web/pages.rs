@@ -61,6 +61,20 @@ pub(super) struct ProjectForm {
     pub(super) problem: Option<String>,
 }
 
+/// A limit of a project, as it is shown and asked for.
+#[derive(Debug, Clone)]
+pub(super) struct LimitRow {
+    /// Its name in the form.
+    pub(super) name: &'static str,
+    pub(super) told: &'static str,
+    pub(super) used: String,
+    pub(super) allowed: String,
+    /// What was said for this project alone, or what somebody typed.
+    pub(super) field: Field,
+    /// What belongs into the field.
+    pub(super) like: &'static str,
+}
+
 #[derive(Debug, Template)]
 #[template(path = "project_form.html")]
 pub(super) struct ProjectFormPage {
@@ -69,6 +83,10 @@ pub(super) struct ProjectFormPage {
     pub(super) editing: Option<String>,
     /// Who did what in it is shown.
     pub(super) may_inspect: bool,
+    /// What its apps and builds may use together; of a new one, nothing is said.
+    pub(super) limits: Vec<LimitRow>,
+    /// Who looks may say it.
+    pub(super) may_limit: bool,
     /// Where a new one may be made, and whether that is chosen.
     pub(super) namespaces: Vec<(String, bool)>,
     pub(super) form: ProjectForm,

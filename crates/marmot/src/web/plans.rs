@@ -63,7 +63,7 @@ async fn answer(
         let part = CodePlanPart { plan: form.plan, planned: form.planned, command };
         return Ok(Html(part).into_response());
     }
-    Ok(Html(form_page(web, visitor, project, editing, form)).into_response())
+    Ok(Html(form_page(web, visitor, project, editing, form).await?).into_response())
 }
 
 /// What is said where the plan would be. What is not about the code is refused as everywhere.

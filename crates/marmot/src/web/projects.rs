@@ -7,6 +7,7 @@ use marmot_core::name::{Namespace, Slug};
 
 use super::Web;
 use super::forms::Typed;
+use super::limits;
 use super::live::{self, Around, Fragments, Part};
 use super::pages::{LaunchersBox, ProjectForm, ProjectFormPage, ProjectPage, Question, QuestionPage};
 use super::people::{Which, beside};
@@ -112,7 +113,7 @@ async fn new_page(
 ) -> Result<ProjectFormPage, Failed> {
     let namespaces = web.service.namespaces(&visitor.who).await?;
     let namespaces = namespaces.into_iter().map(|name| (name.to_string(), name.as_str() == chosen)).collect();
-    Ok(ProjectFormPage { frame: visitor.frame(), editing: None, may_inspect: false, namespaces, form })
+    Ok(ProjectFormPage { namespaces, ..empty_page(visitor, form) })
 }
 
 pub(super) async fn create(
@@ -153,11 +154,33 @@ pub(super) async fn create(
     }
 }
 
-/// The form again, with what is wrong.
-fn refused(visitor: &Visitor, editing: Option<String>, form: ProjectForm) -> Response {
-    let namespaces = Vec::new();
-    let page = ProjectFormPage { frame: visitor.frame(), editing, may_inspect: false, namespaces, form };
-    (StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response()
+/// The form, and nothing around it.
+fn empty_page(visitor: &Visitor, form: ProjectForm) -> ProjectFormPage {
+    ProjectFormPage {
+        frame: visitor.frame(),
+        editing: None,
+        may_inspect: false,
+        limits: Vec::new(),
+        may_limit: false,
+        namespaces: Vec::new(),
+        form,
+    }
+}
+
+/// The settings of a project that is there.
+pub(super) async fn settings_page(
+    web: &Web,
+    visitor: &Visitor,
+    project: &Project,
+    form: ProjectForm,
+) -> Result<ProjectFormPage, Failed> {
+    Ok(ProjectFormPage {
+        editing: Some(project.path()),
+        may_inspect: web.service.may(&visitor.who, project, Action::Inspect).await?,
+        limits: limits::rows(web, visitor, project).await?,
+        may_limit: visitor.who.is_admin(),
+        ..empty_page(visitor, form)
+    })
 }
 
 /// The project, for those who may change it.
@@ -182,11 +205,8 @@ pub(super) async fn edit(
     Path(path): ProjectPath,
 ) -> Result<Response, Failed> {
     let project = to_change(&web, &visitor, &path, Action::Change).await?;
-    let form = ProjectForm::of(&project);
-    let may_inspect = web.service.may(&visitor.who, &project, Action::Inspect).await?;
-    let editing = Some(project.path());
-    Ok(Html(ProjectFormPage { frame: visitor.frame(), editing, may_inspect, namespaces: Vec::new(), form })
-        .into_response())
+    let page = settings_page(&web, &visitor, &project, ProjectForm::of(&project)).await?;
+    Ok(Html(page).into_response())
 }
 
 pub(super) async fn save(
@@ -206,7 +226,10 @@ pub(super) async fn save(
     };
     match web.service.update_project(&visitor.who, project.id, Some("*"), patch).await {
         Ok(project) => Ok(see_other(&project.path())),
-        Err(error) => Ok(refused(&visitor, Some(project.path()), form.refused(error)?)),
+        Err(error) => {
+            let page = settings_page(&web, &visitor, &project, form.refused(error)?).await?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response())
+        }
     }
 }
 

@@ -45,6 +45,14 @@ pub(super) fn see_other(path: &str) -> Response {
     }
 }
 
+/// Goes back to a page after something on it was removed. That somebody was faster is no error.
+pub(super) fn removed(done: Result<(), service::Error>, back: &str) -> Result<Response, Failed> {
+    match done {
+        Ok(()) | Err(service::Error::NotFound { .. }) => Ok(see_other(back)),
+        Err(other) => Err(other.into()),
+    }
+}
+
 /// Why a handler has no answer. Drawn as a page by `guard`, which knows who looks.
 #[derive(Debug)]
 pub(super) enum Failed {
@@ -69,12 +77,19 @@ pub(super) struct Refusal {
     title: &'static str,
     text: String,
     sign_in: bool,
+    /// Seconds after which another try makes sense.
+    retry_after: Option<u64>,
 }
 
 impl Failed {
     fn refusal(self) -> Refusal {
         use service::Error as E;
-        let plain = |status, title, text: String| Refusal { status, title, text, sign_in: false };
+        let plain =
+            |status, title, text: String| Refusal { status, title, text, sign_in: false, retry_after: None };
+        let later = |refusal: Refusal, after: std::time::Duration| Refusal {
+            retry_after: Some(after.as_secs().max(1)),
+            ..refusal
+        };
         match self {
             Self::NoSuchPage => plain(
                 StatusCode::NOT_FOUND,
@@ -97,18 +112,14 @@ impl Failed {
                 let text = words::plainly(&error.to_string());
                 match error {
                     E::SignInNeeded | E::InvalidCredentials => Refusal {
-                        status: StatusCode::UNAUTHORIZED,
-                        title: "Please sign in",
-                        text,
                         sign_in: true,
+                        ..plain(StatusCode::UNAUTHORIZED, "Please sign in", text)
                     },
                     E::WrongCredentials => plain(StatusCode::UNAUTHORIZED, "That did not work", text),
                     E::Forbidden { .. } => plain(StatusCode::FORBIDDEN, "Not yours to do", text),
                     E::NotFound { .. } => Refusal {
-                        status: StatusCode::NOT_FOUND,
-                        title: "Nothing here",
-                        text,
                         sign_in: true,
+                        ..plain(StatusCode::NOT_FOUND, "Nothing here", text)
                     },
                     E::AlreadyActive { .. } | E::Conflict { .. } | E::Stale => {
                         plain(StatusCode::CONFLICT, "That does not go together", text)
@@ -116,7 +127,12 @@ impl Failed {
                     E::Invalid { .. } | E::VersionNeeded => {
                         plain(StatusCode::UNPROCESSABLE_ENTITY, "That cannot be done like this", text)
                     }
-                    E::TooManyTries { .. } => plain(StatusCode::TOO_MANY_REQUESTS, "A moment, please", text),
+                    E::TooManyTries { retry_after } | E::TooOften { retry_after, .. } => {
+                        later(plain(StatusCode::TOO_MANY_REQUESTS, "A moment, please", text), retry_after)
+                    }
+                    E::Busy { retry_after } => {
+                        later(plain(StatusCode::SERVICE_UNAVAILABLE, "A moment, please", text), retry_after)
+                    }
                     E::LinkSpent => plain(StatusCode::NOT_FOUND, "A link that is over", text),
                     E::Provider(_) => plain(StatusCode::BAD_GATEWAY, "That did not work", text),
                     E::NotOffered { .. } => plain(StatusCode::NOT_IMPLEMENTED, "Not offered here", text),
@@ -134,6 +150,7 @@ impl IntoResponse for Failed {
     fn into_response(self) -> Response {
         let refusal = self.refusal();
         let mut response = refusal.status.into_response();
+        refusal.say_when(&mut response);
         response.extensions_mut().insert(refusal);
         response
     }
@@ -156,13 +173,23 @@ impl Refusal {
         if self.sign_in && !signed_in {
             links.insert(0, Link { path: frame.sign_in(), label: "Sign in".into() });
         }
-        let page = MessagePage { frame, phase: None, title: self.title.to_owned(), text: self.text, links };
-        (self.status, Html(page)).into_response()
+        let (title, text) = (self.title.to_owned(), self.text.clone());
+        let page = MessagePage { frame, phase: None, title, text, links };
+        let mut response = (self.status, Html(page)).into_response();
+        self.say_when(&mut response);
+        response
+    }
+
+    fn say_when(&self, response: &mut Response) {
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
     }
 
     /// For the script: the status, and what to say.
     fn part(self, frame: &Frame) -> Response {
         let mut response = (self.status, self.text.clone()).into_response();
+        self.say_when(&mut response);
         if self.status == StatusCode::UNAUTHORIZED
             && let Ok(to) = HeaderValue::try_from(frame.sign_in())
         {

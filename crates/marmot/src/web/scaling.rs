@@ -343,7 +343,7 @@ async fn again(
     view: LauncherView,
     more: MoreSettings,
 ) -> Result<Response, Failed> {
-    Ok((StatusCode::UNPROCESSABLE_ENTITY, edit_page(web, visitor, &view, more)).into_response())
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, edit_page(web, visitor, &view, more).await?).into_response())
 }
 
 pub(super) async fn save(

@@ -10,7 +10,7 @@ use super::detail::{self, Outcomes};
 use super::forms::Typed;
 use super::launchers::{LauncherPath, find_launcher};
 use super::present::Presenter;
-use super::respond::{Failed, see_other};
+use super::respond::{Failed, removed, see_other};
 use super::session::Visitor;
 use super::words;
 use crate::model::{EnvironmentSource, Hook, Secret, SecretForm, StoredSecret};
@@ -106,8 +106,8 @@ impl SecretsSection {
     }
 }
 
-fn back(view: &LauncherView) -> Response {
-    see_other(&format!("{}#secrets", detail::own_path(view)))
+fn back(view: &LauncherView) -> String {
+    format!("{}#secrets", detail::own_path(view))
 }
 
 /// The page again, with why something was not done. What must not be seen is not shown again; the rest that was typed is.
@@ -142,7 +142,7 @@ pub(super) async fn set(
     let form = if typed.get("form") == "file" { SecretForm::File } else { SecretForm::Variable };
     let of = SecretsOf::Launcher(view.launcher.id);
     match web.service.set_secret(&visitor.who, of, name, value, form).await {
-        Ok(_) => Ok(back(&view)),
+        Ok(_) => Ok(see_other(&back(&view))),
         Err(error) => refused(&web, &visitor, &path, error, name).await,
     }
 }
@@ -156,11 +156,8 @@ pub(super) async fn remove(
     Path((namespace, slug, launcher, name)): SecretPath,
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &(namespace, slug, launcher)).await?;
-    match web.service.remove_secret(&visitor.who, SecretsOf::Launcher(view.launcher.id), &name).await {
-        // Somebody was faster.
-        Ok(()) | Err(Error::NotFound { .. }) => Ok(back(&view)),
-        Err(other) => Err(other.into()),
-    }
+    let of = SecretsOf::Launcher(view.launcher.id);
+    removed(web.service.remove_secret(&visitor.who, of, &name).await, &back(&view))
 }
 
 pub(super) async fn make_hook(
@@ -185,8 +182,5 @@ pub(super) async fn remove_hook(
     Path(path): LauncherPath,
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &path).await?;
-    match web.service.remove_hook(&visitor.who, view.launcher.id).await {
-        Ok(()) | Err(Error::NotFound { .. }) => Ok(back(&view)),
-        Err(other) => Err(other.into()),
-    }
+    removed(web.service.remove_hook(&visitor.who, view.launcher.id).await, &back(&view))
 }

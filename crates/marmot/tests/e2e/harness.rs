@@ -142,6 +142,11 @@ impl Server {
         left
     }
 
+    /// Where it keeps everything.
+    pub(crate) fn data(&self) -> &Path {
+        self.data.path()
+    }
+
     /// What SQLite says of the database file: `ok`, or what is wrong with it.
     pub(crate) fn database_check(&self) -> String {
         let script = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone()[0])";

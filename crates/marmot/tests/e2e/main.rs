@@ -1,11 +1,14 @@
 //! End to end, black box: the real program, real repositories, real processes, over HTTP.
 
+mod canaries;
 mod chaos;
 mod contract;
 mod faults;
 mod harness;
+mod hosts;
 mod images;
 mod languages;
+mod limits;
 mod opening;
 mod people;
 #[path = "../../../marmot-engine/tests/support/podman.rs"]

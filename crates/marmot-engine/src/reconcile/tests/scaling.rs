@@ -4,6 +4,7 @@ use marmot_core::demand::Counted;
 use marmot_core::scaling::Concurrency;
 
 use super::*;
+use crate::observed::HeldBack;
 
 impl Stage {
     /// Changes the rules of all apps.
@@ -183,4 +184,64 @@ async fn an_app_that_nobody_visits_is_not_looked_at_but_who_comes_is_seen_withou
     stage.demand["iris"].touch(stage.reconciler.clock.now());
     stage.reconciler.tick();
     assert_eq!(stage.stages("iris").len(), 1);
+}
+
+impl Stage {
+    /// Says what the apps may use together of memory.
+    fn memory(&mut self, mebibytes: u64) {
+        self.wanted.send_modify(|wanted| {
+            let ceiling = Ceiling { memory_bytes: Some(mebibytes * MIB), ..Ceiling::default() };
+            Arc::make_mut(wanted).projects.insert(1.into(), ceiling);
+        });
+    }
+
+    fn held_back(&self, app: &str) -> Option<HeldBack> {
+        self.observed(app).unwrap().held_back
+    }
+}
+
+#[tokio::test]
+async fn what_its_project_has_no_memory_for_waits_until_another_app_sleeps() {
+    let mut stage = Stage::with(&["a", "b"], 9000 * MIB, "serve").await;
+    stage.pass(61);
+    stage.pass(61);
+    assert_eq!((stage.running("a"), stage.running("b")), (0, 0));
+    stage.told();
+    // Each may use 512 MiB.
+    stage.memory(600);
+    let busy = stage.ask("a", 1);
+    stage.pass(1);
+    let _waits = stage.demand["b"].hold();
+    stage.demand["b"].touch(stage.reconciler.clock.now());
+    (0..5).for_each(|_| stage.pass(1));
+    assert_eq!((stage.running("a"), stage.running("b")), (1, 0));
+    let held_back = HeldBack { used: 512 * MIB, needed: 512 * MIB, limit: 600 * MIB };
+    assert_eq!((stage.held_back("a"), stage.held_back("b")), (None, Some(held_back)));
+    assert_eq!(stage.observed("a").unwrap().promised, 512 * MIB);
+    let told = stage.told();
+    let count = told.iter().filter(|what| matches!(what, Happening::HeldBack(_))).count();
+    assert_eq!(count, 1, "told once: {told:?}");
+    drop(busy);
+    stage.pass(61);
+    stage.pass(1);
+    assert_eq!((stage.running("a"), stage.running("b"), stage.held_back("b")), (0, 1, None));
+}
+
+#[tokio::test]
+async fn no_second_replica_is_started_beyond_what_the_project_may_use_and_an_update_is_not_kept_from_it() {
+    let mut stage = Stage::with(&["iris"], 9000 * MIB, "serve").await;
+    stage.rule(up_to_three);
+    stage.memory(1100);
+    let _busy = stage.ask("iris", 30);
+    (0..5).for_each(|_| stage.pass(1));
+    assert_eq!((stage.running("iris"), stage.starting("iris")), (2, 0), "a third would be too much");
+    assert!(stage.held_back("iris").is_some());
+    stage.memory(600);
+    stage.wanted.send_modify(|wanted| {
+        let app = Arc::make_mut(wanted).apps.get_mut("iris").unwrap();
+        app.revision = Arc::new(Revision { id: 77.into(), ..Revision::clone(&app.revision) });
+    });
+    (0..40).for_each(|_| stage.pass(1));
+    let replicas = stage.observed("iris").unwrap().replicas;
+    assert!(replicas.iter().any(|replica| replica.revision == 77.into()), "{replicas:?}");
 }

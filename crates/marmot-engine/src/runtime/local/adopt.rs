@@ -116,6 +116,7 @@ fn take_over(shared: &Arc<Shared>, found: Found) -> Option<ReplicaId> {
     let seen = Seen {
         id,
         revision,
+        memory_limit: spec.memory_limit,
         state: State::Starting(StartStep::WaitingForPort),
         since: shared.settings.clock.now(),
         gate: Arc::new(Gate::with(spec.limit())),

@@ -3,8 +3,6 @@
 //!
 //! A program may overshoot by what it writes between two looks, a second apart.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +11,7 @@ use marmot_core::id::ReplicaId;
 
 use super::prepare::{HOME, TMP, WORK};
 use super::{Shared, State};
+use crate::files;
 use crate::observed::FailureReason;
 use crate::shim::{self, spec};
 
@@ -75,23 +74,7 @@ fn running(shared: &Shared) -> Vec<(ReplicaId, PathBuf)> {
 /// Whether these directories together hold no more than `limit` bytes, and no more files than are allowed. If not, how
 /// many bytes were counted until that was clear.
 fn within(places: &[PathBuf], limit: u64) -> Result<(), u64> {
-    let (mut bytes, mut files) = (0u64, 0u64);
-    let mut left = places.to_vec();
-    while let Some(dir) = left.pop() {
-        // What vanishes while it is counted is not there.
-        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-            let Ok(meta) = entry.metadata() else { continue };
-            // A file that has two names is counted twice; that errs on the safe side.
-            (bytes, files) = (bytes + meta.blocks() * 512, files + 1);
-            if meta.is_dir() {
-                left.push(entry.path());
-            }
-            if bytes > limit || files > MOST_FILES {
-                return Err(bytes);
-            }
-        }
-    }
-    Ok(())
+    files::on_disk_within(places, limit, MOST_FILES).map(drop)
 }
 
 /// Free bytes of the file system that `path` is on.
@@ -101,6 +84,8 @@ fn free(path: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

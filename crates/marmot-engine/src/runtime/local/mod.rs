@@ -119,6 +119,7 @@ impl Runtime for LocalRuntime {
         let seen = Seen {
             id: replica,
             revision: revision.id,
+            memory_limit: revision.limits.memory_bytes,
             state: State::Starting(StartStep::Preparing),
             since: self.shared.settings.clock.now(),
             gate,

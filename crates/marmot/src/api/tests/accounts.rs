@@ -108,3 +108,52 @@ async fn every_sign_in_starts_another_session() {
     }
     assert!(platform.service.sign_in("ada", &password, "192.0.2.1").await.is_err());
 }
+
+/// D8: a crowd that signs in takes bounded memory, holds up nobody else, and is told when to come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_signs_in_is_bounded_and_holds_up_nobody_else() {
+    let platform = std::sync::Arc::new(Platform::new().await);
+    let ada = platform.user("ada").await;
+    let peak = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let before = peak();
+    // Each from an address of its own, so that none is refused for guessing.
+    let crowd = (0..200u8).map(|number| {
+        let platform = std::sync::Arc::clone(&platform);
+        tokio::spawn(async move {
+            let body = json!({"name": "x", "username": "ada", "password": "wrong horse"});
+            let mut request = platform.request(Method::POST, "/user/tokens", "", Some(body));
+            let address = std::net::SocketAddr::from(([192, 0, 2, number], 1));
+            request.extensions_mut().insert(axum::extract::ConnectInfo(address));
+            platform.send(request).await
+        })
+    });
+    let crowd: Vec<_> = crowd.collect();
+    for _ in 0..50 {
+        platform.get("/user", &ada).await.is(StatusCode::OK);
+        platform.get("/projects", &ada).await.is(StatusCode::OK);
+    }
+    // They were answered while most of the crowd still waited.
+    assert!(crowd.iter().any(|one| !one.is_finished()), "nobody was left to wait");
+    let mut told_to_come_back = 0;
+    for one in crowd {
+        let answer = one.await.unwrap();
+        match answer.status {
+            StatusCode::UNAUTHORIZED => {}
+            StatusCode::SERVICE_UNAVAILABLE => {
+                assert!(answer.header("retry-after").parse::<u64>().unwrap() > 0);
+                told_to_come_back += 1;
+            }
+            other => panic!("{other}: {}", answer.body),
+        }
+    }
+    assert!((100..200).contains(&told_to_come_back), "{told_to_come_back}");
+    // Hashing takes 19 MiB each: all at once would be four gigabytes.
+    let grown = (peak() - before) >> 10;
+    assert!(grown < 300, "{grown} MiB");
+    let right = json!({"name": "x", "username": "ada", "password": "correct horse"});
+    platform.post("/user/tokens", "", right).await.is(StatusCode::CREATED);
+}

@@ -119,6 +119,8 @@ fn routes() -> Vec<(&'static str, &'static str, Needs, Value)> {
         ("DELETE", "/projects/{project_id}", Needs::Govern, none.clone()),
         ("GET", "/projects/{project_id}/audit", Needs::Inspect, none.clone()),
         ("GET", "/projects/{project_id}/audit/export", Needs::Inspect, none.clone()),
+        ("GET", "/projects/{project_id}/limits", Needs::ReadLogs, none.clone()),
+        ("PATCH", "/projects/{project_id}/limits", Needs::Administer, json!({"builds_per_hour": 1000})),
         ("GET", "/projects/{project_id}/members", Needs::ReadLogs, none.clone()),
         (
             "PATCH",
@@ -153,7 +155,7 @@ fn routes() -> Vec<(&'static str, &'static str, Needs, Value)> {
         ("GET", "/apps/{name}/app_keys", Needs::Change, none.clone()),
         ("POST", "/apps/{name}/app_keys", Needs::Change, json!({"name": "New"})),
         ("DELETE", "/apps/{name}/app_keys/{key_id}", Needs::Change, none.clone()),
-        ("GET", "/resource_classes", Needs::Nothing, none.clone()),
+        ("GET", "/resource_classes", Needs::Nobody, none.clone()),
         ("GET", "/session_launchers", Needs::Nobody, none.clone()),
         (
             "POST",

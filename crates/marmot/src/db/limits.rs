@@ -1,0 +1,78 @@
+//! The limits of projects in the database, and what is counted for them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use marmot_core::id::{BuildId, ProjectId};
+
+use super::row::{Columns, to_json, total};
+use super::{Connection, Result};
+use crate::model::ProjectLimits;
+
+/// What was said about one project; nothing when nothing was.
+pub async fn get(db: &mut Connection, project: ProjectId) -> Result<ProjectLimits> {
+    let row = sqlx::query("SELECT limits FROM project_limits WHERE project_id = $1")
+        .bind(project.to_string())
+        .fetch_optional(db)
+        .await?;
+    Ok(row.map(|row| row.json("limits")).transpose()?.unwrap_or_default())
+}
+
+/// What was said about each project of which something was.
+pub async fn all(db: &mut Connection) -> Result<BTreeMap<ProjectId, ProjectLimits>> {
+    sqlx::query("SELECT project_id, limits FROM project_limits")
+        .fetch_all(db)
+        .await?
+        .iter()
+        .map(|row| Ok((row.parsed("project_id")?, row.json("limits")?)))
+        .collect()
+}
+
+/// Says something about a project, in the place of what was said before.
+pub async fn set(db: &mut Connection, project: ProjectId, limits: &ProjectLimits) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO project_limits (project_id, limits) VALUES ($1, $2) \
+         ON CONFLICT (project_id) DO UPDATE SET limits = excluded.limits",
+    )
+    .bind(project.to_string())
+    .bind(to_json("limits", limits)?)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Notes that a build of a project was begun, and forgets what was before `since`.
+pub async fn note_build(
+    db: &mut Connection,
+    (project, build): (ProjectId, BuildId),
+    at: Timestamp,
+    since: Timestamp,
+) -> Result<()> {
+    sqlx::query("DELETE FROM build_starts WHERE at < $1")
+        .bind(since.as_millisecond())
+        .execute(&mut *db)
+        .await?;
+    sqlx::query("INSERT INTO build_starts (build_id, project_id, at) VALUES ($1, $2, $3)")
+        .bind(build.to_string())
+        .bind(project.to_string())
+        .bind(at.as_millisecond())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// How many builds of a project were begun after `since`, and when the first of them was.
+pub async fn builds_since(
+    db: &mut Connection,
+    project: ProjectId,
+    since: Timestamp,
+) -> Result<(u64, Option<Timestamp>)> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS total, MIN(at) AS at FROM build_starts WHERE project_id = $1 AND at >= $2",
+    )
+    .bind(project.to_string())
+    .bind(since.as_millisecond())
+    .fetch_one(db)
+    .await?;
+    Ok((total(&row)?, row.maybe_time("at")?))
+}

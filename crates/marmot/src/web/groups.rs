@@ -1,0 +1,210 @@
+//! Groups: made, shown with their members, changed, deleted.
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use marmot_core::name::Namespace;
+
+use super::Web;
+use super::account_pages::{GroupPage, GroupRow, GroupsPage, MemberRow};
+use super::forms::Typed;
+use super::pages::Question;
+use super::people::{Which, beside};
+use super::respond::{Failed, Html, see_other};
+use super::session::Visitor;
+use super::view::Field;
+use super::words;
+use crate::model::{Page, Role};
+use crate::service::{Error, GroupPatch, MemberChange, NewGroup, ProjectFilter, Whom};
+
+/// What somebody typed about a new group.
+#[derive(Default)]
+struct NewForm {
+    name: Field,
+    path: Field,
+    description: Field,
+}
+
+async fn list_page(web: &Web, visitor: &Visitor, which: Page, form: NewForm) -> Result<GroupsPage, Failed> {
+    let all = visitor.who.is_admin();
+    let found = web.service.groups(&visitor.who, !all, which).await?;
+    let (earlier, later) = beside(which, found.total);
+    let row = |group: crate::model::Group| GroupRow {
+        path: group.path.to_string(),
+        name: group.name,
+        description: group.description.unwrap_or_default(),
+    };
+    let NewForm { name, path, description } = form;
+    let groups = found.items.into_iter().map(row).collect();
+    Ok(GroupsPage { frame: visitor.frame(), all, groups, name, path, description, earlier, later })
+}
+
+pub(super) async fn list(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Query(which): Query<Which>,
+) -> Result<Response, Failed> {
+    Ok(Html(list_page(&web, &visitor, which.page(), NewForm::default()).await?).into_response())
+}
+
+pub(super) async fn create(
+    State(web): State<Web>,
+    visitor: Visitor,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    visitor.who.signed_in()?;
+    let field = |name: &str| Field::of(typed.get(name).trim());
+    let mut form = NewForm { name: field("name"), path: field("path"), description: field("description") };
+    let made = match form.path.value.parse::<Namespace>() {
+        Ok(path) => {
+            let description = Some(form.description.value.clone());
+            let new = NewGroup { path, name: form.name.value.clone(), description };
+            web.service.create_group(&visitor.who, new).await
+        }
+        Err(why) => Err(Error::Conflict { message: why.to_string() }),
+    };
+    match made {
+        Ok(group) => return Ok(see_other(&format!("/groups/{}", group.path))),
+        Err(Error::Conflict { message }) => form.path.wrong = Some(words::plainly(&message)),
+        Err(Error::Invalid { message }) if message.contains("description") => {
+            form.description.wrong = Some(words::plainly(&message));
+        }
+        Err(Error::Invalid { message }) => form.name.wrong = Some(words::plainly(&message)),
+        Err(other) => return Err(other.into()),
+    }
+    let page = list_page(&web, &visitor, Which::default().page(), form).await?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response())
+}
+
+fn read(path: &str) -> Result<Namespace, Failed> {
+    // What is no name names no group.
+    path.parse().map_err(|_| Failed::NoSuchPage)
+}
+
+async fn page(web: &Web, visitor: &Visitor, path: &Namespace) -> Result<GroupPage, Failed> {
+    let group = web.service.group(&visitor.who, path).await?;
+    let members = web.service.group_members(&visitor.who, path).await?;
+    let own = members.iter().find(|member| Some(member.user) == visitor.who.id());
+    let owns = own.is_some_and(|member| member.role == Role::Owner);
+    let filter = ProjectFilter { namespace: Some(path.clone()), member: None };
+    let projects = web.service.projects(&visitor.who, &filter, Page::FIRST).await?.items;
+    let row = |member: &crate::model::Member| MemberRow {
+        username: member.username.to_string(),
+        role: member.role.as_str(),
+    };
+    Ok(GroupPage {
+        frame: visitor.frame(),
+        path: group.path.to_string(),
+        about: group.description.clone().unwrap_or_default(),
+        problem: None,
+        members: members.iter().map(row).collect(),
+        roles: Role::WORDS,
+        may_govern: owns || visitor.who.is_admin(),
+        projects: projects.into_iter().map(|project| (project.name.clone(), project.path())).collect(),
+        name: Field::of(&group.name),
+        title: group.name,
+        description: Field::of(group.description.unwrap_or_default()),
+        username: Field::default(),
+    })
+}
+
+pub(super) async fn show(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): Path<String>,
+) -> Result<Response, Failed> {
+    Ok(Html(page(&web, &visitor, &read(&path)?).await?).into_response())
+}
+
+/// Goes back to the group; or shows it again, with why something was not done.
+async fn answer(
+    web: &Web,
+    visitor: &Visitor,
+    path: &Namespace,
+    done: Result<(), Error>,
+    put_back: impl FnOnce(&mut GroupPage),
+) -> Result<Response, Failed> {
+    let (status, problem) = match done {
+        Ok(()) => return Ok(see_other(&format!("/groups/{path}"))),
+        Err(error @ Error::Conflict { .. }) => (StatusCode::CONFLICT, error.to_string()),
+        Err(error @ (Error::Invalid { .. } | Error::NotFound { what: "user", .. })) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+        }
+        Err(other) => return Err(other.into()),
+    };
+    let mut page = page(web, visitor, path).await?;
+    page.problem = Some(words::plainly(&problem));
+    put_back(&mut page);
+    Ok((status, Html(page)).into_response())
+}
+
+pub(super) async fn save(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): Path<String>,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    let path = read(&path)?;
+    let (name, description) = (typed.get("name").to_owned(), typed.get("description").to_owned());
+    let patch = GroupPatch { name: Some(name.clone()), description: Some(Some(description.clone())) };
+    let done = web.service.update_group(&visitor.who, &path, patch).await.map(drop);
+    answer(&web, &visitor, &path, done, |page| {
+        (page.name, page.description) = (Field::of(name), Field::of(description));
+    })
+    .await
+}
+
+/// Gives somebody a role, another one, or none any more.
+pub(super) async fn change_member(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): Path<String>,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    let path = read(&path)?;
+    let username = typed.get("username").trim().to_owned();
+    let role = match typed.get("role") {
+        "" => None,
+        word => Some(word.parse().map_err(|_| Failed::NoSuchPage)?),
+    };
+    let done = match username.parse() {
+        Ok(name) => {
+            let change = MemberChange { member: Whom::Name(name), role };
+            web.service.change_group_members(&visitor.who, &path, &[change]).await.map(drop)
+        }
+        Err(_) => Err(Error::Invalid { message: format!("`{username}` is no username") }),
+    };
+    answer(&web, &visitor, &path, done, |page| page.username = Field::of(username)).await
+}
+
+pub(super) async fn ask_delete(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): Path<String>,
+) -> Result<Response, Failed> {
+    let page = page(&web, &visitor, &read(&path)?).await?;
+    if !page.may_govern {
+        return Err(Error::Forbidden { action: "delete this group: only its owners may" }.into());
+    }
+    Ok(visitor.ask(Question {
+        title: format!("Delete the group “{}”?", page.title),
+        text: "Its members lose what they may by it, and its namespace is free again. This cannot be undone."
+            .to_owned(),
+        action: format!("/groups/{}/delete", page.path),
+        yes: "Yes, delete it",
+        no: "Keep it",
+        back: format!("/groups/{}", page.path),
+    }))
+}
+
+pub(super) async fn delete(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): Path<String>,
+) -> Result<Response, Failed> {
+    let path = read(&path)?;
+    match web.service.delete_group(&visitor.who, &path).await {
+        Ok(()) => Ok(see_other("/groups")),
+        refused => answer(&web, &visitor, &path, refused, |_| {}).await,
+    }
+}

@@ -1,0 +1,104 @@
+//! The limits of a project on the page of its settings: shown to its editors, said by administrators.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::Web;
+use super::forms::Typed;
+use super::pages::{LimitRow, ProjectForm};
+use super::projects::{ProjectPath, settings_page, to_change};
+use super::respond::{Failed, Html, see_other};
+use super::session::Visitor;
+use super::view::Field;
+use crate::config::bytes;
+use crate::model::{Project, ProjectLimits};
+use crate::service::Action;
+
+/// A limit: its name, what people call it, and where it is.
+type Limit = (&'static str, &'static str, fn(&mut ProjectLimits) -> &mut Option<u64>);
+
+const LIMITS: [Limit; 7] = [
+    ("memory_bytes", "Memory of apps that are awake", |limits| &mut limits.memory_bytes),
+    ("storage_bytes", "On disk: results of builds, homes and logs", |limits| &mut limits.storage_bytes),
+    ("builds_at_once", "Builds at the same time", |limits| &mut limits.builds_at_once),
+    ("builds_per_hour", "Builds within an hour", |limits| &mut limits.builds_per_hour),
+    ("replicas", "Awake copies, beyond one for each app", |limits| &mut limits.replicas),
+    ("requests_per_second", "Requests a second", |limits| &mut limits.requests_per_second),
+    ("requests_at_once", "Requests at the same time", |limits| &mut limits.requests_at_once),
+];
+
+fn is_size(name: &str) -> bool {
+    name.ends_with("_bytes")
+}
+
+/// What is used and allowed, for those who may change the project.
+pub(super) async fn rows(web: &Web, visitor: &Visitor, project: &Project) -> Result<Vec<LimitRow>, Failed> {
+    let mut view = web.service.limits(&visitor.who, project.id).await?;
+    let row = |(name, told, of): Limit| {
+        let words = |number: Option<u64>, otherwise: &str| match number {
+            Some(bytes) if is_size(name) => size(bytes),
+            Some(number) => number.to_string(),
+            None => otherwise.to_owned(),
+        };
+        let said = match *of(&mut view.said) {
+            Some(bytes) if is_size(name) => exact_size(bytes),
+            Some(number) => number.to_string(),
+            None => String::new(),
+        };
+        LimitRow {
+            name,
+            told,
+            used: words(*of(&mut view.used), "not counted"),
+            allowed: words(*of(&mut view.allowed), "any"),
+            field: Field::of(said),
+            like: if is_size(name) { "such as 4G" } else { "a number" },
+        }
+    };
+    Ok(LIMITS.into_iter().map(row).collect())
+}
+
+/// A size as people read it.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_073_741_824 => format!("{} MiB", bytes.div_ceil(1 << 20)),
+        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
+}
+
+/// A size as the form takes it.
+fn exact_size(bytes: u64) -> String {
+    let units = [(1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
+    let unit = units.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    unit.map_or_else(|| bytes.to_string(), |(unit, letter)| format!("{}{letter}", bytes / unit))
+}
+
+pub(super) async fn save(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): ProjectPath,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    let project = to_change(&web, &visitor, &path, Action::Change).await?;
+    let (mut said, mut wrong) = (ProjectLimits::default(), Vec::new());
+    for (name, _, of) in LIMITS {
+        let text = typed.get(name).trim();
+        let read = if is_size(name) { bytes(text) } else { text.parse().ok() };
+        match (text.is_empty(), read) {
+            (true, _) => {}
+            (false, Some(number)) => *of(&mut said) = Some(number),
+            (false, None) => wrong.push(name),
+        }
+    }
+    if visitor.who.is_admin() && !wrong.is_empty() {
+        let mut page = settings_page(&web, &visitor, &project, ProjectForm::of(&project)).await?;
+        for row in &mut page.limits {
+            row.field = Field::of(typed.get(row.name).trim());
+            let like = if is_size(row.name) { "a size like 512M or 4G" } else { "a number" };
+            row.field.wrong = wrong.contains(&row.name).then(|| format!("Give {like}, or leave it empty."));
+        }
+        return Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response());
+    }
+    web.service.set_limits(&visitor.who, project.id, |limits| *limits = said).await?;
+    Ok(see_other(&format!("{}/settings#limits", project.path())))
+}
