@@ -11,8 +11,11 @@ use marmot_gateway::routes::{Ceiling, Rate, Usage};
 pub(super) struct Usages {
     /// By the ids of links and keys, of which no two are the same.
     of: Mutex<HashMap<u128, Arc<Usage>>>,
-    ceilings: Mutex<HashMap<ProjectId, (Option<Rate>, u32, Arc<Ceiling>)>>,
+    ceilings: Mutex<HashMap<ProjectId, Known>>,
 }
+
+/// What the ceiling of a project was made from, and it.
+type Known = (Option<Rate>, u32, Arc<Ceiling>);
 
 impl Usages {
     /// How the link or key with this id is used.

@@ -361,7 +361,7 @@ fn revisions_section(
     let before = |revision: &Revision| revisions.iter().find(|other| other.number < revision.number);
     let differs = |revision: &Revision| {
         let changed = changed.get(&revision.id).map(Vec::as_slice).unwrap_or_default();
-        before(revision).map(|old| differences(old, revision, runs, &class, changed)).unwrap_or_default()
+        before(revision).map(|old| differences(old, revision, runs, class, changed)).unwrap_or_default()
     };
     let row = |revision: &Revision| RevisionRow {
         differs: differs(revision),

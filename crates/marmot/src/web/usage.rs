@@ -260,7 +260,7 @@ impl Saved {
 /// A number as people read it: three digits are enough.
 fn number(value: f64) -> String {
     match value {
-        v if v == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         v if v < 0.01 => "< 0.01".to_owned(),
         v if v < 10.0 => format!("{v:.2}").trim_end_matches('0').trim_end_matches('.').to_owned(),
         v if v < 100.0 => format!("{v:.1}").trim_end_matches(".0").to_owned(),
