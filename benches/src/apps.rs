@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::contained::Image;
 use crate::server::Server;
 
 /// How long a build may take; anything else is quicker.
@@ -29,7 +30,7 @@ pub(crate) struct App {
     token: String,
     client: Client,
     is_model: bool,
-    _repository: TempDir,
+    _repository: Option<TempDir>,
 }
 
 impl App {
@@ -40,6 +41,37 @@ impl App {
     pub(crate) async fn deploy(server: &Server, token: &str, example: &Path) -> anyhow::Result<Self> {
         let directory = example.file_name().context("a name")?.to_string_lossy().into_owned();
         let repository = repository(example).await?;
+        let environment = json!({
+            "environment_image_source": "build",
+            "repository": repository.path(),
+            "builder_variant": "auto",
+            "frontend_variant": "none",
+        });
+        let is_model = directory == MODEL;
+        Self::launch(server, token, &directory, environment, is_model, Some(repository)).await
+    }
+
+    /// Deploys the image of an example, and waits until it runs.
+    ///
+    /// # Errors
+    /// When it cannot be pulled or started.
+    pub(crate) async fn of_image(
+        server: &Server,
+        token: &str,
+        image: &Image,
+        built: &Self,
+    ) -> anyhow::Result<Self> {
+        Self::launch(server, token, &image.name, image.environment.clone(), built.is_model, None).await
+    }
+
+    async fn launch(
+        server: &Server,
+        token: &str,
+        directory: &str,
+        environment: Value,
+        is_model: bool,
+        repository: Option<TempDir>,
+    ) -> anyhow::Result<Self> {
         let client = client()?;
         let api = Api { platform: &server.url, token, client: &client };
         let project =
@@ -49,20 +81,15 @@ impl App {
             "name": directory,
             "project_id": project["id"],
             "launcher_type": "app",
-            "environment": {
-                "environment_image_source": "build",
-                "repository": repository.path(),
-                "builder_variant": "auto",
-                "frontend_variant": "none",
-            },
+            "environment": environment,
         });
         let launcher = api.send(Method::POST, "/session_launchers", Some(launcher)).await?;
         let app = api.send(Method::POST, "/apps", Some(json!({ "launcher_id": launcher["id"] }))).await?;
         let text = |field: &str| app[field].as_str().map(str::to_owned).context("an app's name and address");
         let (name, url) = (text("name")?, text("url")?);
-        let (platform, token, is_model) = (server.url.clone(), token.to_owned(), directory == MODEL);
+        let (platform, token) = (server.url.clone(), token.to_owned());
         let app = Self { name, url, platform, token, client, is_model, _repository: repository };
-        app.until(|view| view["phase"] == "running").await.context(directory)?;
+        app.until(|view| view["phase"] == "running").await.with_context(|| directory.to_owned())?;
         Ok(app)
     }
 

@@ -4,7 +4,10 @@ mod apps;
 mod backend;
 mod build;
 mod byhand;
+mod contained;
 mod gateway;
+#[path = "../../crates/marmot-engine/tests/support/podman.rs"]
+mod podman;
 mod process;
 mod scaling;
 mod serve;

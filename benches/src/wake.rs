@@ -1,6 +1,7 @@
 //! `bench wake`: what sleeping saves and what waking costs, for each example app, through the gateway.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -9,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::apps::App;
 use crate::byhand;
+use crate::contained::Images;
 use crate::process::{self, Memory};
 use crate::server::Server;
 use crate::stats::{mebibytes, millis, percentile};
@@ -37,12 +39,40 @@ pub(crate) struct Options {
     /// The size of swap, in MiB
     #[arg(long, default_value_t = 2048)]
     swap_size: u64,
+    /// What runs the apps: processes from code, containers of the same programs and packages, or both
+    #[arg(long, value_enum, default_values_t = [Runtime::Process])]
+    runtime: Vec<Runtime>,
     /// How often each app is woken in each way
     #[arg(long, default_value_t = 50)]
     rounds: u32,
     /// How often each app is started cold
     #[arg(long, default_value_t = 5)]
     starts: u32,
+}
+
+/// What runs an app.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Runtime {
+    Process,
+    Container,
+}
+
+impl Runtime {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Container => "container",
+        }
+    }
+}
+
+/// An example on a server, by one of the runtimes.
+struct Deployed {
+    name: String,
+    runtime: Runtime,
+    app: Arc<App>,
+    /// What was built from its code; itself, or what its image was made from.
+    built: Arc<App>,
 }
 
 /// How an app sleeps.
@@ -72,11 +102,13 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
 
 async fn measure_all(options: &Options) -> anyhow::Result<()> {
     let examples = examples(options)?;
+    let wants_images = options.runtime.contains(&Runtime::Container);
+    let mut images = wants_images.then(Images::start).transpose()?;
     println!(
         "Cold start, ms: from a request to its whole answer, with nothing running; p50 of {}.\n",
         options.starts
     );
-    print!("{}", cold(options, &examples).await?);
+    print!("{}", cold(options, &examples, images.as_mut()).await?);
     for &kind in &options.swap {
         let swap = Swap::make(kind, options.swap_size)?;
         println!(
@@ -87,6 +119,7 @@ async fn measure_all(options: &Options) -> anyhow::Result<()> {
         let sleeps: &[Sleep] = if kind == Kind::None { &[FROZEN] } else { &[LIGHT, DEEP] };
         let mut table = Table::new(&[
             "app",
+            "runtime",
             "sleep",
             "awake",
             "wake",
@@ -98,7 +131,7 @@ async fn measure_all(options: &Options) -> anyhow::Result<()> {
             "CPU asleep, ms/h",
         ]);
         for sleep in sleeps {
-            measure(options, &examples, *sleep, &mut table).await?;
+            measure(options, &examples, images.as_mut(), *sleep, &mut table).await?;
         }
         print!("{table}");
         drop(swap);
@@ -122,12 +155,10 @@ fn examples(options: &Options) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Starts through the platform, and by hand beside it.
-async fn cold(options: &Options, examples: &[PathBuf]) -> anyhow::Result<Table> {
-    let server = Server::start(&options.marmot, &["--idle-after", "30d", "--stop-after", "1ms"]).await?;
-    let token = server.token("ada").await?;
-    let mut table = Table::new(&["app", "by hand", "Marmot", "the platform's part"]);
-    for example in examples {
-        let app = App::deploy(&server, &token, example).await?;
+async fn cold(options: &Options, examples: &[PathBuf], images: Option<&mut Images>) -> anyhow::Result<Table> {
+    let server = start(options, images.as_deref(), &["--idle-after", "30d", "--stop-after", "1ms"]).await?;
+    let mut table = Table::new(&["app", "runtime", "by hand", "Marmot", "the platform's part"]);
+    for Deployed { name, runtime, app, built } in deploy(options, &server, examples, images).await? {
         let (mut ours, mut by_hand, mut added) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..options.starts {
             app.rest().await?;
@@ -135,36 +166,68 @@ async fn cold(options: &Options, examples: &[PathBuf]) -> anyhow::Result<Table> 
             let took = app.ask().await?;
             app.rest().await?;
             app.until(|view| view["replicas"].as_array().is_some_and(Vec::is_empty)).await?;
-            let alone = byhand::start(&server, &app).await?;
+            let alone = byhand::start(&server, &built).await?;
             added.push(took.saturating_sub(alone));
             ours.push(took);
             by_hand.push(alone);
         }
         let row = [&by_hand, &ours, &added].map(|samples| millis(percentile(samples, 50.0)));
-        table.row([vec![name(example)], row.into()].concat());
+        table.row([vec![name, runtime.name().to_owned()], row.into()].concat());
     }
     server.stop().await?;
     Ok(table)
 }
 
+/// A server that finds the images, if there are some.
+async fn start(options: &Options, images: Option<&Images>, settings: &[&str]) -> anyhow::Result<Server> {
+    let engine = images.map(|images| images.socket().display().to_string());
+    let mut settings = settings.to_vec();
+    if let Some(engine) = &engine {
+        settings.extend(["--container-engine", engine, "--allow-private-networks"]);
+    }
+    Server::start(&options.marmot, &settings).await
+}
+
+/// Deploys each example by each runtime.
+async fn deploy(
+    options: &Options,
+    server: &Server,
+    examples: &[PathBuf],
+    mut images: Option<&mut Images>,
+) -> anyhow::Result<Vec<Deployed>> {
+    let token = server.token("ada").await?;
+    let mut all = Vec::new();
+    for example in examples {
+        let (name, built) = (name(example), Arc::new(App::deploy(server, &token, example).await?));
+        if options.runtime.contains(&Runtime::Process) {
+            let (name, app, built) = (name.clone(), Arc::clone(&built), Arc::clone(&built));
+            all.push(Deployed { name, runtime: Runtime::Process, app, built });
+        }
+        if let Some(images) = images.as_deref_mut() {
+            let image = images.of(server, &built).await?;
+            let app = Arc::new(App::of_image(server, &token, &image, &built).await?);
+            all.push(Deployed { name, runtime: Runtime::Container, app, built });
+        }
+    }
+    Ok(all)
+}
+
 async fn measure(
     options: &Options,
     examples: &[PathBuf],
+    images: Option<&mut Images>,
     sleep: Sleep,
     table: &mut Table,
 ) -> anyhow::Result<()> {
     let settings = ["--idle-after", "30d", "--stop-after", "30d", "--deepen-after", sleep.deepen_after];
-    let server = Server::start(&options.marmot, &settings).await?;
-    let token = server.token("ada").await?;
-    let mut apps = Vec::new();
-    for example in examples {
-        let app = App::deploy(&server, &token, example).await?;
+    let server = start(options, images.as_deref(), &settings).await?;
+    let apps = deploy(options, &server, examples, images).await?;
+    for Deployed { app, .. } in &apps {
         app.ask().await?;
-        apps.push((name(example), app));
     }
-    for (name, app) in &apps {
+    for Deployed { name, runtime, app, .. } in &apps {
         let row = measure_one(options.rounds, app, sleep).await.with_context(|| name.clone())?;
-        table.row([vec![name.clone(), sleep.name.to_owned()], row].concat());
+        table.row([vec![name.clone(), runtime.name().to_owned(), sleep.name.to_owned()], row].concat());
     }
     server.stop().await
 }

@@ -8,7 +8,11 @@ use crate::setup::{self, Need};
 
 pub(crate) fn run(repository: &Repository, arguments: &[OsString]) -> anyhow::Result<()> {
     let beside_others = arguments.first().is_some_and(|name| name == "gateway");
-    setup::run(repository, if beside_others { &[Need::Apps, Need::Peers] } else { &[Need::Apps] })?;
+    let in_containers = arguments.iter().any(|argument| argument.to_string_lossy().contains("container"));
+    let mut needs = vec![Need::Apps];
+    needs.extend(beside_others.then_some(Need::Peers));
+    needs.extend(in_containers.then_some(Need::Tests));
+    setup::run(repository, &needs)?;
     println!("build   marmot and its benches");
     let packages = ["build", "--release", "-p", "marmot", "-p", "marmot-benches"];
     command::run(command(repository, "cargo")?.args(packages))?;

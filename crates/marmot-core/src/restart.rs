@@ -13,6 +13,9 @@ pub const GIVE_UP_UNPROVEN_AFTER: u32 = 3;
 /// After giving up, the next request may try once more after this long (a full disk or a dead database may be back).
 pub const TRY_AGAIN_AFTER: Duration = Duration::from_secs(300);
 
+/// After what is no fault of the program's, starting is tried again this often, for as long as it is wanted.
+pub const KEPT_FROM_DELAY: Duration = Duration::from_secs(3);
+
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 
 /// The recent failures of one revision.
@@ -20,6 +23,8 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 pub struct Failures {
     in_a_row: u32,
     last: Option<Moment>,
+    /// Since the last of them something else kept a replica from starting.
+    kept_from: Option<Moment>,
 }
 
 /// Whether a replica may be started.
@@ -40,7 +45,13 @@ impl Failures {
             self.in_a_row = 0;
         }
         self.in_a_row = self.in_a_row.saturating_add(1);
-        self.last = Some(now);
+        (self.last, self.kept_from) = (Some(now), None);
+    }
+
+    /// Notes that a replica could not be started because of what its program has no part in. That is no failure in a row:
+    /// it says nothing about the next attempt after it is over.
+    pub fn kept_from_starting(&mut self, now: Moment) {
+        self.kept_from = Some(now);
     }
 
     /// How many replicas failed in a row.
@@ -57,6 +68,10 @@ impl Failures {
     ///
     /// The first end in a row is answered at once, the next ones after 1, 2, 4, … seconds.
     pub fn verdict(&self, now: Moment, proven: bool) -> Verdict {
+        if let Some(kept) = self.kept_from.filter(|_| !self.gave_up(proven)) {
+            let at = kept + KEPT_FROM_DELAY;
+            return if at <= now { Verdict::Start } else { Verdict::Wait(at) };
+        }
         let Some(last) = self.last else { return Verdict::Start };
         let limit = if proven { GIVE_UP_AFTER } else { GIVE_UP_UNPROVEN_AFTER };
         let (at, verdict): (Moment, fn(Moment) -> Verdict) = if self.in_a_row >= limit {
@@ -117,6 +132,19 @@ mod tests {
         (0..3).for_each(|_| failures.ended(at(1), None));
         assert!(failures.gave_up(false));
         assert!(!failures.gave_up(true));
+    }
+
+    #[test]
+    fn what_is_no_fault_of_the_programs_is_tried_again_and_never_given_up() {
+        let mut failures = Failures::default();
+        for minute in 0..60 {
+            failures.kept_from_starting(at(minute * 60));
+            assert_eq!(failures.verdict(at(minute * 60), false), Verdict::Wait(at(minute * 60 + 3)));
+            assert_eq!(failures.verdict(at(minute * 60 + 3), false), Verdict::Start);
+        }
+        assert!(!failures.gave_up(false));
+        failures.ended(at(4000), None);
+        assert_eq!((failures.in_a_row(), failures.verdict(at(4000), false)), (1, Verdict::Start));
     }
 
     #[test]

@@ -15,7 +15,9 @@ use marmot_core::scaling::{Scaler, Situation};
 use marmot_core::{AppName, Demand, Moment};
 use tokio::sync::mpsc;
 
-use crate::observed::{Event, Failure, Happening, HeldBack, ObservedApp, ObservedReplica, ReplicaStage};
+use crate::observed::{
+    Event, Failure, FailureReason, Happening, HeldBack, ObservedApp, ObservedReplica, ReplicaStage,
+};
 use crate::reconcile::Boots;
 use crate::runtime::{Runtime, Seen, State, Want};
 use crate::schedule::Warmth;
@@ -227,7 +229,10 @@ impl App {
                 (State::Ended(failure), told) if told != Told::Failed => {
                     known.told = Told::Failed;
                     if self.counted.is_some_and(|(revision, _)| revision == replica.revision) {
-                        self.failures.ended(look.now, known.ready);
+                        match &failure.reason {
+                            FailureReason::EngineAway(_) => self.failures.kept_from_starting(look.now),
+                            _ => self.failures.ended(look.now, known.ready),
+                        }
                     }
                     self.failure = Some(Arc::clone(failure));
                     look.tell(replica.id, Happening::Failed(Arc::clone(failure)));

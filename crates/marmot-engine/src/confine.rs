@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use crate::shim::spec::Sandbox;
 
+pub(crate) mod profile;
 pub(crate) mod seccomp;
 
 /// The program's own directory inside: its copy of the code.
@@ -66,17 +67,18 @@ pub(crate) struct Inside<'a> {
     pub(crate) reads: &'a [PathBuf],
     /// What it sees of these in `/etc`, in the place of the machine's.
     pub(crate) names: Option<Names<'a>>,
+    /// What it sees as `/etc/resolv.conf`, in the place of the machine's.
+    pub(crate) resolv_conf: Option<&'a Path>,
     /// Where it is started, inside.
     pub(crate) directory: &'a Path,
-    /// Whether it has a network of its own; else it shares the machine's.
+    /// Whether it has a network of its own; else it shares that in which it is started.
     pub(crate) own_network: bool,
 }
 
-/// Files that say who and what there is.
+/// Files that say who there is.
 pub(crate) struct Names<'a> {
     pub(crate) passwd: &'a Path,
     pub(crate) group: &'a Path,
-    pub(crate) resolv_conf: &'a Path,
 }
 
 impl Confiner {
@@ -92,7 +94,15 @@ impl Confiner {
         let confiner = Self { bwrap, setpriv };
         let user = is_root.then_some(65_534);
         let (own, reads, directory) = (&[], &[], Path::new("/"));
-        let trial = confiner.sandbox(&Inside { user, own, reads, names: None, directory, own_network: true });
+        let trial = confiner.sandbox(&Inside {
+            user,
+            own,
+            reads,
+            names: None,
+            resolv_conf: None,
+            directory,
+            own_network: true,
+        });
         let mut command = Command::new(&trial.program);
         command.env_clear().args(&trial.args).arg("--").args(&trial.before).arg("/usr/bin/true");
         let tried = command.stdin(Stdio::null()).stdout(Stdio::null()).output();
@@ -143,7 +153,9 @@ impl Confiner {
         if let Some(names) = &inside.names {
             args.bind("--ro-bind", names.passwd, "/etc/passwd");
             args.bind("--ro-bind", names.group, "/etc/group");
-            args.bind("--ro-bind", names.resolv_conf, "/etc/resolv.conf");
+        }
+        if let Some(resolv_conf) = inside.resolv_conf {
+            args.bind("--ro-bind", resolv_conf, "/etc/resolv.conf");
         }
         for (outside, inside) in inside.own {
             args.bind("--bind", outside, &inside.to_string_lossy());

@@ -105,6 +105,9 @@ impl Engine {
         let capabilities = Capabilities::of(&groups, confiner.as_ref(), &means, uplink.as_deref());
         capabilities.tell();
         let uplink = uplink.ok();
+        if let Some(uplink) = &uplink {
+            config.build.lead_out_by(uplink);
+        }
         let confiner = confiner.ok();
         if let Some(confiner) = &confiner {
             config.build.confine_by(confiner.clone());

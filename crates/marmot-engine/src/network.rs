@@ -8,6 +8,7 @@
 //! The network in the middle outlives the server, as replicas do. It lasts as long as a process that does nothing
 //! else than to be in it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::net::Ipv4Addr;
@@ -28,9 +29,11 @@ use crate::shim::spec::{self, Plug, ShimProcess};
 use crate::wanted::Outbound;
 
 mod rules;
+mod steps;
 
 pub use rules::{Destination, WrongDestination};
 use rules::{MIDDLE, PASTA, Port, RESOLVER, Surroundings, UPLINK};
+pub(crate) use steps::StepsNetwork;
 
 /// The user that pasta runs as where the server is root. Like those of replicas, it belongs to nobody.
 const USER: u32 = 1_999_999_998;
@@ -52,6 +55,8 @@ pub(crate) struct Uplink {
     /// What apps may reach although it is private.
     allowed: Vec<Destination>,
     running: Mutex<Option<Running>>,
+    /// The places in the middle that steps of builds have.
+    steps: Mutex<BTreeSet<u16>>,
 }
 
 /// Why there is no way out here.
@@ -124,8 +129,9 @@ impl Uplink {
         };
         tun_can_be_opened(is_root)?;
         let resolver = resolver.or_else(machines_resolver);
-        let uplink =
-            Self { data_dir: data_dir.to_owned(), tools, resolver, allowed, running: Mutex::default() };
+        let data_dir = data_dir.to_owned();
+        let (running, steps) = <_>::default();
+        let uplink = Self { data_dir, tools, resolver, allowed, running, steps };
         uplink.running().map_err(Shortcoming::of)?;
         Ok(uplink)
     }
@@ -137,6 +143,16 @@ impl Uplink {
 
     /// What the supervisor of a replica does to give it a way out. Starts what has ended meanwhile.
     pub(crate) fn plug(&self, slot: u16, outbound: &Outbound) -> Result<Option<Plug>, String> {
+        self.plug_for(slot, outbound, &self.allowed)
+    }
+
+    /// The same for what may reach this although it is private.
+    fn plug_for(
+        &self,
+        slot: u16,
+        outbound: &Outbound,
+        allowed: &[Destination],
+    ) -> Result<Option<Plug>, String> {
         if *outbound == Outbound::None {
             return Ok(None);
         }
@@ -148,15 +164,28 @@ impl Uplink {
             nft: self.tools.nft.clone(),
             slot,
             interface: port.interface.clone(),
-            rules: rules::firewall(&port, outbound, &self.surroundings()),
+            rules: rules::firewall(&port, outbound, &self.surroundings(allowed)),
             outside: port.outside(),
             inside: port.inside(),
         }))
     }
 
+    /// Where names are resolved, as seen from inside.
+    pub(crate) fn resolver() -> &'static str {
+        RESOLVER
+    }
+
     /// What is put into a replica's `/etc/resolv.conf`.
     pub(crate) fn resolv_conf() -> String {
         format!("nameserver {RESOLVER}\n")
+    }
+
+    /// The same for programs of builds, which may be told of the operator's machines by short names.
+    pub(crate) fn resolv_conf_like_the_machines() -> String {
+        let machines = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let kept = |line: &&str| ["search ", "domain ", "options "].iter().any(|what| line.starts_with(what));
+        let kept: Vec<&str> = machines.lines().filter(kept).collect();
+        format!("{}{}\n", Self::resolv_conf(), kept.join("\n"))
     }
 
     /// Ends it. Whoever still has a replica in it, has one without a way out.
@@ -166,8 +195,8 @@ impl Uplink {
         let _ = fs::remove_file(self.data_dir.join(UPLINK_FILE));
     }
 
-    fn surroundings(&self) -> Surroundings<'_> {
-        Surroundings { own: own_addresses(), allowed: &self.allowed, resolver: self.resolver }
+    fn surroundings<'a>(&self, allowed: &'a [Destination]) -> Surroundings<'a> {
+        Surroundings { own: own_addresses(), allowed, resolver: self.resolver }
     }
 
     fn running(&self) -> Result<Running, String> {

@@ -209,6 +209,8 @@ pub enum FailureReason {
     },
     /// It could not be started, in words.
     CouldNotStart(String),
+    /// What runs container images does not answer, in words. It is tried again until it does.
+    EngineAway(String),
     /// It ended, and the container engine cannot say how.
     Unknown,
 }
@@ -250,7 +252,9 @@ impl fmt::Display for FailureReason {
                     "the program ended, and the container engine does not say how: it may have been started anew"
                 )
             }
-            Self::CouldNotStart(why) => write!(f, "the program could not be started: {why}"),
+            Self::CouldNotStart(why) | Self::EngineAway(why) => {
+                write!(f, "the program could not be started: {why}")
+            }
         }
     }
 }

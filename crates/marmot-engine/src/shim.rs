@@ -21,7 +21,7 @@ use crate::procfs::{self, RawPid};
 
 pub(crate) mod doorman;
 pub(crate) mod log;
-mod network;
+pub(crate) mod network;
 pub(crate) mod spec;
 
 use log::Log;

@@ -114,6 +114,8 @@ pub struct Revision {
     pub secrets: Vec<Secret>,
     /// What a replica may use.
     pub limits: Limits,
+    /// The GPUs of a container.
+    pub gpus: Gpus,
     /// What a replica may reach.
     pub outbound: Outbound,
 }
@@ -147,6 +149,18 @@ pub enum Program {
         /// In the place of the image's working directory.
         working_directory: Option<String>,
     },
+}
+
+/// The GPUs of a container, or other devices that the operator names. From its resource class.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Gpus {
+    /// None.
+    #[default]
+    None,
+    /// So many.
+    Count(u32),
+    /// Those of these names of the Container Device Interface: `vendor.com/class=name`.
+    Devices(Vec<String>),
 }
 
 /// What a replica may use. From its resource class.

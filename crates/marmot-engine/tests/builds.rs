@@ -12,21 +12,13 @@ use std::sync::Arc;
 use building::{Place, Repository};
 use marmot_core::id::BuildId;
 use marmot_engine::observed::BuildState;
-use marmot_engine::wanted::{Builder, Ceiling, Source, Wanted, WantedBuild};
+use marmot_engine::wanted::{Ceiling, Source, Wanted, WantedBuild};
 use marmot_engine::{Confinement, Engine, EngineConfig};
 use support::{Machine, ask, policy};
 
 fn wanted(repository: &str) -> Arc<WantedBuild> {
-    Arc::new(WantedBuild {
-        source: Source { repository: repository.to_owned(), revision: None, context_dir: None },
-        builder: Builder::Auto,
-        owner: 1.into(),
-        command_given: false,
-        registries: Vec::new(),
-        variables: Vec::new(),
-        secrets: Vec::new(),
-        logins: Vec::new(),
-    })
+    let source = Source { repository: repository.to_owned(), revision: None, context_dir: None };
+    Arc::new(building::wanted(source))
 }
 
 /// A machine that builds in this place's way.

@@ -16,7 +16,7 @@ use marmot_engine::build::{self, BuildContext, BuildEnd, RunFile};
 use marmot_engine::container::Engine;
 use marmot_engine::layout::Layout;
 use marmot_engine::observed::{BuildFailure, BuildOutcome};
-use marmot_engine::wanted::{Builder, Login, Source, WantedBuild, WantedPull};
+use marmot_engine::wanted::{Builder, Login, Secret, Source, Variable, WantedBuild, WantedPull};
 use podman::{Podman, SERVE};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -68,6 +68,18 @@ impl Place {
         cancel: CancellationToken,
         progress: impl Fn(&str) + Send + Sync,
     ) -> Result<BuildOutcome, BuildEnd> {
+        self.build_as(id, files, cancel, progress, |_| {}).await
+    }
+
+    /// Builds what `change` makes of the usual wish.
+    async fn build_as(
+        &self,
+        id: u128,
+        files: &[(&str, &str)],
+        cancel: CancellationToken,
+        progress: impl Fn(&str) + Send + Sync,
+        change: impl FnOnce(&mut WantedBuild),
+    ) -> Result<BuildOutcome, BuildEnd> {
         let repository = tempfile::tempdir_in(self.data.path()).unwrap();
         for (name, text) in files {
             fs::write(repository.path().join(name), text).unwrap();
@@ -81,7 +93,7 @@ impl Place {
         git(&["init", "--quiet"]);
         git(&["add", "."]);
         git(&["commit", "--quiet", "--message", "x"]);
-        let wanted = WantedBuild {
+        let mut wanted = WantedBuild {
             source: Source {
                 repository: repository.path().to_str().unwrap().to_owned(),
                 revision: None,
@@ -95,10 +107,29 @@ impl Place {
             secrets: Vec::new(),
             variables: Vec::new(),
         };
+        change(&mut wanted);
         let dir = self.layout().build(id.into());
         fs::create_dir_all(&dir).unwrap();
         let building = build::run(&self.context, id.into(), &wanted, &dir, progress, cancel);
         tokio::time::timeout(LIMIT, building).await.expect("done in time")
+    }
+
+    /// The same, with variables and secrets of the launcher.
+    async fn built_with(
+        &self,
+        id: u128,
+        files: &[(&str, &str)],
+        variables: &[(&str, &str)],
+        secrets: &[(&str, &str)],
+    ) -> Result<BuildOutcome, BuildFailure> {
+        let text = |(name, value): &(&str, &str)| (String::from(*name), String::from(*value));
+        let given = |wanted: &mut WantedBuild| {
+            let variables = variables.iter().map(text);
+            wanted.variables = variables.map(|(name, value)| Variable { name, value }).collect();
+            let secrets = secrets.iter().map(text);
+            wanted.secrets = secrets.map(|(name, value)| Secret { name, value, is_file: false }).collect();
+        };
+        failure(self.build_as(id, files, CancellationToken::new(), |_| {}, given).await)
     }
 
     async fn built(&self, id: u128, files: &[(&str, &str)]) -> Result<BuildOutcome, BuildFailure> {
@@ -293,6 +324,99 @@ async fn a_dockerfile_that_cannot_be_built_says_why_and_one_that_is_cancelled_le
     assert!(seen.lock().unwrap().contains(&"Building the image".to_owned()));
     until(|| !sleeps()).await;
     assert!(!place.layout().artefact(7.into()).exists());
+}
+
+/// All that the layers of an image hold, and what it says of itself.
+fn everything_in(podman: &Podman, image: &str) -> Vec<u8> {
+    let archive = podman.dir.path().join("saved.tar");
+    let _ = fs::remove_file(&archive);
+    podman.run(&["save", "--output", archive.to_str().unwrap(), image]);
+    fs::read(archive).unwrap()
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[tokio::test]
+async fn a_dockerfile_is_given_the_launchers_variables_as_arguments_and_secrets_that_stay_in_no_layer() {
+    let Some(mut podman) = Podman::start() else { return };
+    let registry = podman.registry(None);
+    let place = Place::new(&podman);
+    publish(&podman, &format!("{registry}/base:1"), "base", None);
+    let dockerfile = format!(
+        "ARG BASE={registry}/none:1\nFROM $BASE\nARG GREETING=hello\nRUN echo \"it is $GREETING\" > /greeting\n\
+         RUN --mount=type=secret,id=TOKEN,required=true cat /run/secrets/TOKEN | head -c 4 > /beginning\n\
+         COPY . /all\nRUN ls -a /all /run/secrets > /seen 2>&1 || true\n"
+    );
+    let files = [
+        ("Dockerfile", dockerfile.as_str()),
+        ("kept", "x"),
+        (".dockerignore", "left-out\n"),
+        ("left-out", "y"),
+    ];
+    let base = format!("{registry}/base:1");
+    let variables = [("BASE", base.as_str()), ("GREETING", "bonjour"), ("UNDECLARED", "nothing")];
+    let secret = "correct-horse-battery";
+    place.built_with(1, &files, &variables, &[("TOKEN", secret), ("OTHER", "unasked")]).await.unwrap();
+    let image = place.image(1);
+    let show =
+        |file: &str| podman.run(&["run", "--rm", "--network=none", "--entrypoint", "/bin/cat", &image, file]);
+    assert_eq!((show("/greeting"), show("/beginning")), ("it is bonjour".to_owned(), "corr".to_owned()));
+    let seen = show("/seen");
+    assert!(seen.contains("kept") && !seen.contains("left-out") && !seen.contains("marmot-secret"), "{seen}");
+    let whole = everything_in(&podman, &image);
+    assert!(holds(&whole, "it is bonjour"), "its layers can be read");
+    assert!(!holds(&whole, secret) && !holds(&whole, "unasked"));
+    let log = place.log(1);
+    assert!(!log.contains(secret) && log.contains("launcher's variables: BASE, GREETING"), "{log}");
+
+    // Whoever has another secret, or none, is given nothing that was made with this one.
+    place.built_with(2, &files, &variables, &[("TOKEN", "tr0ub4dor")]).await.unwrap();
+    let other = place.image(2);
+    assert_eq!(
+        podman.run(&["run", "--rm", "--network=none", "--entrypoint", "/bin/cat", &other, "/beginning"]),
+        "tr0u"
+    );
+    let why = place.built_with(3, &files, &variables, &[]).await.unwrap_err().reason;
+    assert!(why.contains("Line 5") && why.contains("the secret `TOKEN`"), "{why}");
+}
+
+#[tokio::test]
+async fn steps_have_headings_and_durations_are_not_done_twice_and_end_when_their_time_is_over() {
+    let Some(mut podman) = Podman::start() else { return };
+    let registry = podman.registry(None);
+    let mut place = Place::new(&podman);
+    publish(&podman, &format!("{registry}/base:1"), "base", None);
+    let dockerfile = format!("FROM {registry}/base:1\nRUN echo once > /once\nCOPY file /file\n");
+    let seen = Mutex::new(Vec::new());
+    let told = |step: &str| seen.lock().unwrap().push(step.to_owned());
+    let build = |id: u128, file: &'static str| {
+        let files = [("Dockerfile", dockerfile.clone()), ("file", file.to_owned())];
+        let (place, told) = (&place, &told);
+        async move {
+            let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+            failure(place.build(id, &files, CancellationToken::new(), told).await).unwrap();
+        }
+    };
+    build(1, "one").await;
+    assert!(seen.lock().unwrap().contains(&"Building the image: step 2 of 5".to_owned()), "{seen:?}");
+    let log = place.log(1);
+    let heading = log.find("STEP 2/5").expect("a heading");
+    let next = log.find("STEP 3/5").expect("the next one");
+    assert!(log[heading..next].contains(" s)"), "{log}");
+    build(2, "two").await;
+    let log = place.log(2);
+    assert_eq!(log.matches("Using cache").count(), 1, "the first step alone is as it was: {log}");
+
+    place.context.limits.time = Duration::from_secs(2);
+    let endless = format!("FROM {registry}/base:1\nRUN sleep 8765.4\n");
+    let why = place.built(3, &[("Dockerfile", &endless)]).await.unwrap_err().reason;
+    assert!(why.contains("took longer than 2 seconds"), "{why}");
+    place.context.limits = marmot_engine::build::BuildLimits { code_bytes: 5000, ..Default::default() };
+    let large = "x".repeat(6000);
+    let why = place.built(4, &[("Dockerfile", &endless), ("large", &large)]).await.unwrap_err().reason;
+    assert!(why.contains("large") || why.contains("bytes") || why.contains("KiB"), "{why}");
 }
 
 async fn until(is_so: impl Fn() -> bool) {

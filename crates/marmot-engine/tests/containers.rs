@@ -1,7 +1,13 @@
-//! Replicas that are containers, by a real Podman: what they are shut in by, how they sleep, end and are found again.
+//! Replicas that are containers, by a real Podman and a real Docker: what they are shut in by, how they sleep, end and are
+//! found again.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/contained.rs"]
+#[macro_use]
+mod contained;
+#[path = "support/docker.rs"]
+mod docker;
 #[path = "support/podman.rs"]
 mod podman;
 mod support;
@@ -9,112 +15,32 @@ mod support;
 use std::fs;
 use std::time::Duration;
 
+use contained::{
+    Containers, activate, artefact, first_process, get, image, logs, logs_with, machine, shut_down,
+};
 use marmot_core::plan::Policy;
-use marmot_engine::EngineConfig;
-use marmot_engine::observed::{FailureReason, Happening, ObservedReplica, ReplicaStage};
-use marmot_engine::wanted::{Outbound, Program, Variable};
-use podman::{Podman, SERVE};
-use support::{Machine, app, is_alive, policy};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use marmot_engine::observed::{FailureReason, Happening};
+use marmot_engine::wanted::{Outbound, Program};
+use podman::SERVE;
+use support::{app, is_alive, policy};
 
-/// A machine whose engine is this Podman.
-async fn machine(podman: &Podman) -> Machine {
-    let socket = podman.socket();
-    Machine::configured(|config| EngineConfig { container_engine: Some(socket), ..config }).await
+by_each_engine! {
+    a_container_is_shut_in_serves_sleeps_wakes_and_leaves_its_log,
+    a_container_reaches_nobody_that_it_may_not_and_writes_nowhere_else,
+    a_way_out_is_there_before_the_program_begins,
+    a_failure_says_what_happened,
+    a_user_that_is_asked_for_gets_a_home_and_the_images_own_finds_its_own,
+    containers_go_on_while_server_and_engine_are_started_anew,
+    what_ended_while_nobody_looked_is_told_and_what_is_not_ours_is_left_alone,
+    who_is_switched_off_does_not_wait_for_an_engine_that_hangs,
+    without_an_engine_that_answers_starting_fails_in_words,
 }
 
-/// The program of an image as it is.
-fn image(build: u128) -> Program {
-    Program::Image {
-        build: build.into(),
-        port: None,
-        command: None,
-        args: None,
-        uid: None,
-        gid: None,
-        working_directory: None,
-    }
-}
-
-/// What a pull would leave.
-fn artefact(machine: &Machine, build: u128, id: &str) {
-    let artefact = machine.layout().artefact(build.into());
-    fs::create_dir_all(&artefact).unwrap();
-    let run = serde_json::json!({
-        "path_prepend": [], "env": {}, "working_directory": "", "reads": [],
-        "image": {"id": format!("sha256:{id}"), "origin": null}
-    });
-    fs::write(artefact.join("run.json"), run.to_string()).unwrap();
-}
-
-/// Wants an image of busybox that starts this, with these files.
-fn activate(machine: &Machine, podman: &Podman, build: u128, command: &[&str], policy: &Policy) {
-    let command = format!("CMD {}", serde_json::to_string(command).unwrap());
-    let name = format!("localhost/test:{build}");
-    let id = podman.image(&name, &[("serve", SERVE)], &["EXPOSE 8000", &command]);
-    artefact(machine, build, &id);
-    let greeting = Variable { name: "GREETING".to_owned(), value: "hello world".to_owned() };
-    machine.activate_program(build.into(), image(build), policy, &[greeting]);
-}
-
-/// The answer to a request, as the gateway would ask for it.
-async fn get(replica: &ObservedReplica, path: &str) -> String {
-    let (ReplicaStage::Running { address } | ReplicaStage::Hibernated { address }) = replica.stage else {
-        panic!("it has no address: {replica:?}")
-    };
-    let asking = async {
-        let mut stream = support::connect(replica, address).await.unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        text
-    };
-    tokio::time::timeout(support::LIMIT, asking).await.expect("an answer in time")
-}
-
-/// The first process of a replica's container.
-fn first_process(machine: &Machine, replica: &ObservedReplica) -> u64 {
-    let text = fs::read_to_string(machine.layout().replica(&app(), replica.id).join("shim.json")).unwrap();
-    serde_json::from_str::<serde_json::Value>(&text).unwrap()["pid"].as_u64().unwrap()
-}
-
-/// The lines of all logs of the app, without their times.
-async fn logs(machine: &Machine) -> Vec<String> {
-    let logs = machine.engine.logs().app(&app(), 1000).await.unwrap();
-    logs.into_values().flatten().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
-}
-
-/// The same, once one of them is this.
-async fn logs_with(machine: &Machine, line: &str) -> Vec<String> {
-    let waiting = async {
-        loop {
-            let lines = logs(machine).await;
-            if lines.iter().any(|logged| logged == line) {
-                return lines;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let logged = tokio::time::timeout(support::LIMIT, waiting).await;
-    match logged {
-        Ok(lines) => lines,
-        Err(_) => panic!("no line {line:?} in {:#?}", logs(machine).await),
-    }
-}
-
-async fn shut_down(machine: &Machine, podman: &Podman) {
-    machine.shut_down();
-    machine.until_gone().await;
-    assert_eq!(machine.leftovers(), Vec::<String>::new());
-    assert_eq!(podman.containers(), Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn a_container_is_shut_in_serves_sleeps_wakes_and_leaves_its_log() {
-    let Some(podman) = Podman::start() else { return };
-    let machine = machine(&podman).await;
+async fn a_container_is_shut_in_serves_sleeps_wakes_and_leaves_its_log<E: Containers>() {
+    let Some(engine) = E::start() else { return };
+    let machine = machine(&engine).await;
     let quick = Policy { idle_after: Duration::from_millis(300), ..policy() };
-    activate(&machine, &podman, 1, &["/serve"], &quick);
+    activate(&machine, &engine, 1, &["/serve"], &quick);
     let replica = machine.until_running().await;
     assert!(get(&replica, "/").await.contains("hello"));
     let env = get(&replica, "/cgi-bin/env").await;
@@ -158,15 +84,14 @@ async fn a_container_is_shut_in_serves_sleeps_wakes_and_leaves_its_log() {
     assert_eq!((awake.id, first_process(&machine, &awake)), (replica.id, pid), "it is the same one");
     assert!(get(&awake, "/").await.contains("hello"));
 
-    shut_down(&machine, &podman).await;
+    shut_down(&machine, &engine).await;
     assert!(!is_alive(pid));
     assert_eq!(logs(&machine).await, [format!("listening on 8000 as {uid}")]);
 }
 
-#[tokio::test]
-async fn a_container_reaches_nobody_that_it_may_not_and_writes_nowhere_else() {
-    let Some(podman) = Podman::start() else { return };
-    let mut machine = machine(&podman).await;
+async fn a_container_reaches_nobody_that_it_may_not_and_writes_nowhere_else<E: Containers>() {
+    let Some(engine) = E::start() else { return };
+    let mut machine = machine(&engine).await;
     machine.outbound = Outbound::None;
     let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -181,7 +106,7 @@ async fn a_container_reaches_nobody_that_it_may_not_and_writes_nowhere_else() {
          grep -c . /proc/sys/kernel/core_pattern > /dev/null; echo x > /proc/sys/kernel/core_pattern && echo kernel; \
          ls /dev | grep -c -E 'vda|sda|kmsg|mem'; exec /serve"
     );
-    activate(&machine, &podman, 1, &["/bin/sh", "-c", &script], &policy());
+    activate(&machine, &engine, 1, &["/bin/sh", "-c", &script], &policy());
     machine.until_running().await;
     let lines = logs_with(&machine, "0").await;
     assert!(lines.iter().all(|line| !line.starts_with("reached")), "{lines:#?}");
@@ -189,31 +114,32 @@ async fn a_container_reaches_nobody_that_it_may_not_and_writes_nowhere_else() {
     assert!(lines.contains(&"places".to_owned()), "{lines:#?}");
     let numbers: Vec<&String> = lines.iter().filter(|line| line.parse::<u32>().is_ok()).collect();
     assert_eq!(numbers, ["1", "0"], "the loopback interface alone, and no disks: {lines:#?}");
-    shut_down(&machine, &podman).await;
+    shut_down(&machine, &engine).await;
 }
 
-#[tokio::test]
-async fn a_way_out_is_there_before_the_program_begins() {
-    let Some(podman) = Podman::start() else { return };
-    let machine = machine(&podman).await;
+async fn a_way_out_is_there_before_the_program_begins<E: Containers>() {
+    let Some(engine) = E::start() else { return };
+    let machine = machine(&engine).await;
     if !machine.engine.capabilities().outbound {
         eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
         return;
     }
-    let script = "grep -o eth0 /proc/net/dev; cat /etc/resolv.conf; exec /serve";
-    activate(&machine, &podman, 1, &["/bin/sh", "-c", script], &policy());
+    // Docker cannot hold a program back until it is there.
+    let waits =
+        if E::NAME == "Docker" { "until grep -q eth0 /proc/net/dev; do sleep 0.1; done; " } else { "" };
+    let script = &format!("{waits}grep -o eth0 /proc/net/dev; cat /etc/resolv.conf; exec /serve");
+    activate(&machine, &engine, 1, &["/bin/sh", "-c", script], &policy());
     machine.until_running().await;
     assert_eq!(
         logs_with(&machine, "nameserver 198.19.255.253").await[..2],
         ["eth0".to_owned(), "nameserver 198.19.255.253".to_owned()]
     );
-    shut_down(&machine, &podman).await;
+    shut_down(&machine, &engine).await;
 }
 
-#[tokio::test]
-async fn a_failure_says_what_happened() {
-    let Some(podman) = Podman::start() else { return };
-    let mut machine = machine(&podman).await;
+async fn a_failure_says_what_happened<E: Containers>() {
+    let Some(engine) = E::start() else { return };
+    let mut machine = machine(&engine).await;
     let could_not = |words: &str| FailureReason::CouldNotStart(words.to_owned());
     let eats = "x=aaaaaaaa; while true; do x=$x$x; done";
     let limit = 512 << 20;
@@ -228,14 +154,14 @@ async fn a_failure_says_what_happened() {
         (&["/bin/sh", "-c", eats], FailureReason::OutOfMemory { used: None, limit }),
     ];
     for (build, (command, expected)) in (1..).zip(cases) {
-        activate(&machine, &podman, build, command, &policy());
+        activate(&machine, &engine, build, command, &policy());
         let failed = |what: &Happening| matches!(what, Happening::Failed(_));
         let Happening::Failed(failure) = machine.until_event(failed).await else { unreachable!() };
         assert_eq!(failure.reason, expected, "{command:?}: {:?}", failure.last_lines);
         if build == 1 {
             assert_eq!(failure.last_lines, ["bye"]);
         }
-        shut_down(&machine, &podman).await;
+        shut_down(&machine, &engine).await;
         while machine.events.try_recv().is_ok() {}
     }
 
@@ -251,27 +177,46 @@ async fn a_failure_says_what_happened() {
     machine.activate_program(1.into(), as_root, &policy(), &[]);
     let FailureReason::CouldNotStart(why) = machine.until_failed().await.reason.clone() else { panic!() };
     assert!(why.contains("root of this machine's kernel"), "{why}");
-    shut_down(&machine, &podman).await;
+    shut_down(&machine, &engine).await;
+
+    // Nothing to start at all, and a user that may not write its home.
+    let id = engine.image("localhost/empty:1", &[], &["EXPOSE 8000"]);
+    artefact(&machine, 7, &id);
+    machine.activate_program(7.into(), image(7), &policy(), &[]);
+    let FailureReason::CouldNotStart(why) = machine.until_failed().await.reason.clone() else { panic!() };
+    assert_eq!(why, "the image does not say what to start: give the launcher a command");
+    shut_down(&machine, &engine).await;
+    let id = engine.image(
+        "localhost/homeless:1",
+        &[("home/me/.keep", ""), ("serve", SERVE)],
+        &["EXPOSE 8000", "USER app", "CMD [\"/serve\"]"],
+    );
+    artefact(&machine, 8, &id);
+    machine.activate_program(8.into(), image(8), &policy(), &[]);
+    let failure = machine.until_failed().await;
+    let told = failure.last_lines.join("\n");
+    assert_eq!(failure.reason, FailureReason::Exited(9), "{told}");
+    assert!(told.contains("/home/me/www") && told.contains("Permission denied"), "{told}");
+    shut_down(&machine, &engine).await;
 
     let silent = Policy { start_timeout: Duration::from_millis(1500), ..policy() };
-    activate(&machine, &podman, 9, &["/bin/sh", "-c", "exec httpd -f -p 9999"], &silent);
+    activate(&machine, &engine, 9, &["/bin/sh", "-c", "exec httpd -f -p 9999"], &silent);
     let FailureReason::NeverListened { expected, found, .. } = machine.until_failed().await.reason.clone()
     else {
         panic!()
     };
     assert_eq!((expected, found), (8000, vec![9999]));
-    shut_down(&machine, &podman).await;
+    shut_down(&machine, &engine).await;
 }
 
-#[tokio::test]
-async fn a_user_that_is_asked_for_gets_a_home_and_the_images_own_finds_its_own() {
-    let Some(podman) = Podman::start() else { return };
-    let machine = machine(&podman).await;
+async fn a_user_that_is_asked_for_gets_a_home_and_the_images_own_finds_its_own<E: Containers>() {
+    let Some(engine) = E::start() else { return };
+    let machine = machine(&engine).await;
     let script = "id -u; echo $HOME; touch $HOME/x && echo home; exec httpd -f -p $PORT";
     let command = serde_json::to_string(&["/bin/sh", "-c", script]).unwrap();
     let files = [("home/me/.keep", ""), ("serve", SERVE)];
     let id =
-        podman.image("localhost/test:1", &files, &["EXPOSE 8000", "USER app", &format!("CMD {command}")]);
+        engine.image("localhost/test:1", &files, &["EXPOSE 8000", "USER app", &format!("CMD {command}")]);
     artefact(&machine, 1, &id);
     let run_as = |uid: Option<u32>| Program::Image {
         build: 1.into(),
@@ -285,22 +230,22 @@ async fn a_user_that_is_asked_for_gets_a_home_and_the_images_own_finds_its_own()
     machine.activate_program(1.into(), run_as(Some(4321)), &policy(), &[]);
     machine.until_running().await;
     assert_eq!(logs_with(&machine, "home").await, ["4321", "/home/app", "home"]);
-    shut_down(&machine, &podman).await;
+    shut_down(&machine, &engine).await;
 
     machine.activate_program(2.into(), run_as(None), &policy(), &[]);
     machine.until_running().await;
     let lines = logs_with(&machine, "touch: /home/me/x: Permission denied").await;
-    let own = lines.iter().position(|line| line == "1234").unwrap();
-    assert_eq!(lines[own + 1], "/home/me", "{lines:#?}");
-    shut_down(&machine, &podman).await;
+    for expected in ["1234", "/home/me"] {
+        assert!(lines.iter().any(|line| line == expected), "{expected} in {lines:#?}");
+    }
+    shut_down(&machine, &engine).await;
 }
 
-#[tokio::test]
-async fn containers_go_on_while_server_and_engine_are_started_anew() {
-    let Some(mut podman) = Podman::start() else { return };
-    let machine = machine(&podman).await;
+async fn containers_go_on_while_server_and_engine_are_started_anew<E: Containers>() {
+    let Some(mut engine) = E::start() else { return };
+    let machine = machine(&engine).await;
     let script = "(n=0; while [ $n -lt 40 ]; do echo line $n; n=$((n+1)); sleep 0.05; done) & exec /serve";
-    activate(&machine, &podman, 1, &["/bin/sh", "-c", script], &policy());
+    activate(&machine, &engine, 1, &["/bin/sh", "-c", script], &policy());
     let replica = machine.until_running().await;
     let pid = first_process(&machine, &replica);
 
@@ -311,7 +256,7 @@ async fn containers_go_on_while_server_and_engine_are_started_anew() {
     assert!(get(&again, "/").await.contains("hello"));
 
     // While its engine hangs it serves, sleeps and wakes.
-    podman.hang();
+    engine.hang();
     assert!(get(&again, "/").await.contains("hello"));
     machine
         .want(|wanted| wanted.apps.get_mut(&app()).unwrap().policy.idle_after = Duration::from_millis(100));
@@ -322,30 +267,29 @@ async fn containers_go_on_while_server_and_engine_are_started_anew() {
     assert!(get(&awake, "/").await.contains("hello"));
     machine.want(|wanted| wanted.apps.get_mut(&app()).unwrap().policy.idle_after = Duration::from_secs(600));
     drop(waiting);
-    podman.resume();
+    engine.resume();
 
     // A server that starts while the engine is away finds it as well.
-    let machine = machine.crash_and(async || podman.end()).await;
+    let machine = machine.crash_and(async || engine.end()).await;
     let again = machine.until_running().await;
     assert!(get(&again, "/").await.contains("hello"));
-    podman.begin();
+    engine.begin();
     let lines = logs_with(&machine, "line 39").await;
     let told: Vec<&String> = lines.iter().filter(|line| line.starts_with("line ")).collect();
     let expected: Vec<String> = (0..40).map(|number| format!("line {number}")).collect();
     assert_eq!(told, expected.iter().collect::<Vec<_>>(), "each once, in order");
-    shut_down(&machine, &podman).await;
+    shut_down(&machine, &engine).await;
     assert!(!is_alive(pid));
 }
 
-#[tokio::test]
-async fn what_ended_while_nobody_looked_is_told_and_what_is_not_ours_is_left_alone() {
-    let Some(podman) = Podman::start() else { return };
-    let mut machine = machine(&podman).await;
+async fn what_ended_while_nobody_looked_is_told_and_what_is_not_ours_is_left_alone<E: Containers>() {
+    let Some(engine) = E::start() else { return };
+    let mut machine = machine(&engine).await;
     let script = "(while [ ! -e $HOME/end ]; do sleep 0.05; done; echo bye; kill -TERM 1) & exec /serve";
-    activate(&machine, &podman, 1, &["/bin/sh", "-c", script], &policy());
+    activate(&machine, &engine, 1, &["/bin/sh", "-c", script], &policy());
     let replica = machine.until_running().await;
     let pid = first_process(&machine, &replica);
-    podman.run(&[
+    engine.run(&[
         "run",
         "--detach",
         "--network=none",
@@ -355,7 +299,7 @@ async fn what_ended_while_nobody_looked_is_told_and_what_is_not_ours_is_left_alo
         "1000",
     ]);
     let label = format!("marmot.data={}", machine.layout().tag());
-    podman.run(&["create", "--network=none", "--name=left", "--label", &label, "localhost/test:1"]);
+    engine.run(&["create", "--network=none", "--name=left", "--label", &label, "localhost/test:1"]);
 
     let home = machine.layout().replica(&app(), replica.id).join("home");
     machine = machine
@@ -370,38 +314,50 @@ async fn what_ended_while_nobody_looked_is_told_and_what_is_not_ours_is_left_alo
     assert!(matches!(failure.reason, FailureReason::Killed(15) | FailureReason::Exited(_)), "{failure:?}");
     machine.shut_down();
     machine.until_gone().await;
-    support::until(|| podman.containers() == ["foreign"]).await;
-    podman.run(&["rm", "--force", "--time=0", "foreign"]);
+    support::until(|| engine.containers() == ["foreign"]).await;
+    engine.remove("foreign");
 }
 
-#[tokio::test]
-async fn who_is_switched_off_does_not_wait_for_an_engine_that_hangs() {
-    let Some(podman) = Podman::start() else { return };
-    let machine = machine(&podman).await;
-    let id = podman.image("localhost/test:1", &[("serve", SERVE)], &["EXPOSE 8000", "CMD [\"/serve\"]"]);
+async fn who_is_switched_off_does_not_wait_for_an_engine_that_hangs<E: Containers>() {
+    let Some(engine) = E::start() else { return };
+    let machine = machine(&engine).await;
+    let id = engine.image("localhost/test:1", &[("serve", SERVE)], &["EXPOSE 8000", "CMD [\"/serve\"]"]);
     artefact(&machine, 1, &id);
-    podman.hang();
+    engine.hang();
     machine.activate_program(1.into(), image(1), &policy(), &[]);
     machine.until("starting", |app| !app.replicas.is_empty()).await;
     machine.shut_down();
     machine.until_gone().await;
-    podman.resume();
+    engine.resume();
     assert_eq!(machine.leftovers(), Vec::<String>::new());
-    support::until(|| podman.containers().is_empty()).await;
+    support::until(|| engine.containers().is_empty()).await;
+}
+
+async fn without_an_engine_that_answers_starting_fails_in_words<E: Containers>() {
+    let Some(mut engine) = E::start() else { return };
+    let mut machine = machine(&engine).await;
+    let id = engine.image("localhost/test:1", &[("serve", SERVE)], &["EXPOSE 8000", "CMD [\"/serve\"]"]);
+    artefact(&machine, 1, &id);
+    engine.end();
+    machine.activate_program(1.into(), image(1), &policy(), &[]);
+    let FailureReason::EngineAway(why) = machine.until_failed().await.reason.clone() else { panic!() };
+    assert!(why.contains("does not answer") && why.contains("ask the operator"), "{why}");
+    // It never gives up: that would be for longer than the engine is away.
+    for _ in 0..3 {
+        machine.until_event(|what| matches!(what, Happening::Failed(_))).await;
+    }
+    assert_eq!(machine.until_failed_app().await.gave_up, None);
+    engine.begin();
+    // It is tried again by itself.
+    machine.until_running().await;
+    shut_down(&machine, &engine).await;
 }
 
 #[tokio::test]
-async fn without_an_engine_that_answers_starting_fails_in_words() {
-    let Some(mut podman) = Podman::start() else { return };
-    let machine = machine(&podman).await;
-    let id = podman.image("localhost/test:1", &[("serve", SERVE)], &["EXPOSE 8000", "CMD [\"/serve\"]"]);
-    artefact(&machine, 1, &id);
-    podman.end();
+async fn where_there_is_no_engine_an_image_says_so() {
+    let machine = support::Machine::new().await;
+    artefact(&machine, 1, "0123");
     machine.activate_program(1.into(), image(1), &policy(), &[]);
     let FailureReason::CouldNotStart(why) = machine.until_failed().await.reason.clone() else { panic!() };
-    assert!(why.contains("does not answer") && why.contains("ask the operator"), "{why}");
-    podman.begin();
-    // It is tried again by itself.
-    machine.until_running().await;
-    shut_down(&machine, &podman).await;
+    assert!(why.contains("this installation has no container engine"), "{why}");
 }

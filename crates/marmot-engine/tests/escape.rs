@@ -15,6 +15,9 @@ use marmot_engine::wanted::Variable;
 use support::{Machine, app, ask, policy};
 
 const PROBE: &str = include_str!("escape/probe.py");
+const FILLS: &str = include_str!("escape/fills.py");
+const GREEDY: &str = include_str!("escape/greedy.py");
+const FLEES: &str = include_str!("escape/flees.py");
 
 fn variable(name: &str, value: impl ToString) -> Variable {
     Variable { name: name.to_owned(), value: value.to_string() }
@@ -83,12 +86,7 @@ async fn who_fills_the_disk_is_ended_and_told_so() {
     else {
         return;
     };
-    let fills = "\
-with open('/tmp/hog', 'wb') as file:
-    for _ in range(300):
-        file.write(b'x' * (1 << 20)); file.flush()
-import time; time.sleep(600)";
-    let failure = hog(&machine, fills).await;
+    let failure = hog(&machine, FILLS).await;
     let FailureReason::DiskFull { used, limit } = failure.reason else { panic!("{failure:?}") };
     assert!(limit == 100 << 20 && used > limit);
     assert!(failure.reason.to_string().starts_with("disk full"), "{}", failure.reason);
@@ -97,31 +95,7 @@ import time; time.sleep(600)";
 #[tokio::test(flavor = "multi_thread")]
 async fn forks_and_descriptors_end_somewhere_and_the_app_goes_on() {
     let Some(machine) = Machine::confined(|config| config).await else { return };
-    let greedy = format!(
-        "\
-import os, signal, socket, time
-children, files = [], []
-try:
-    while len(children) < 5000:
-        child = os.fork()
-        if child == 0:
-            time.sleep(600)
-        children.append(child)
-except OSError as error:
-    print('forks:', len(children), flush=True)
-for child in children:
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-try:
-    while len(files) < 100_000:
-        files.append(os.open('/dev/null', os.O_RDONLY))
-except OSError as error:
-    print('files:', len(files), flush=True)
-for file in files:
-    os.close(file)
-{}",
-        support::COUNTER
-    );
+    let greedy = format!("{GREEDY}{}", support::COUNTER);
     machine.artefact(1.into(), &[("app.py", &greedy)], None);
     machine.activate(1, &["python3", "app.py"], policy());
     ask(&machine.until_running().await).await;
@@ -140,26 +114,7 @@ for file in files:
 #[tokio::test(flavor = "multi_thread")]
 async fn who_flees_its_parents_and_stops_the_sandbox_does_not_survive_the_app() {
     let Some(machine) = Machine::confined(|config| config).await else { return };
-    let flees = format!(
-        "\
-import os, signal, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-for _ in range(3):
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            os.setsid()
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            while True:
-                try:
-                    os.kill(1, signal.SIGSTOP)
-                except OSError:
-                    pass
-                time.sleep(0.01)
-        os._exit(0)
-{}",
-        support::COUNTER
-    );
+    let flees = format!("{FLEES}{}", support::COUNTER);
     machine.artefact(1.into(), &[("app.py", &flees)], None);
     machine.activate(1, &["python3", "app.py"], policy());
     ask(&machine.until_running().await).await;

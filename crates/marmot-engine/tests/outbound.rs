@@ -1,15 +1,24 @@
-//! What apps reach of other machines. The test stands in for them: a network is the machine, another one everything
+//! What apps and builds reach of other machines. The test stands in for them: a network is the machine, another one everything
 //! beyond it, with public and private addresses.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "build/support.rs"]
+mod building;
+#[path = "support/podman.rs"]
+mod podman;
 mod support;
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
-use marmot_engine::wanted::{Outbound, Variable};
+use building::Place;
+use marmot_core::id::BuildId;
+use marmot_engine::build::BuildsNetwork;
+use marmot_engine::observed::BuildState;
+use marmot_engine::wanted::{Builder, Outbound, Source, Variable, WantedBuild};
 use marmot_engine::{Confinement, EngineConfig};
 use support::{Machine, app, ask, policy};
 
@@ -202,6 +211,77 @@ async fn reached(outbound: Outbound, allowed: &[&str], targets: &str) -> Option<
     Some((reached, told))
 }
 
+/// What a package's own code reached while it was installed, of what it tried, with this in the server's environment.
+async fn reached_by_build(
+    network: BuildsNetwork,
+    environment: &[(&str, &str)],
+) -> Option<(Vec<String>, String)> {
+    let place = Place::new();
+    let targets = format!("{ALL} 127.0.0.1");
+    let backend = REACHES.replace("os.environ[\"TARGETS\"]", &format!("{targets:?}"));
+    place.source_package("nosy", "1.0", &format!("{backend}\nraise SystemExit('that is all')\n"));
+    let files = [("Procfile", "web: python app.py"), ("app.py", ""), ("requirements.txt", "nosy==1.0")];
+    let repository = place.repository("app", &files);
+    let mut context = place.another_context();
+    context.network = network;
+    let given = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    context.environment.extend(given);
+    let build = Arc::new(context);
+    let machine = Machine::configured(|config| EngineConfig {
+        build,
+        resolver: Some(RESOLVER.parse().unwrap()),
+        confinement: Confinement::Auto,
+        ..config
+    })
+    .await;
+    if !machine.engine.capabilities().outbound {
+        eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
+        return None;
+    }
+    let control = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap();
+    std::thread::spawn(move || {
+        for stream in control.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut &stream, b"control");
+        }
+    });
+    let id = BuildId::from(1);
+    let source = Source { repository: repository.address(), revision: None, context_dir: None };
+    machine.want(|wanted| {
+        wanted.builds.insert(id, Arc::new(building::wanted(source)));
+    });
+    let mut observed = machine.engine.observed();
+    let ended = observed.wait_for(|now| matches!(now.builds.get(&id), Some(BuildState::Failed(_))));
+    tokio::time::timeout(support::LIMIT, ended).await.expect("it fails in time").unwrap();
+    let log = machine.engine.logs().build(id, 1000).await.unwrap().join("\n");
+    let lines = log.lines().filter_map(|line| line.split_once("reached: "));
+    let mut reached: Vec<String> = lines.map(|(_, what)| what.trim().to_owned()).collect();
+    reached.dedup();
+    machine.want(|wanted| wanted.builds.clear());
+    assert_eq!(machine.leftovers(), Vec::<String>::new());
+    Some((reached, log))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the tests below, in a network of its own"]
+async fn build_inside() {
+    let mirror = [("NPM_CONFIG_REGISTRY", "http://10.9.9.9:8080/")];
+    let Some((reached, log)) = reached_by_build(BuildsNetwork::Fenced, &mirror).await else { return };
+    // The mirror of the operator is private, and reached at its port alone.
+    assert_eq!(reached, ["203.0.113.1 beyond", "203.0.113.9 beyond", "10.9.9.9 beyond"], "{log}");
+    assert!(log.contains("resolved: True") && log.contains("that is all"), "{log}");
+    done();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the tests below, in a network of its own"]
+async fn build_with_a_mirror_on_the_machine_inside() {
+    let mirror = [("UV_INDEX", "http://127.0.0.1:3141/simple")];
+    let Some((reached, log)) = reached_by_build(BuildsNetwork::Fenced, &mirror).await else { return };
+    assert!(reached.contains(&"127.0.0.1 control".to_owned()), "{log}");
+    assert!(log.contains("shares the machine's network"), "{log}");
+    done();
+}
+
 fn done() {
     fs::write(std::env::var("DONE").unwrap(), "").unwrap();
 }
@@ -238,6 +318,85 @@ async fn nothing_inside() {
     done();
 }
 
+/// What the steps of a `Dockerfile` reach, by a Podman in the network that stands for the machine's.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the tests below, in a network of its own"]
+async fn steps_inside() {
+    let Some(mut podman) = podman::Podman::start() else { return eprintln!("skipped") };
+    let registry = podman.registry(None);
+    podman.image("localhost/base:1", &[], &[]);
+    podman.push("localhost/base:1", &format!("{registry}/base:1"), None);
+    let place = building::Place::new();
+    let dockerfile = format!(
+        "FROM {registry}/base:1\nRUN for host in {ALL} 127.0.0.1; do \
+         echo \"to $host: $(busybox timeout 2 busybox nc $host 8080 2>&1)\"; done; cat /etc/resolv.conf\n\
+         RUN busybox timeout 2 busybox nc {} && echo \"to the registry\" || true\n\
+         RUN echo \"allowed: $(busybox timeout 2 busybox nc 10.9.9.9 5432 2>&1)\"; ls /sys/class/net\n",
+        registry.replace(':', " ")
+    );
+    let repository = place.repository("image", &[("Dockerfile", &dockerfile)]);
+    let mut build = place.another_context();
+    build.allow_private_networks = true;
+    build.may_reach = vec!["10.9.9.9:5432".parse().unwrap()];
+    let machine = Machine::configured(|config| EngineConfig {
+        build: Arc::new(build),
+        container_engine: Some(podman.socket()),
+        resolver: Some(RESOLVER.parse().unwrap()),
+        ..config
+    })
+    .await;
+    if !machine.engine.capabilities().outbound {
+        return eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
+    }
+    let control = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap();
+    std::thread::spawn(move || {
+        for stream in control.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut &stream, b"control");
+        }
+    });
+    let id = BuildId::from(1);
+    let source = Source { repository: repository.address(), revision: None, context_dir: None };
+    let wanted = Arc::new(WantedBuild {
+        source,
+        builder: Builder::Auto,
+        owner: 1.into(),
+        command_given: false,
+        registries: Vec::new(),
+        variables: Vec::new(),
+        secrets: Vec::new(),
+        logins: Vec::new(),
+    });
+    machine.want(|all| drop(all.builds.insert(id, wanted)));
+    let mut observed = machine.engine.observed();
+    let ended = observed.wait_for(|observed| {
+        let state = observed.builds.get(&id);
+        state.is_some_and(|state| !matches!(state, BuildState::Queued | BuildState::InProgress { .. }))
+    });
+    let ended = tokio::time::timeout(support::LIMIT, ended).await;
+    let log: Vec<String> = machine.engine.logs().build(id, 200).await.unwrap();
+    let state = ended.unwrap_or_else(|_| panic!("in time: {log:#?}")).unwrap().builds[&id].clone();
+    assert!(matches!(state, BuildState::Succeeded(_)), "{state:?} {log:#?}");
+    let said = log.join("\n");
+    let reached = said.lines().filter(|line| line.contains(": beyond") || line.contains(": control"));
+    let reached: Vec<&str> = reached.map(|line| line.split_once(' ').unwrap().1).collect();
+    assert_eq!(reached, ["to 203.0.113.1: beyond", "to 203.0.113.9: beyond", "allowed: beyond"], "{said}");
+    assert!(!said.lines().any(|line| line.ends_with(" to the registry")), "{said}");
+    assert!(said.contains("nameserver 198.19.255.253"), "{said}");
+    // The engine made nothing in the machine's network.
+    let shown = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let (links, rules) = (shown("ip", &["link"]), shown("nft", &["list", "ruleset"]));
+    assert!(!links.contains("podman") && !rules.contains("NETAVARK"), "{links} {rules}");
+    done();
+}
+
+#[test]
+fn the_steps_of_a_dockerfile_reach_the_internet_and_neither_the_machine_nor_private_networks() {
+    in_a_world_of_its_own("steps_inside", true);
+}
+
 #[test]
 fn the_internet_is_public_addresses_and_names_and_nothing_else() {
     in_a_world_of_its_own("internet_inside", true);
@@ -246,6 +405,21 @@ fn the_internet_is_public_addresses_and_names_and_nothing_else() {
 #[test]
 fn the_internet_of_an_ordinary_users_server_is_the_same() {
     in_a_world_of_its_own("internet_inside", false);
+}
+
+#[test]
+fn a_build_reaches_what_is_public_and_the_operators_mirrors_and_nothing_else() {
+    in_a_world_of_its_own("build_inside", true);
+}
+
+#[test]
+fn a_build_of_an_ordinary_users_server_reaches_the_same() {
+    in_a_world_of_its_own("build_inside", false);
+}
+
+#[test]
+fn a_mirror_that_only_the_machine_itself_reaches_opens_its_network_and_the_log_says_so() {
+    in_a_world_of_its_own("build_with_a_mirror_on_the_machine_inside", true);
 }
 
 #[test]

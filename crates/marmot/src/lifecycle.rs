@@ -17,7 +17,7 @@ use marmot_core::{AppName, Clock, Moment};
 use marmot_engine::logs::Logs;
 use marmot_engine::observed::{BuildState, Event, Happening, Observed, ObservedApp, ReplicaStage, StartStep};
 use marmot_engine::wanted::{
-    Ceiling, Limits, Outbound, Program, Revision, Secret, Variable, Wanted, WantedApp, WantedBuild,
+    Ceiling, Gpus, Limits, Outbound, Program, Revision, Secret, Variable, Wanted, WantedApp, WantedBuild,
     WantedPull,
 };
 use marmot_gateway::LogSource;
@@ -410,7 +410,16 @@ fn engine_revision(service: &Service, active: &ActiveApp, revision: &model::Revi
         variables: revision.variables.iter().map(variable).collect(),
         secrets: active.secrets.iter().map(secret).collect(),
         limits: Limits { memory_bytes: u64::from(class.memory_mib) << 20, cpu_millis: class.cpu_millis },
+        gpus: gpus(class.gpus),
         outbound: outbound(&launcher.network),
+    }
+}
+
+fn gpus(gpus: Option<model::Gpus>) -> Gpus {
+    match gpus {
+        None => Gpus::None,
+        Some(model::Gpus::Count(count)) => Gpus::Count(count),
+        Some(model::Gpus::Devices(names)) => Gpus::Devices(names),
     }
 }
 

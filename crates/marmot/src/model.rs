@@ -804,6 +804,9 @@ pub struct ResourceClass {
     pub cpu_millis: u32,
     /// Memory, in MiB.
     pub memory_mib: u32,
+    /// The GPUs of a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<Gpus>,
     /// The one that is used when none is named.
     #[serde(default)]
     pub default: bool,
@@ -839,6 +842,45 @@ impl From<ClassGroup> for String {
     }
 }
 
+/// GPUs, or other devices of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Gpus {
+    /// So many.
+    Count(u32),
+    /// Those of these names of the Container Device Interface.
+    Devices(Vec<String>),
+}
+
+impl Gpus {
+    /// How many they are, as far as their names tell.
+    pub fn count(&self) -> u32 {
+        match self {
+            Self::Count(count) => *count,
+            Self::Devices(names) => u32::try_from(names.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Why there can be no such ones.
+    pub fn mistake(&self) -> Option<String> {
+        let is_name = |name: &String| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+            let parts = name.split_once('/').and_then(|(vendor, rest)| Some((vendor, rest.split_once('=')?)));
+            parts.is_some_and(|(vendor, (class, name))| {
+                [vendor, class, name].iter().all(|part| !part.is_empty() && part.chars().all(allowed))
+            })
+        };
+        match self {
+            Self::Count(1..=64) => None,
+            Self::Count(count) => Some(format!("{count} GPUs: 1 to 64 can be given")),
+            Self::Devices(names) if names.is_empty() => Some("no names of GPUs: leave `gpus` out".to_owned()),
+            Self::Devices(names) => names.iter().find(|name| !is_name(name)).map(|name| {
+                format!("`{name}` is no name of a device: it must be like `nvidia.com/gpu=0` (`nvidia-ctk cdi list` shows them)")
+            }),
+        }
+    }
+}
+
 impl ResourceClass {
     /// The classes of an installation whose operator named none.
     pub fn standard() -> Vec<Self> {
@@ -847,6 +889,7 @@ impl ResourceClass {
             name: name.to_owned(),
             cpu_millis,
             memory_mib,
+            gpus: None,
             default,
             groups: Vec::new(),
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use marmot_core::{Clock, Moment};
-use marmot_engine::build::{BuildContext, Planner, operators_environment};
+use marmot_engine::build::{self, BuildContext, Planner, operators_environment};
 use marmot_engine::{Engine, EngineConfig, Logs, Observed, ShimCommand};
 use marmot_gateway::routes::Rate;
 use marmot_gateway::{Certificates, Gateway, GatewayConfig, Listeners, Scheme, Tickets, Tls};
@@ -278,6 +278,11 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
     build.allow_local_repositories = settings.allow_local_repositories;
     build.allow_private_networks = settings.allow_private_networks;
     build.environment = operators_environment(std::env::vars());
+    build.network = match settings.builds_network {
+        config::BuildsNetwork::Fenced => build::BuildsNetwork::Fenced,
+        config::BuildsNetwork::Shared => build::BuildsNetwork::Shared,
+    };
+    build.may_reach.clone_from(&settings.builds_may_reach.0);
     let shim = ShimCommand { program: marmot, args: vec![SHIM.to_owned()] };
     Ok(EngineConfig {
         builds_at_once: settings.builds_at_once.map(|builds| builds as usize),

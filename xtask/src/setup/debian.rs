@@ -16,7 +16,7 @@ struct Package {
     is_there: fn() -> bool,
 }
 
-const PACKAGES: [Package; 25] = [
+const PACKAGES: [Package; 26] = [
     Package { name: "ca-certificates", need: Need::Apps, is_there: || Path::new("/etc/ssl/certs").is_dir() },
     Package { name: "git", need: Need::Apps, is_there: || find("git").is_some() },
     Package { name: "bubblewrap", need: Need::Apps, is_there: || find("bwrap").is_some() },
@@ -36,6 +36,7 @@ const PACKAGES: [Package; 25] = [
     Package { name: "r-cran-shiny", need: Need::Tests, is_there: || has_r_package("shiny") },
     Package { name: "r-cran-plumber", need: Need::Tests, is_there: || has_r_package("plumber") },
     Package { name: "podman", need: Need::Tests, is_there: || find("podman").is_some() },
+    Package { name: "uidmap", need: Need::Tests, is_there: || find("newuidmap").is_some() },
     Package { name: "runc", need: Need::Tests, is_there: || in_system("runc") },
     Package { name: "catatonit", need: Need::Tests, is_there: || find("catatonit").is_some() },
     Package {
@@ -57,7 +58,7 @@ const PACKAGES: [Package; 25] = [
 ];
 
 /// Whether it is there for root, on whose `PATH` it is.
-fn in_system(name: &str) -> bool {
+pub(super) fn in_system(name: &str) -> bool {
     ["/usr/bin", "/usr/sbin", "/usr/local/bin"].iter().any(|place| Path::new(place).join(name).is_file())
 }
 
@@ -99,14 +100,14 @@ fn install(missing: &[&str]) -> anyhow::Result<()> {
     command::run(apt_get(&["install", "--yes", "--no-install-recommends"]).args(missing))
 }
 
-fn apt_get(arguments: &[&str]) -> Command {
+pub(super) fn apt_get(arguments: &[&str]) -> Command {
     let mut command = Command::new("apt-get");
     command.args(["--quiet=2"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
     command
 }
 
 /// A fresh container image has none.
-fn has_package_lists() -> bool {
+pub(super) fn has_package_lists() -> bool {
     let Ok(lists) = std::fs::read_dir("/var/lib/apt/lists") else { return false };
     lists.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
 }

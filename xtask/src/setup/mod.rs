@@ -3,6 +3,7 @@
 mod cargo_deny;
 mod contract;
 mod debian;
+mod docker;
 mod npm;
 mod tun;
 mod uv;
@@ -38,6 +39,9 @@ pub(crate) fn run(repository: &Repository, needs: &[Need]) -> anyhow::Result<()>
         tun::run();
         uv::run(repository)?;
         contract::run(repository)?;
+    }
+    if needs.contains(&Need::Tests) {
+        docker::run(repository)?;
     }
     if needs.contains(&Need::Node) {
         npm::run(repository, &repository.oidc_tests())?;

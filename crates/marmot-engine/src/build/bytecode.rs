@@ -73,6 +73,7 @@ pub(super) async fn compile(
     let program = Program::new(venv.join("bin/python")).args(["-I", "-S", "-c", COMPILER]);
     let program =
         program.sees(View::default().owns([venv]).reads(python.reads().iter().map(PathBuf::as_path)));
+    let program = program.offline();
     let ((), said) = job.stream(&program, input, |mut from| drop(from.read_to_end(&mut Vec::new()))).await?;
     if said.ok() {
         let kept = tokio::task::spawn_blocking(move || missing.iter().for_each(|module| drop(keep(module))));

@@ -15,12 +15,19 @@ const PIECE: usize = 64 << 10;
 /// Pieces that are ahead of the reader.
 const AHEAD: usize = 4;
 
-/// The files below `dir` as an archive, the same for the same files. Links are links, wherever they lead.
-pub(super) fn archive(dir: PathBuf) -> Body {
+/// A file that is only in the archive.
+pub(super) struct Extra {
+    pub(super) name: String,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The files below `dir` as an archive, the same for the same files. Links are links, wherever they lead. `more`: what is
+/// in no file, and can be read by its owner alone.
+pub(super) fn archive(dir: PathBuf, more: Vec<Extra>) -> Body {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(AHEAD);
     tokio::task::spawn_blocking(move || {
         let pieces = Pieces { sender: sender.clone(), piece: Vec::with_capacity(PIECE) };
-        if let Err(error) = write(&dir, pieces) {
+        if let Err(error) = write(&dir, &more, pieces) {
             // A reader that is gone needs no reason.
             let _ = sender.blocking_send(Err(error));
         }
@@ -32,11 +39,17 @@ pub(super) fn archive(dir: PathBuf) -> Body {
     StreamBody::new(frames).boxed()
 }
 
-fn write(dir: &std::path::Path, pieces: Pieces) -> io::Result<()> {
+fn write(dir: &std::path::Path, more: &[Extra], pieces: Pieces) -> io::Result<()> {
     let mut archive = tar::Builder::new(pieces);
     archive.follow_symlinks(false);
     archive.mode(tar::HeaderMode::Deterministic);
     archive.append_dir_all("", dir)?;
+    for Extra { name, bytes } in more {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o600);
+        archive.append_data(&mut header, name, &bytes[..])?;
+    }
     archive.into_inner()?.flush()
 }
 
@@ -74,7 +87,8 @@ mod tests {
         std::fs::create_dir(dir.path().join("sub")).unwrap();
         std::fs::write(dir.path().join("sub/large"), vec![7; 300_000]).unwrap();
         std::os::unix::fs::symlink("/etc", dir.path().join("link")).unwrap();
-        let bytes = || async { archive(dir.path().to_owned()).collect().await.unwrap().to_bytes() };
+        let bytes =
+            || async { archive(dir.path().to_owned(), Vec::new()).collect().await.unwrap().to_bytes() };
         let first = bytes().await;
         assert_eq!(first, bytes().await, "the same files are the same archive");
         let mut archive = tar::Archive::new(&first[..]);

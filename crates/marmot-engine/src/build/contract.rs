@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::locks::Locks;
 use crate::confine::Confiner;
 use crate::container::{self, ContainerEngine, PinnedImage};
+use crate::network::{Destination, Uplink};
 use crate::observed::BuildFailure;
 
 /// What every build of this installation works with. One per server, since it also holds the locks of the caches.
@@ -36,12 +37,17 @@ pub struct BuildContext {
     pub ssh_identity: Option<PathBuf>,
     /// What one build may use.
     pub limits: BuildLimits,
+    /// What the programs of a build reach of other machines.
+    pub network: BuildsNetwork,
+    /// What they may reach although it is private, besides the mirrors and proxies that `environment` names.
+    pub may_reach: Vec<Destination>,
     /// The operator's proxies, mirrors and certificates, for fetching and installing. No app gets these.
     /// [`operators_environment`](super::operators_environment) takes them from the server's own environment.
     pub environment: Vec<(String, String)>,
     pub(super) locks: Locks,
     confiner: OnceLock<Confiner>,
     containers: OnceLock<Arc<ContainerEngine>>,
+    uplink: OnceLock<Arc<Uplink>>,
 }
 
 impl BuildContext {
@@ -59,10 +65,13 @@ impl BuildContext {
             allow_python_downloads: false,
             ssh_identity: None,
             limits: BuildLimits::default(),
+            network: BuildsNetwork::default(),
+            may_reach: Vec::new(),
             environment: Vec::new(),
             locks: Locks::default(),
             confiner: OnceLock::new(),
             containers: OnceLock::new(),
+            uplink: OnceLock::new(),
         }
     }
 
@@ -86,6 +95,15 @@ impl BuildContext {
         let _ = self.containers.set(Arc::clone(&engine.0));
     }
 
+    /// Leads programs of builds out by this. One for all of a server's life.
+    pub(crate) fn lead_out_by(&self, uplink: &Arc<Uplink>) {
+        let _ = self.uplink.set(Arc::clone(uplink));
+    }
+
+    pub(super) fn uplink(&self) -> Option<&Arc<Uplink>> {
+        self.uplink.get()
+    }
+
     pub(crate) fn containers(&self) -> Option<&Arc<ContainerEngine>> {
         self.containers.get()
     }
@@ -103,6 +121,17 @@ impl fmt::Debug for BuildContext {
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
+}
+
+/// What the programs of a build reach of other machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BuildsNetwork {
+    /// What apps reach, public addresses, and the operator's mirrors and proxies. Where this machine cannot tell that
+    /// apart, packages are installed with the machine's network, and nothing is built by a `Dockerfile`.
+    #[default]
+    Fenced,
+    /// What the server itself reaches; steps of a `Dockerfile`, what the container engine lets them reach.
+    Shared,
 }
 
 /// What one build may use.

@@ -25,9 +25,33 @@ pub(super) enum RefusedDockerfile {
     NoBase,
 }
 
-/// Checks a `Dockerfile`, and returns the images it takes from registries.
-pub(super) fn check(text: &str, allow_private: bool) -> Result<Vec<Reference>, RefusedDockerfile> {
-    let mut seen = Seen::default();
+/// What a `Dockerfile` asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Asks {
+    /// The images it takes from registries.
+    pub(super) images: Vec<Reference>,
+    /// The arguments it declares.
+    pub(super) arguments: BTreeSet<String>,
+    /// The secrets its steps want.
+    pub(super) secrets: Vec<AskedSecret>,
+}
+
+/// A secret that a step wants.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AskedSecret {
+    pub(super) line: usize,
+    pub(super) name: String,
+    /// The step is not done without it.
+    pub(super) required: bool,
+}
+
+/// Checks a `Dockerfile`, and returns what it asks for. `given`: what its arguments are given by whoever has it built.
+pub(super) fn check(
+    text: &str,
+    given: &BTreeMap<String, String>,
+    allow_private: bool,
+) -> Result<Asks, RefusedDockerfile> {
+    let mut seen = Seen { given: given.clone(), ..Seen::default() };
     for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim())) {
         let Some(directive) = line.strip_prefix('#') else {
             if line.is_empty() {
@@ -47,16 +71,17 @@ pub(super) fn check(text: &str, allow_private: bool) -> Result<Vec<Reference>, R
     if !seen.begun {
         return Err(RefusedDockerfile::NoBase);
     }
-    Ok(seen.images)
+    Ok(seen.asks)
 }
 
 #[derive(Default)]
 struct Seen {
     begun: bool,
+    given: BTreeMap<String, String>,
     /// Arguments that are set before the first `FROM`.
     arguments: BTreeMap<String, String>,
     stages: BTreeSet<String>,
-    images: Vec<Reference>,
+    asks: Asks,
 }
 
 impl Seen {
@@ -66,14 +91,7 @@ impl Seen {
         let words: Vec<&str> = words.collect();
         let flags = words.iter().copied().take_while(|word| word.starts_with("--"));
         match name.as_str() {
-            "ARG" if !self.begun => {
-                for word in words {
-                    if let Some((name, value)) = word.split_once('=') {
-                        let value = self.expanded(value.trim_matches(['"', '\'']));
-                        self.arguments.insert(name.to_owned(), value.unwrap_or_default());
-                    }
-                }
-            }
+            "ARG" => words.into_iter().for_each(|word| self.argument(word)),
             "FROM" => {
                 self.begun = true;
                 let rest: Vec<&str> = words.into_iter().skip_while(|word| word.starts_with("--")).collect();
@@ -86,7 +104,7 @@ impl Seen {
             }
             "COPY" | "ADD" => {
                 for from in flags.filter_map(|flag| flag.strip_prefix("--from=")) {
-                    self.image(line, from, allow_private)?;
+                    self.image_as_written(line, from, allow_private)?;
                 }
             }
             "RUN" => {
@@ -105,6 +123,23 @@ impl Seen {
         Ok(())
     }
 
+    /// What is given for an argument counts more than what the file says. What is set after the first `FROM` names no
+    /// image.
+    fn argument(&mut self, word: &str) {
+        let (name, otherwise) =
+            word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+        let otherwise = otherwise.map(|value| value.trim_matches(['"', '\'']));
+        self.asks.arguments.insert(name.to_owned());
+        if self.begun {
+            return;
+        }
+        let value = match self.given.get(name) {
+            Some(given) => Some(given.clone()),
+            None => otherwise.map(|value| self.expanded(value).unwrap_or_default()),
+        };
+        self.arguments.extend(value.map(|value| (name.to_owned(), value)));
+    }
+
     fn run_flag(&mut self, line: usize, flag: &str, allow_private: bool) -> Result<(), RefusedDockerfile> {
         let refused = |why| Err(RefusedDockerfile::NotOffered { line, what: flag.to_owned(), why });
         let Some(mount) = flag.strip_prefix("--mount=") else {
@@ -121,13 +156,34 @@ impl Seen {
             "tmpfs" => {}
             "bind" => {
                 if let Some(from) = option("from") {
-                    self.image(line, from, allow_private)?;
+                    self.image_as_written(line, from, allow_private)?;
                 }
             }
+            "secret" => {
+                let target = || option("target").or(option("dst")).or(option("destination"));
+                let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+                let name = option("id").map(str::to_owned).or_else(|| target().map(last)).unwrap_or_default();
+                let required = option("required").is_some_and(|value| matches!(value, "" | "true" | "1"));
+                self.asks.secrets.push(AskedSecret { line, name, required });
+            }
             "cache" => return refused("a cache would be shared with the builds of others; leave it out"),
-            _ => return refused("builds are given no secrets and no keys"),
+            _ => return refused("builds are given no keys of others"),
         }
         Ok(())
+    }
+
+    /// An image where no arguments are replaced: whether the engine replaces some there depends on its version.
+    fn image_as_written(
+        &mut self,
+        line: usize,
+        name: &str,
+        allow_private: bool,
+    ) -> Result<(), RefusedDockerfile> {
+        if name.contains('$') {
+            let why = "arguments are only replaced in `FROM`: give the image a name there, `FROM … AS name`";
+            return Err(RefusedDockerfile::Image { line, image: name.to_owned(), why: why.to_owned() });
+        }
+        self.image(line, name, allow_private)
     }
 
     /// An image that is named somewhere: a stage of this file, nothing, or one from a registry.
@@ -159,8 +215,8 @@ impl Seen {
                        (an operator can allow that with `allow_private_networks`)";
             return Err(refused(&image, why.to_owned()));
         }
-        if !self.images.contains(&reference) {
-            self.images.push(reference);
+        if !self.asks.images.contains(&reference) {
+            self.asks.images.push(reference);
         }
         Ok(())
     }
@@ -242,12 +298,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn checked(text: &str, allow_private: bool) -> Result<Asks, RefusedDockerfile> {
+        check(text, &BTreeMap::new(), allow_private)
+    }
+
     fn images(text: &str) -> Vec<String> {
-        check(text, false).unwrap().iter().map(ToString::to_string).collect()
+        checked(text, false).unwrap().images.iter().map(ToString::to_string).collect()
     }
 
     fn refused(text: &str) -> String {
-        check(text, false).unwrap_err().to_string()
+        checked(text, false).unwrap_err().to_string()
     }
 
     #[test]
@@ -269,7 +329,9 @@ mod tests {
                 "FROM python\nRUN --mount=type=cache,target=/root/.cache pip install x",
                 "shared with the builds of others",
             ),
-            ("FROM python\nRUN --mount=type=ssh git clone x", "no secrets and no keys"),
+            ("FROM python\nRUN --mount=type=ssh git clone x", "no keys of others"),
+            ("ARG S=python\nFROM python\nARG S=localhost/x\nCOPY --from=$S / /", "only replaced in `FROM`"),
+            ("ARG S=python\nFROM python\nRUN --mount=type=bind,from=$S id", "only replaced in `FROM`"),
             ("FROM python\nRUN --mount=type=bind,from=localhost/b,target=/b cat /b", "private network"),
             ("FROM localhost/other-project", "private network"),
             ("FROM 127.0.0.1:5000/x", "private network"),
@@ -284,13 +346,34 @@ mod tests {
         ] {
             assert!(refused(text).contains(expected), "{text:?}: {}", refused(text));
         }
-        assert!(check("FROM 127.0.0.1:5000/x", true).is_ok(), "where an operator allows it");
+        assert!(checked("FROM 127.0.0.1:5000/x", true).is_ok(), "where an operator allows it");
+    }
+
+    #[test]
+    fn arguments_that_are_given_count_more_than_the_files_own_and_are_checked_like_them() {
+        let given = |value: &str| BTreeMap::from([("BASE".to_owned(), value.to_owned())]);
+        for text in ["ARG BASE\nFROM $BASE", "ARG BASE=python\nFROM $BASE", "ARG BASE=x B=$BASE\nFROM $B"] {
+            let asks = check(text, &given("alpine:3"), false).unwrap();
+            assert_eq!(asks.images[0].to_string(), "docker.io/library/alpine:3", "{text}");
+            let why = check(text, &given("localhost/other-project"), false).unwrap_err().to_string();
+            assert!(why.contains("private network"), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn arguments_and_secrets_are_known_by_name() {
+        let text = "ARG A=1 B\nFROM python\nARG C\nRUN --mount=type=secret,id=token,required=true x\n\
+                    RUN --mount=type=secret,target=/run/secrets/netrc,mode=0400 y\n";
+        let asks = checked(text, false).unwrap();
+        assert_eq!(asks.arguments.iter().map(String::as_str).collect::<Vec<_>>(), ["A", "B", "C"]);
+        let secrets: Vec<_> = asks.secrets.iter().map(|one| (one.line, &*one.name, one.required)).collect();
+        assert_eq!(secrets, [(4, "token", true), (5, "netrc", false)]);
     }
 
     proptest! {
         #[test]
         fn nothing_makes_it_panic(text in "(?s).{0,200}|((FROM|RUN|ARG|COPY|ONBUILD) [\\$\\{\\}a-z:=,<\\-\\\\ ]{0,20}\n){0,8}") {
-            let _ = check(&text, false);
+            let _ = checked(&text, false);
         }
     }
 }

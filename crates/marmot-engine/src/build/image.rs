@@ -2,39 +2,33 @@
 //! made by the container engine.
 
 use std::fs;
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
-use http::Method;
 use marmot_core::id::BuildId;
-use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::context as archive;
 use super::contract::{BuildContext, BuildEnd, RunFile};
 use super::dockerfile::{self, RefusedDockerfile};
-use super::log::Lines;
 use super::login;
 use super::process::{Interrupted, Job};
 use super::run::{Cleaner, StepError, finish, prepare};
-use crate::cgroup::ReplicaGroup;
-use crate::container::api::{Call, EngineError};
-use crate::container::image::{ImageFacts, Progress, header_of_all};
+use crate::container::PinnedImage;
+use crate::container::api::EngineError;
+use crate::container::image::{ImageFacts, Progress};
 use crate::container::reference::{Reference, WrongReference};
-use crate::container::words::{self, ImageError};
-use crate::container::{About, ContainerEngine, LABEL_BUILD, LABEL_DATA, PinnedImage};
+use crate::container::words::ImageError;
 use crate::observed::{BuildFailure, BuildOutcome};
-use crate::wanted::{Login, WantedBuild, WantedPull};
+use crate::wanted::WantedPull;
+
+mod recipe;
+mod steps;
+
+pub(super) use recipe::{BUILDING, Recipe, Whole, build};
 
 /// The step of a pull.
 const PULLING: &str = "Pulling the image";
-/// The step of a build by the engine.
-pub(super) const BUILDING: &str = "Building the image";
-/// What was ended by force is gone soon.
-const ENDED_WITHIN: Duration = Duration::from_secs(5);
 /// Nobody reads faster than this.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -65,6 +59,20 @@ pub(super) enum NoImage {
     NoFile(String),
     #[error("the Dockerfile is larger than {} KiB", dockerfile::LONGEST >> 10)]
     LongDockerfile,
+    #[error(
+        "line {line} of the Dockerfile needs the secret `{name}`, which the launcher does not have: give it one of that name"
+    )]
+    NoSecret { line: usize, name: String },
+    #[error(
+        "the steps of the Dockerfile ask for secrets, and the container engine here is Docker, whose API takes none for \
+         builds: leave them out, or ask the operator of this installation for Podman"
+    )]
+    NoSecretsByDocker,
+    #[error(
+        "the steps of a Dockerfile cannot be kept from private networks and from this machine here: {0}. An operator can \
+         run Podman as root, or allow it with `dockerfile_network = \"engine\"`"
+    )]
+    Unfenced(String),
     #[error("{0}")]
     Engine(String),
     #[error("{0}")]
@@ -194,187 +202,4 @@ async fn within<T>(job: &Job, work: impl Future<Output = Result<T, NoImage>>) ->
         () = tokio::time::sleep_until(job.deadline) => Err(StepError::Interrupted(Interrupted::TimedOut(job.limits.time))),
         done = work => Ok(done?),
     }
-}
-
-/// A `Dockerfile` that may be built.
-pub(super) struct Recipe {
-    engine: Arc<ContainerEngine>,
-    code: PathBuf,
-    file: String,
-    registries: Vec<Login>,
-}
-
-impl Recipe {
-    /// Reads the one of this name in the code, and says what it takes.
-    pub(super) fn read(
-        context: &BuildContext,
-        engine: &Arc<ContainerEngine>,
-        job: &Job,
-        wanted: &WantedBuild,
-        name: &str,
-        code: &Path,
-    ) -> Result<Self, NoImage> {
-        let path = code.join(name);
-        // A link may lead anywhere.
-        if !fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
-            return Err(NoImage::NoFile(name.to_owned()));
-        }
-        let unreadable = |_| NoImage::NoFile(name.to_owned());
-        let mut text = String::new();
-        let file = fs::File::open(&path).map_err(unreadable)?;
-        file.take(dockerfile::LONGEST + 1).read_to_string(&mut text).map_err(unreadable)?;
-        if text.len() as u64 > dockerfile::LONGEST {
-            return Err(NoImage::LongDockerfile);
-        }
-        let images = dockerfile::check(&text, context.allow_private_networks)?;
-        images.iter().for_each(|image| job.log.say(&format!("Takes {image}")));
-        let (engine, registries) = (Arc::clone(engine), wanted.registries.clone());
-        Ok(Self { engine, code: code.to_owned(), file: name.to_owned(), registries })
-    }
-}
-
-/// Has the engine make the image, and leaves nothing but that in `artefact`.
-pub(super) async fn build(
-    context: &BuildContext,
-    job: &Job,
-    recipe: &Recipe,
-    commit: &str,
-    artefact: &Path,
-    id: BuildId,
-) -> Result<BuildOutcome, StepError> {
-    let engine = &recipe.engine;
-    let about = within(job, async { Ok(engine.about().await?) }).await?;
-    let steps = Steps::of(about, engine, id);
-    let building = async {
-        let call = asking(context, recipe, about, &steps, id);
-        let body = archive::archive(recipe.code.clone());
-        let answer = engine.api().send(Method::POST, call, body).await?;
-        let mut lines = std::pin::pin!(answer.objects());
-        let mut output = Output::default();
-        while let Some(line) = lines.next().await {
-            output.take(&line?, job)?;
-        }
-        output.end(job).ok_or_else(|| NoImage::Engine("the container engine made no image".to_owned()))
-    };
-    let made = within(job, building).await;
-    steps.end().await;
-    let made = made?;
-    let pinned = PinnedImage { id: made.clone(), origin: None };
-    engine.note_brought(&pinned)?;
-    let found = within(job, async { Ok(engine.api().image(&made).await?) }).await?;
-    let found = found.ok_or_else(|| NoImage::Engine("the image that was made is gone".to_owned()))?;
-    fs::remove_dir_all(&recipe.code)?;
-    keep(artefact, pinned)?;
-    let ports: Vec<String> = found.ports.iter().map(u16::to_string).collect();
-    let listens = match &ports[..] {
-        [] => "It does not say on which port it listens: the launcher has to.".to_owned(),
-        ports => format!("Listens on port {}.", ports.join(" or ")),
-    };
-    let size = found.bytes.div_ceil(1_000_000);
-    let summary = format!("Built by its Dockerfile, {size} MB. {listens}");
-    Ok(BuildOutcome { commit: commit.to_owned(), command: typed(&found), summary })
-}
-
-/// What the engine is asked for.
-fn asking(context: &BuildContext, recipe: &Recipe, about: About, steps: &Steps, id: BuildId) -> Call {
-    let engine = &recipe.engine;
-    let labels = json!({LABEL_DATA: engine.tag(), LABEL_BUILD: id.to_string()});
-    let mut call = Call::new(&["build"])
-        .with("version", "1")
-        .with("dockerfile", recipe.file.clone())
-        .with("labels", labels.to_string())
-        .with("buildargs", json!(proxies(&context.environment)).to_string())
-        // What a registry gives out now, to whoever asks: not what another build left here.
-        .with("pull", "true")
-        .with("rm", "true")
-        .with("forcerm", "true")
-        .header("content-type", Some("application/x-tar".to_owned()))
-        .header("x-registry-config", header_of_all(&recipe.registries));
-    if about.podman {
-        // By itself it has steps share the machine's network and its processes.
-        let own = json!([{"Name": "network", "Host": false, "Path": ""}]);
-        call = call.with("isolation", "oci").with("nsoptions", own.to_string());
-    }
-    if let Some(parent) = steps.parent() {
-        call = call.with("cgroupparent", parent);
-    }
-    call
-}
-
-/// What steps need to reach the network through the operator's proxies.
-fn proxies(environment: &[(String, String)]) -> std::collections::BTreeMap<&str, &str> {
-    let is_proxy = |name: &str| {
-        let name = name.to_ascii_uppercase();
-        ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"].contains(&name.as_str())
-    };
-    environment.iter().filter(|(name, _)| is_proxy(name)).map(|(name, value)| (&**name, &**value)).collect()
-}
-
-/// Where the steps of a build run: an engine that is no longer asked for the result may let the step go on that it is at.
-struct Steps {
-    /// The name of their control group, where the engine takes one.
-    name: Option<String>,
-}
-
-impl Steps {
-    fn of(about: About, engine: &ContainerEngine, id: BuildId) -> Self {
-        Self { name: about.makes_groups.then(|| format!("{}-build-{id}", engine.tag())) }
-    }
-
-    fn parent(&self) -> Option<String> {
-        self.name.as_ref().map(|name| format!("/{name}"))
-    }
-
-    /// Ends whatever still runs, and removes the group.
-    async fn end(&self) {
-        let Some(name) = &self.name else { return };
-        let group = ReplicaGroup::at_the_top(name);
-        group.kill();
-        if tokio::time::timeout(ENDED_WITHIN, group.emptied()).await.is_err() {
-            tracing::warn!(group = name, "a step of a build still runs");
-        }
-        group.remove();
-    }
-}
-
-/// What the engine says while it builds.
-#[derive(Default)]
-struct Output {
-    lines: Lines,
-    image: Option<String>,
-}
-
-impl Output {
-    fn take(&mut self, line: &Value, job: &Job) -> Result<(), NoImage> {
-        if let Some(said) = line["error"].as_str() {
-            return Err(failed(said));
-        }
-        if let Some(text) = line["stream"].as_str() {
-            self.lines.feed(text.as_bytes(), |line| job.log.output(line));
-        }
-        if let Some(id) = line["aux"]["ID"].as_str() {
-            self.image = Some(id.to_owned());
-        }
-        Ok(())
-    }
-
-    fn end(self, job: &Job) -> Option<String> {
-        self.lines.end(|line| job.log.output(line));
-        self.image
-    }
-}
-
-/// Why the engine could not build, in words.
-fn failed(said: &str) -> NoImage {
-    let text = said.to_ascii_lowercase();
-    if text.contains("no space left on device") {
-        return ImageError::DiskFull.into();
-    }
-    // `FROM` of something that is not there, or not to be had.
-    let words = said.split_whitespace().map(|word| word.trim_matches(['"', '\'', ',', ':']));
-    let named = words.filter_map(|word| word.strip_prefix("docker://"));
-    if let Some(image) = named.filter_map(|image| image.parse::<Reference>().ok()).next() {
-        return ImageError::of(said, &image, false).into();
-    }
-    NoImage::Step(format!("a step of the Dockerfile failed: {}", words::short(said)))
 }

@@ -25,6 +25,7 @@ mod preview;
 mod process;
 mod python;
 mod r;
+mod reach;
 mod refs;
 mod release;
 mod run;
@@ -35,7 +36,7 @@ mod tree;
 mod view;
 
 pub use collect::collect;
-pub use contract::{BuildContext, BuildEnd, BuildLimits, RunFile};
+pub use contract::{BuildContext, BuildEnd, BuildLimits, BuildsNetwork, RunFile};
 pub use image::pull;
 pub(crate) use image::{NoPort, port_of};
 pub use network::operators_environment;

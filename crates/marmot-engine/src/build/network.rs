@@ -1,4 +1,9 @@
-//! Which of the server's own variables say how the network is reached: builds get these, apps do not.
+//! Which of the server's own variables say how the network is reached: builds get these, apps do not. And which places
+//! they name, which builds must be able to reach wherever these are.
+
+use std::collections::BTreeSet;
+
+use url::Url;
 
 /// The variables of `all` that say how to reach the network from here: proxies, certificates and package mirrors.
 ///
@@ -67,6 +72,35 @@ fn concerns_the_network(name: &str) -> bool {
         || (name.starts_with("UV_") && !OURS.contains(&name))
 }
 
+/// The hosts and ports of the mirrors and proxies that `environment` names.
+pub(super) fn places(environment: &[(String, String)]) -> BTreeSet<(String, u16)> {
+    let mut places = BTreeSet::new();
+    for (name, value) in environment {
+        let upper = name.to_ascii_uppercase();
+        if upper == "NO_PROXY" {
+            continue;
+        }
+        // Proxies are often named without a scheme.
+        let bare = upper.ends_with("_PROXY") && !value.contains("://");
+        let value = if bare { format!("http://{value}") } else { value.clone() };
+        let words = value.split(|letter: char| letter.is_whitespace() || matches!(letter, ',' | '|' | '"'));
+        places.extend(words.filter_map(place));
+    }
+    places
+}
+
+/// The host and port of the address in `word`, which may have something in front, as in `CRAN=https://…`.
+fn place(word: &str) -> Option<(String, u16)> {
+    let end = word.find("://")?;
+    let start = word[..end].rfind(|letter: char| !letter.is_ascii_alphanumeric()).map_or(0, |at| at + 1);
+    let address = Url::parse(&word[start..]).ok()?;
+    let port =
+        address.port_or_known_default().or_else(|| address.scheme().starts_with("socks").then_some(1080))?;
+    // Without the brackets of IPv6.
+    let host = address.host_str()?.trim_matches(['[', ']']).to_owned();
+    (!host.is_empty()).then_some((host, port))
+}
+
 /// The values among `environment` that must not be shown: passwords, tokens, and what addresses carry in front of `@`.
 pub(super) fn secrets(environment: &[(String, String)]) -> Vec<String> {
     let mut secrets = Vec::new();
@@ -92,6 +126,34 @@ pub(super) fn secrets(environment: &[(String, String)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_places_that_variables_name_are_found_however_they_are_written() {
+        let environment = given(&[
+            ("HTTPS_PROXY", "proxy.lab:3128"),
+            ("http_proxy", "http://user:secret@10.0.0.3:8080/"),
+            ("ALL_PROXY", "socks5h://socks.lab"),
+            ("NO_PROXY", "http://no.lab,.lab"),
+            ("PIP_EXTRA_INDEX_URL", "https://one.lab/simple http://two.lab:81/simple"),
+            ("UV_INDEX", "private=https://[fd00::7]/simple"),
+            ("R_REPOS", "CRAN=http://cran.lab"),
+            ("PIP_FIND_LINKS", "/opt/wheels file:///opt/more"),
+            ("PIP_RETRIES", "5"),
+            ("UV_DEFAULT_INDEX", "http://"),
+        ]);
+        let places: Vec<_> =
+            places(&environment).into_iter().map(|(host, port)| format!("{host} {port}")).collect();
+        let expected = [
+            "10.0.0.3 8080",
+            "cran.lab 80",
+            "fd00::7 443",
+            "one.lab 443",
+            "proxy.lab 3128",
+            "socks.lab 1080",
+            "two.lab 81",
+        ];
+        assert_eq!(places, expected);
+    }
 
     fn given(variables: &[(&str, &str)]) -> Vec<(String, String)> {
         variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()

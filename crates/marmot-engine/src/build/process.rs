@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::contract::BuildLimits;
 use super::log::{BuildLog, Lines};
-use super::view::View;
+use super::reach::{Entrance, Reach};
+use super::view::{Reaches, View};
 use crate::confine::Confiner;
 
 /// The variable that marks the processes of a build, so that those that left their process group are found as well.
@@ -39,6 +40,8 @@ pub(super) struct Job {
     /// The home of every program of this build; removed with it.
     pub(super) home: PathBuf,
     pub(super) confiner: Option<Confiner>,
+    /// What its confined programs reach.
+    pub(super) reach: Reach,
 }
 
 /// What marks the processes of one build while it is done.
@@ -73,6 +76,8 @@ pub(super) enum Interrupted {
     TimedOut(Duration),
     #[error("`{program}` could not be started: {source}")]
     CouldNotStart { program: String, source: io::Error },
+    #[error("the build could not be given a network of its own: {0}")]
+    NoNetwork(#[source] io::Error),
     #[error("the output of `{program}` could not be read: {source}")]
     Unreadable { program: String, source: io::Error },
 }
@@ -94,6 +99,7 @@ pub(super) struct Program {
     path_first: Vec<PathBuf>,
     file_bytes: Option<u64>,
     view: Option<View>,
+    offline: bool,
 }
 
 impl Program {
@@ -106,6 +112,7 @@ impl Program {
             path_first: Vec::new(),
             file_bytes: None,
             view: None,
+            offline: false,
         }
     }
 
@@ -158,6 +165,12 @@ impl Program {
         self
     }
 
+    /// Where programs can be confined, it reaches nothing.
+    pub(super) fn offline(mut self) -> Self {
+        self.offline = true;
+        self
+    }
+
     /// The largest file that it may write; writing more ends it with `SIGXFSZ`.
     pub(super) fn file_bytes(mut self, limit: u64) -> Self {
         self.file_bytes = Some(limit);
@@ -168,14 +181,28 @@ impl Program {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    fn command(&self, job: &Job) -> io::Result<Command> {
+    /// Its way into the network of the build; `None` where it needs none, or there is none.
+    async fn entrance<'j>(&self, job: &'j Job) -> Result<Option<&'j Entrance>, Interrupted> {
+        if self.offline || self.view.is_none() || job.confiner.is_none() {
+            return Ok(None);
+        }
+        job.reach.entrance(&job.home, &job.log).await.map_err(Interrupted::NoNetwork)
+    }
+
+    fn command(&self, job: &Job, entrance: Option<&Entrance>) -> io::Result<Command> {
         let dir = self.dir.as_ref().unwrap_or(&job.home);
         let mut line = Vec::new();
         if let Some(view) = self.view.clone() {
             let view = view.owns([job.home.as_path()]);
             view.prepare(job.confiner.as_ref())?;
             if let Some(confiner) = &job.confiner {
-                let sandbox = view.sandbox(confiner, dir);
+                let reaches = if self.offline {
+                    Reaches::Nothing
+                } else {
+                    Reaches::What { resolv_conf: entrance.map(Entrance::resolv_conf) }
+                };
+                let sandbox = view.sandbox(confiner, dir, reaches);
+                line.extend(entrance.into_iter().flat_map(Entrance::line));
                 line.push(sandbox.program.into_os_string());
                 line.extend(
                     sandbox
@@ -212,9 +239,10 @@ impl Program {
         Ok(command)
     }
 
-    fn spawn(&self, job: &Job, change: impl FnOnce(&mut Command)) -> Result<Child, Interrupted> {
+    async fn spawn(&self, job: &Job, change: impl FnOnce(&mut Command)) -> Result<Child, Interrupted> {
+        let entrance = self.entrance(job).await?;
         let spawn = || {
-            let mut command = self.command(job)?;
+            let mut command = self.command(job, entrance)?;
             change(&mut command);
             command.spawn()
         };
@@ -257,7 +285,7 @@ impl Job {
         each: impl Fn(&[u8]),
         keep: usize,
     ) -> Result<Said, Interrupted> {
-        let mut child = program.spawn(self, |_| {})?;
+        let mut child = program.spawn(self, |_| {}).await?;
         let group = Group::of(&child);
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let closed = CancellationToken::new();
@@ -288,9 +316,10 @@ impl Job {
         input: Vec<u8>,
         consume: impl FnOnce(BufReader<File>) -> T + Send + 'static,
     ) -> Result<(T, Said), Interrupted> {
-        let mut child = program.spawn(self, |command| {
+        let child = program.spawn(self, |command| {
             command.stdin(Stdio::piped());
-        })?;
+        });
+        let mut child = child.await?;
         let group = Group::of(&child);
         let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let out: OwnedFd = match out.map(|out| out.into_owned_fd()) {

@@ -16,6 +16,7 @@ use super::install::{self, InstallError, Order};
 use super::log::BuildLog;
 use super::plan::{self, CannotPlan, Code, Install, Plan};
 use super::process::{Interrupted, Job, Mark};
+use super::reach::Reach;
 use super::release::{self, ReleaseError};
 use super::source::{Allowed, CheckedSource, InvalidSource};
 use super::start::{self, StartError};
@@ -178,6 +179,7 @@ pub(super) fn prepare(
         limits: limits.clone(),
         home,
         confiner: context.confiner().cloned(),
+        reach: Reach::of(context),
     })
 }
 
@@ -293,7 +295,8 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
             let engine = self.context.containers().ok_or_else(|| StepError::NeedsContainers(file.clone()))?;
             let recipe = image::Recipe::read(self.context, engine, self.job, wanted, file, &code)?;
             self.begin(image::BUILDING);
-            return image::build(self.context, self.job, &recipe, &commit, &artefact, id).await;
+            let whole = image::Whole { context: self.context, job: self.job, progress: self.progress, id };
+            return image::build(&whole, recipe, &commit, &artefact).await;
         }
         let environment = self.install(wanted, &plan, &artefact, &commit).await?;
         if let Some(line) = &plan.release {

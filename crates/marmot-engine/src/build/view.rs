@@ -12,6 +12,18 @@ use crate::shim::spec::Sandbox;
 /// nobody. Builds share it, since they share caches; from each other's processes and files their views keep them.
 const USER: u32 = 1_999_999_999;
 
+/// What a program reaches of other machines.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reaches<'a> {
+    /// Nothing: it has a network for itself.
+    Nothing,
+    /// What can be reached from where it is started.
+    What {
+        /// Where that says how names are resolved; `None`: as the machine does.
+        resolv_conf: Option<&'a Path>,
+    },
+}
+
 /// The files that a program may see, beside the system's own. Everything else does not exist for it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct View {
@@ -44,15 +56,19 @@ impl View {
     }
 
     /// The sandbox in which the program is started in `directory`.
-    pub(super) fn sandbox(&self, confiner: &Confiner, directory: &Path) -> Sandbox {
+    pub(super) fn sandbox(&self, confiner: &Confiner, directory: &Path, reaches: Reaches<'_>) -> Sandbox {
         let own: Vec<_> = self.own.iter().map(|dir| (dir.clone(), dir.clone())).collect();
         confiner.sandbox(&Inside {
             user: confiner.separates_users().then_some(USER),
             own: &own,
             reads: &self.reads,
             names: None,
+            resolv_conf: match reaches {
+                Reaches::What { resolv_conf } => resolv_conf,
+                Reaches::Nothing => None,
+            },
             directory,
-            own_network: false,
+            own_network: matches!(reaches, Reaches::Nothing),
         })
     }
 }

@@ -63,6 +63,14 @@ fn told(about: Result<About, EngineError>, socket: &Path) -> Check {
             ["sudo marmot serve --container-engine /run/podman/podman.sock".to_owned()],
         );
     }
+    if !about.leaves_running {
+        return check.but(
+            CheckState::Reduced,
+            "When Docker is started anew, it ends all apps of images; they start again by themselves. With \
+             \"live-restore\": true in /etc/docker/daemon.json they go on.",
+            ["sudo systemctl reload docker".to_owned()],
+        );
+    }
     check
 }
 
@@ -72,12 +80,15 @@ mod tests {
 
     #[test]
     fn says_what_is_there_and_what_it_costs() {
-        let about = About { podman: true, maps_users: false, makes_groups: true };
+        let about = About { podman: true, maps_users: false, makes_groups: true, leaves_running: true };
         let socket = Path::new("/run/x.sock");
         assert_eq!(told(Ok(about), socket).state, CheckState::Good);
         let rootless = told(Ok(About { maps_users: true, ..about }), socket);
         assert_eq!(rootless.state, CheckState::Reduced);
         assert!(rootless.sentence().contains("reach no other machine"), "{}", rootless.sentence());
+        let docker = told(Ok(About { podman: false, leaves_running: false, ..about }), socket);
+        assert_eq!(docker.state, CheckState::Reduced);
+        assert!(docker.sentence().contains("live-restore"), "{}", docker.sentence());
         let hangs = told(Err(EngineError::Hangs(std::time::Duration::from_secs(30))), socket);
         assert_eq!(hangs.state, CheckState::Missing);
     }

@@ -69,7 +69,15 @@ struct Listed {
 impl ContainerEngine {
     /// Makes a container, and returns its id. One of the same name that was left of an earlier attempt is removed.
     pub(crate) async fn create(&self, name: &str, body: &Value) -> Result<String, EngineError> {
-        let call = || Call::new(&["containers", "create"]).with("name", name);
+        self.made(name, body, || Call::new(&["containers", "create"]).with("name", name)).await
+    }
+
+    /// The same by Podman's own API, of which `spec` says what the container is.
+    pub(crate) async fn create_by_podman(&self, name: &str, spec: &Value) -> Result<String, EngineError> {
+        self.made(name, spec, || Call::of_podman(&["containers", "create"])).await
+    }
+
+    async fn made(&self, name: &str, body: &Value, call: impl Fn() -> Call) -> Result<String, EngineError> {
         let created = self.api().post::<Created>(call(), body).await;
         match created {
             Err(EngineError::Refused { message, .. }) if message.contains("already in use") => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 
 pub(crate) mod api;
 pub(crate) mod check;
@@ -45,6 +45,8 @@ pub(crate) struct ContainerEngine {
     /// Where it is noted which images this server brought.
     notes: PathBuf,
     about: OnceCell<About>,
+    /// A container could not be removed.
+    left: Notify,
 }
 
 /// The engine of a data directory, for those who work with builds alone.
@@ -72,6 +74,8 @@ pub(crate) struct About {
     pub(crate) maps_users: bool,
     /// It makes control groups itself, by the names that it is given.
     pub(crate) makes_groups: bool,
+    /// Its containers go on while it is started anew.
+    pub(crate) leaves_running: bool,
 }
 
 #[derive(Deserialize)]
@@ -80,16 +84,28 @@ struct Info {
     security_options: Option<Vec<String>>,
     #[serde(default)]
     cgroup_driver: String,
+    #[serde(default)]
+    live_restore_enabled: bool,
 }
 
 impl ContainerEngine {
     /// The one at `socket`. Nothing is asked of it yet.
     pub(crate) fn new(socket: impl Into<PathBuf>, tag: String, notes: PathBuf) -> Arc<Self> {
-        Arc::new(Self { api: Api::new(socket), tag, notes, about: OnceCell::new() })
+        Arc::new(Self { api: Api::new(socket), tag, notes, about: OnceCell::new(), left: Notify::new() })
     }
 
     pub(crate) fn api(&self) -> &Api {
         &self.api
+    }
+
+    /// Notes that a container is left, because the engine does not answer.
+    pub(crate) fn leave(&self) {
+        self.left.notify_one();
+    }
+
+    /// Waits until one is left.
+    pub(crate) async fn one_is_left(&self) {
+        self.left.notified().await;
     }
 
     pub(crate) fn tag(&self) -> &str {
@@ -110,7 +126,8 @@ impl ContainerEngine {
             };
             let maps_users = rootless || options.iter().any(maps);
             let makes_groups = info.cgroup_driver == "cgroupfs" && !maps_users;
-            Ok(About { podman, maps_users, makes_groups })
+            let leaves_running = podman || info.live_restore_enabled;
+            Ok(About { podman, maps_users, makes_groups, leaves_running })
         };
         self.about.get_or_try_init(asking).await.copied()
     }

@@ -88,6 +88,11 @@ impl fmt::Display for Destination {
 }
 
 impl Destination {
+    /// One address, at one port.
+    pub(crate) fn at(address: Ipv4Addr, port: u16) -> Self {
+        Self { address, prefix: 32, port: Some(port) }
+    }
+
     /// As a condition of the firewall.
     fn condition(&self) -> String {
         let network = format!("ip daddr {}/{}", self.address, self.prefix);

@@ -8,7 +8,7 @@ use marmot_core::plan::Policy;
 use super::*;
 use crate::observed::{Happening, Memory, ObservedApp, ReplicaStage};
 use crate::runtime::fake::FakeRuntime;
-use crate::wanted::{Ceiling, Limits, Program, Revision, WantedApp};
+use crate::wanted::{Ceiling, Gpus, Limits, Program, Revision, WantedApp};
 
 mod scaling;
 
@@ -109,6 +109,7 @@ fn app_that_runs(app: &str, number: u128, command: &str) -> WantedApp {
         variables: Vec::new(),
         secrets: Vec::new(),
         limits: Limits { memory_bytes: 512 * MIB, cpu_millis: 1000 },
+        gpus: Gpus::None,
         outbound: crate::wanted::Outbound::None,
     };
     let policy = Policy { idle_after: Duration::from_secs(60), ..Policy::default() };

@@ -25,7 +25,7 @@ use crate::hibernate::means::Way;
 use crate::layout::Layout;
 use crate::nudge::Nudge;
 use crate::observed::Memory;
-use crate::wanted::{Limits, Program, Revision};
+use crate::wanted::{Gpus, Limits, Program, Revision};
 
 #[path = "../../tests/support/podman.rs"]
 mod podman;
@@ -51,6 +51,7 @@ fn revision(command: &[&str]) -> Arc<Revision> {
         variables: Vec::new(),
         secrets: Vec::new(),
         limits: Limits { memory_bytes: 256 << 20, cpu_millis: 1000 },
+        gpus: Gpus::None,
         outbound: crate::wanted::Outbound::None,
     })
 }

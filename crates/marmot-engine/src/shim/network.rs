@@ -1,5 +1,6 @@
 //! The supervisor goes into the network of the program it starts, before the program itself begins.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -65,8 +66,8 @@ impl Held {
     }
 }
 
-/// Connects the network of the program with the one in the middle.
-pub(super) fn connect(plug: &Plug, middle: &File, own: &File, inside: RawPid) -> io::Result<()> {
+/// Connects the network of the program with the one in the middle. `inside`: a process in it, or a file that is it.
+pub(crate) fn connect(plug: &Plug, middle: &File, own: &File, inside: impl Display) -> io::Result<()> {
     enter(middle)?;
     // The last one with this name may have ended a moment ago: then the kernel still removes its interface.
     let links = fs::read_to_string("/proc/thread-self/net/dev")?;
@@ -81,7 +82,7 @@ pub(super) fn connect(plug: &Plug, middle: &File, own: &File, inside: RawPid) ->
 }
 
 /// Runs a program with this input; what it says when it fails is the error.
-fn run(command: &mut Command, input: &str) -> io::Result<()> {
+pub(crate) fn run(command: &mut Command, input: &str) -> io::Result<()> {
     command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -97,7 +98,7 @@ fn run(command: &mut Command, input: &str) -> io::Result<()> {
     Err(io::Error::other(format!("{program}: {said}")))
 }
 
-pub(super) fn network_of(pid: RawPid) -> io::Result<File> {
+pub(crate) fn network_of(pid: RawPid) -> io::Result<File> {
     File::open(format!("/proc/{pid}/ns/net"))
 }
 

@@ -136,16 +136,8 @@ with tarfile.open(path, "w:gz") as sdist:
         repository: &Repository,
         change: impl FnOnce(&mut WantedBuild),
     ) -> Built {
-        let mut wanted = WantedBuild {
-            source: Source { repository: repository.address(), revision: None, context_dir: None },
-            builder: Builder::Auto,
-            owner: 1.into(),
-            command_given: false,
-            registries: Vec::new(),
-            variables: Vec::new(),
-            secrets: Vec::new(),
-            logins: Vec::new(),
-        };
+        let source = Source { repository: repository.address(), revision: None, context_dir: None };
+        let mut wanted = wanted(source);
         change(&mut wanted);
         self.run(&wanted, CancellationToken::new()).await
     }
@@ -168,6 +160,20 @@ with tarfile.open(path, "w:gz") as sdist:
         assert!(!dir.join("home").exists(), "the home of the build is still there");
         assert_eq!(dir.join("artefact").exists(), end.is_ok(), "{end:?}");
         Built { end, log, dir, steps: steps.into_inner().unwrap() }
+    }
+}
+
+/// A build of this that asks for nothing else.
+pub(crate) fn wanted(source: Source) -> WantedBuild {
+    WantedBuild {
+        source,
+        builder: Builder::Auto,
+        owner: 1.into(),
+        command_given: false,
+        registries: Vec::new(),
+        variables: Vec::new(),
+        secrets: Vec::new(),
+        logins: Vec::new(),
     }
 }
 

@@ -56,14 +56,28 @@ def connect(address, family=socket.AF_INET):
     return "connected"
 
 
+def groups():
+    for place, directories, files in os.walk("/sys/fs/cgroup"):
+        for name in ["", *files]:
+            yield os.path.join(place, name)
+
+
 def option(level, name, value):
     peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     peer.setsockopt(level, name, value)
     return "set"
 
 
+def is_busybox(path):
+    with open(path, "rb") as file:
+        return b"BusyBox" in file.read()
+
+
 DATA, NEIGHBOUR, SERVER_PID = os.environ["DATA_DIR"], os.environ["NEIGHBOUR"], int(os.environ["SERVER_PID"])
 PORT, HOST = int(os.environ["CONTROL_PORT"]), os.environ.get("HOST_ADDRESS", "127.0.0.1")
+
+# What an image, and whoever runs it, brings itself.
+ALLOWED = os.environ.get("ALLOWED", "").split()
 
 # Files of the platform, of others, of the machine.
 attempt("list the data directory", lambda: some(os.listdir(DATA)))
@@ -74,11 +88,11 @@ attempt("read a neighbour's file", lambda: read(NEIGHBOUR))
 attempt("follow a link of the build to the machine's secrets", lambda: read("link-to-shadow"))
 attempt("follow a link of the build to the data directory", lambda: some(os.listdir("link-to-data")))
 attempt("follow a link of the build up and out", lambda: read("link-up"))
-attempt("climb out of its directory", lambda: some(set(os.listdir("/" + "../" * 20)) & {"root", "var", "boot", "srv"}))
+attempt("climb out of its directory", lambda: some(set(os.listdir("/" + "../" * 20)) & {"root", "var", "boot", "srv"} - set(ALLOWED)))
 attempt("read /root", lambda: some(os.listdir("/root")))
 attempt("read other homes", lambda: some(set(os.listdir("/home")) - {"app"}))
 attempt("read /etc/shadow", lambda: read("/etc/shadow"))
-attempt("read the machine's sockets", lambda: some(os.listdir("/run")))
+attempt("read the machine's sockets", lambda: some(set(os.listdir("/run")) - set(ALLOWED)))
 attempt("write to the system", lambda: open("/usr/escape", "w"))
 attempt("write to the root", lambda: open("/escape", "w"))
 attempt("write to /etc", lambda: open("/etc/escape", "w"))
@@ -90,6 +104,7 @@ attempt("press a magic key", lambda: write("/proc/sysrq-trigger", b"h"))
 attempt("read kernel memory", lambda: read("/dev/mem"))
 attempt("read the kernel's log", lambda: read("/dev/kmsg"))
 attempt("reach the control groups", lambda: some(os.listdir("/sys/fs/cgroup")))
+attempt("change its control groups", lambda: some(path for path in groups() if os.access(path, os.W_OK)))
 attempt("find block devices", lambda: some(os.listdir("/sys/block")))
 attempt("make a device", lambda: os.mknod("/tmp/sda", 0o60600, os.makedev(8, 0)))
 attempt("make an interface", lambda: open("/dev/net/tun", "r+b"))
@@ -109,6 +124,7 @@ attempt("raise its own limits", lambda: resource.setrlimit(resource.RLIMIT_NOFIL
 # Rights.
 attempt("become root", lambda: os.setuid(0))
 attempt("become another user", lambda: os.setuid(1000) if os.getuid() != 1000 else os.setuid(1001))
+attempt("become root by a program that is root's", lambda: subprocess.run(["/bin/su", "id"], check=True, capture_output=True).stdout.index(b"uid=0") if is_busybox("/bin/su") else os.stat("/nonexistent"))
 attempt("become root by su", lambda: subprocess.run(["su", "-c", "id"], check=True, capture_output=True))
 attempt("have a program made root's", lambda: os.chown("/tmp", 0, 0))
 attempt("change its root", lambda: os.chroot("/tmp"))
@@ -150,6 +166,9 @@ attempt("reach the server by the other loopback interface", lambda: connect(("::
 attempt("reach the server by the machine's address", lambda: connect((HOST, PORT)))
 attempt("reach an abstract socket", lambda: connect("\0marmot-escape-" + str(SERVER_PID), socket.AF_UNIX))
 attempt("reach the metadata of the cloud", lambda: connect(("169.254.169.254", 80)))
+attempt("reach a neighbour", lambda: connect((os.environ.get("NEIGHBOUR_ADDRESS", "198.18.0.1"), 8000)))
+attempt("reach the network in the middle", lambda: connect(("198.19.254.1", PORT)))
+attempt("reach the container engine", lambda: connect(os.environ.get("ENGINE_SOCKET", "/run/podman/podman.sock"), socket.AF_UNIX))
 attempt("reach a private network", lambda: connect(("10.0.0.1", 80)))
 
 # Does not return where it is permitted: the kernel ignores it.
@@ -171,4 +190,6 @@ open("here", "w").write("x")
 tempfile.TemporaryFile().write(b"x")
 mmap.mmap(-1, 4096)
 multiprocessing.Lock()
-print("own:", pwd.getpwuid(os.getuid()).pw_name, os.path.expanduser("~"), tempfile.gettempdir(), flush=True)
+# An image's own list of users does not have everybody.
+names = [user.pw_name for user in pwd.getpwall() if user.pw_uid == os.getuid()] or ["nobody"]
+print("own:", names[0], os.path.expanduser("~"), tempfile.gettempdir(), flush=True)

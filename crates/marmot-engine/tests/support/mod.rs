@@ -14,7 +14,7 @@ use marmot_core::{AppName, Clock, Demand, Moment};
 use marmot_engine::build::{BuildContext, RunFile};
 use marmot_engine::layout::Layout;
 use marmot_engine::observed::{Event, Failure, Happening, ObservedApp, ObservedReplica, ReplicaStage};
-use marmot_engine::wanted::{Limits, Outbound, Program, Revision, Secret, Variable, Wanted, WantedApp};
+use marmot_engine::wanted::{Gpus, Limits, Outbound, Program, Revision, Secret, Variable, Wanted, WantedApp};
 use marmot_engine::{Confinement, Engine, EngineConfig, OnStop, ShimCommand};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
@@ -57,6 +57,8 @@ pub struct Machine {
     pub containers: Option<PathBuf>,
     /// What its apps are given besides variables.
     pub secrets: Vec<Secret>,
+    /// The GPUs of its containers.
+    pub gpus: Gpus,
 }
 
 pub fn app() -> AppName {
@@ -147,6 +149,7 @@ impl Machine {
             build,
             outbound,
             secrets,
+            gpus: Gpus::None,
             containers,
         }
     }
@@ -252,6 +255,7 @@ impl Machine {
             variables: variables.to_vec(),
             secrets: self.secrets.clone(),
             limits: Limits { memory_bytes: 512 << 20, cpu_millis: 1000 },
+            gpus: self.gpus.clone(),
             outbound: self.outbound.clone(),
         };
         self.want(|wanted| {
@@ -311,7 +315,11 @@ impl Machine {
     }
 
     pub async fn until_failed(&self) -> Arc<Failure> {
-        self.until("failed", |app| app.failure.is_some()).await.failure.unwrap()
+        self.until_failed_app().await.failure.unwrap()
+    }
+
+    pub async fn until_failed_app(&self) -> ObservedApp {
+        self.until("failed", |app| app.failure.is_some()).await
     }
 
     /// Waits for an event.

@@ -48,9 +48,14 @@ impl Podman {
             eprintln!("SKIPPED: {why}");
             return None;
         }
+        Some(Self::here())
+    }
+
+    /// Starts one of the user that this test runs as.
+    pub fn here() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        for name in ["run", "graph", "tmp", "networks"] {
+        for name in ["run", "graph", "tmp", "networks", "xdg"] {
             fs::create_dir(path(name)).unwrap();
         }
         let engine = format!(
@@ -71,7 +76,7 @@ impl Podman {
         fs::write(path("auth.json"), "{}").unwrap();
         let mut podman = Self { dir, service: None, registry: None };
         podman.begin();
-        Some(podman)
+        podman
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -85,7 +90,12 @@ impl Podman {
         command.env("CONTAINERS_STORAGE_CONF", path("storage.conf"));
         command.env("CONTAINERS_REGISTRIES_CONF", path("registries.conf"));
         command.env("REGISTRY_AUTH_FILE", path("auth.json")).env("TMPDIR", path("tmp"));
-        command.env_remove("XDG_RUNTIME_DIR").env_remove("DOCKER_HOST").stdin(Stdio::null());
+        if rustix::process::geteuid().is_root() {
+            command.env_remove("XDG_RUNTIME_DIR");
+        } else {
+            command.env("XDG_RUNTIME_DIR", path("xdg"));
+        }
+        command.env_remove("DOCKER_HOST").stdin(Stdio::null());
         // What watches a container leaves a file where it was started when that container is out of memory.
         command.current_dir(self.dir.path());
         command
@@ -136,41 +146,16 @@ impl Podman {
 
     /// Makes an image of busybox and these files, with these instructions of a `Dockerfile`.
     pub fn image(&self, name: &str, files: &[(&str, &str)], instructions: &[&str]) -> String {
-        let root = tempfile::tempdir_in(self.dir.path()).unwrap();
-        for dir in ["bin", "etc", "tmp", "var/tmp", "run", "proc", "dev", "sys"] {
-            fs::create_dir_all(root.path().join(dir)).unwrap();
-        }
-        ["tmp", "var/tmp"].iter().for_each(|dir| open_to_all(&root.path().join(dir)));
-        let busybox = find("busybox").unwrap();
-        fs::copy(busybox, root.path().join("bin/busybox")).unwrap();
-        for applet in [
-            "sh", "sed", "httpd", "id", "env", "cat", "mkdir", "chmod", "sleep", "nc", "ls", "dd", "touch",
-            "grep", "head", "kill", "wget", "ps", "printf", "rm",
-        ] {
-            std::os::unix::fs::symlink("busybox", root.path().join("bin").join(applet)).unwrap();
-        }
-        fs::write(
-            root.path().join("etc/passwd"),
-            "root:x:0:0:root:/root:/bin/sh\napp:x:1234:1234::/home/me:/bin/sh\n",
-        )
-        .unwrap();
-        fs::write(root.path().join("etc/group"), "root:x:0:\napp:x:1234:\n").unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        }
-        let archive = self.dir.path().join("image.tar");
-        let tarred =
-            Command::new("tar").arg("-C").arg(root.path()).arg("-cf").arg(&archive).arg(".").status();
-        assert!(tarred.unwrap().success());
-        let archive = archive.to_str().unwrap().to_owned();
+        self.import(&archive(self.dir.path(), files), name, instructions)
+    }
+
+    /// Makes an image of what is packed in `archive`.
+    pub fn import(&self, archive: &Path, name: &str, instructions: &[&str]) -> String {
         let mut arguments = vec!["import"];
         for instruction in instructions {
             arguments.extend(["--change", instruction]);
         }
-        arguments.extend([&*archive, name]);
+        arguments.extend([archive.to_str().unwrap(), name]);
         self.run(&arguments);
         self.run(&["image", "inspect", "--format", "{{.Id}}", name])
     }
@@ -268,7 +253,42 @@ impl Drop for Podman {
     }
 }
 
-fn mounts_below(dir: &Path) -> Vec<String> {
+/// A file system of busybox and these files, packed.
+pub fn archive(dir: &Path, files: &[(&str, &str)]) -> PathBuf {
+    let root = tempfile::tempdir_in(dir).unwrap();
+    // As it is here, so it is in the image.
+    fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for dir in ["bin", "etc", "tmp", "var/tmp", "run", "proc", "dev", "sys"] {
+        fs::create_dir_all(root.path().join(dir)).unwrap();
+    }
+    ["tmp", "var/tmp"].iter().for_each(|dir| open_to_all(&root.path().join(dir)));
+    let busybox = find("busybox").unwrap();
+    fs::copy(busybox, root.path().join("bin/busybox")).unwrap();
+    for applet in [
+        "sh", "sed", "httpd", "id", "env", "cat", "mkdir", "chmod", "sleep", "nc", "ls", "dd", "touch",
+        "grep", "head", "kill", "wget", "ps", "printf", "rm", "ip", "ln", "df",
+    ] {
+        std::os::unix::fs::symlink("busybox", root.path().join("bin").join(applet)).unwrap();
+    }
+    fs::write(
+        root.path().join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\napp:x:1234:1234::/home/me:/bin/sh\n",
+    )
+    .unwrap();
+    fs::write(root.path().join("etc/group"), "root:x:0:\napp:x:1234:\n").unwrap();
+    for (path, text) in files {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let archive = dir.join("image.tar");
+    let tarred = Command::new("tar").arg("-C").arg(root.path()).arg("-cf").arg(&archive).arg(".").status();
+    assert!(tarred.unwrap().success());
+    archive
+}
+
+pub fn mounts_below(dir: &Path) -> Vec<String> {
     let mut text = String::new();
     let _ = fs::File::open("/proc/self/mounts").and_then(|mut file| file.read_to_string(&mut text));
     let places = text.lines().filter_map(|line| line.split(' ').nth(1));
@@ -282,17 +302,17 @@ fn open_to_all(dir: &Path) {
     fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
 }
 
-fn has(tool: &str) -> bool {
+pub fn has(tool: &str) -> bool {
     find(tool).is_some()
 }
 
-fn find(tool: &str) -> Option<PathBuf> {
+pub fn find(tool: &str) -> Option<PathBuf> {
     let places = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&places).chain(more).map(|place| place.join(tool)).find(|path| path.is_file())
 }
 
-fn wait(what: &str, is_there: impl Fn() -> bool) {
+pub fn wait(what: &str, is_there: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_there() {
         assert!(began.elapsed() < BEGINS_WITHIN, "{what} does not begin");

@@ -120,6 +120,8 @@ pub(super) struct ResourceClassOut {
     cpu: f64,
     /// Memory, in GiB.
     memory: f64,
+    /// GPUs, for container images alone.
+    gpu: u32,
     default: bool,
 }
 
@@ -239,6 +241,7 @@ pub(super) async fn resource_classes(
         name: class.name,
         cpu: f64::from(class.cpu_millis) / 1000.0,
         memory: f64::from(class.memory_mib) / 1024.0,
+        gpu: class.gpus.as_ref().map_or(0, crate::model::Gpus::count),
         default: class.default,
     });
     Ok(Json(classes.collect()))

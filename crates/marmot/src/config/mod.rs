@@ -18,8 +18,8 @@ pub use flags::Flags;
 pub use sources::{Origin as Place, Sources};
 use values::Value;
 pub use values::{
-    Apps, Bytes, Confinement, ContainerEngine, Destinations, Domain, Keys, LogFilter, LogFormat, OnStop,
-    Origin,
+    Apps, BuildsNetwork, Bytes, Confinement, ContainerEngine, Destinations, Domain, Keys, LogFilter,
+    LogFormat, OnStop, Origin,
 };
 pub(crate) use values::{bytes, duration};
 
@@ -281,6 +281,12 @@ settings! {
     /// What apps may reach although it is private, or an address of this machine: addresses or networks over IPv4, perhaps
     /// with a port, separated by commas. By default apps reach public addresses alone.
     apps_may_reach: Destinations = "", "LIST";
+    /// What builds reach: `fenced`, public addresses and the mirrors and proxies that the server's environment names, as far
+    /// as the machine can tell that apart; `shared`, what the server itself reaches, with all that packages and steps of a
+    /// `Dockerfile` run.
+    builds_network: BuildsNetwork = "fenced", "fenced|shared";
+    /// What builds may reach besides, although it is private or an address of this machine: as for `apps_may_reach`.
+    builds_may_reach: Destinations = "", "LIST";
     /// How much a replica may keep on disk: its home, its `/tmp` and its copy of the code. One that keeps more is ended.
     disk_limit: Bytes = "4G", "SIZE";
     /// The engine that runs container images, Docker or Podman: its socket, like `/run/podman/podman.sock`, or `none`.
@@ -502,7 +508,11 @@ pub fn reference() -> String {
         );
     }
     text.truncate(text.trim_end().len());
-    text.push_str("\n```\n");
+    text.push_str(
+        "\n```\n\nA class may have GPUs, for container images alone: `gpus = 1`, so many of NVIDIA's, or the names of devices \
+         as the\nContainer Device Interface has them, `gpus = [\"nvidia.com/gpu=0\"]`. The container engine must be set up for \
+         them.\n",
+    );
     text.push_str(
         "\nA class with `groups` is for their members alone, and for administrators: `groups = [\"lab\", \"institute:editor\"]` lets\n\
          all members of `lab` choose it, and of `institute` those who are editors or owners. Others do not see it in lists and\n\

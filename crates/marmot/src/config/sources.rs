@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
-use crate::model::ResourceClass;
+use crate::model::{Gpus, ResourceClass};
 use crate::oidc::ProviderConfig;
 
 /// Where a value was given.
@@ -169,6 +169,9 @@ fn resource_classes(value: DeValue<'_>, origin: &Origin) -> Result<Vec<ResourceC
                 "`{}` needs some `cpu_millis`, and 16 `memory_mib` at least",
                 class.name
             )));
+        }
+        if let Some(mistake) = class.gpus.as_ref().and_then(Gpus::mistake) {
+            return Err(refused(format!("`{}` has {mistake}", class.name)));
         }
     }
     Ok(classes)

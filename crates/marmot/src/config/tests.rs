@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::model::Gpus;
 
 fn pair(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
@@ -85,6 +86,16 @@ fn resource_classes_come_from_the_file() {
     assert_eq!(settings.resource_classes.iter().map(|class| class.id).collect::<Vec<_>>(), [7]);
     assert!(refusal(&format!("{class}{class}")).contains("the id 7 is given twice"));
     assert!(refusal("resource_classes = []").contains("one at least"));
+    let with_gpus = |gpus: &str| with_file(&format!("{class}gpus = {gpus}\n"));
+    assert_eq!(with_gpus("2").unwrap().resource_classes[0].gpus.as_ref().map(Gpus::count), Some(2));
+    assert_eq!(
+        with_gpus("['amd.com/gpu=0']").unwrap().resource_classes[0].gpus.as_ref().map(Gpus::count),
+        Some(1)
+    );
+    for (gpus, why) in [("0", "1 to 64"), ("[]", "leave `gpus` out"), ("['/dev/dri']", "must be like")] {
+        let refused = with_gpus(gpus).unwrap_err().to_string();
+        assert!(refused.contains(why), "{gpus}: {refused}");
+    }
     assert!(refusal(&format!("{class}gpu = 1\n")).contains("unknown field `gpu`"));
 }
 

@@ -345,6 +345,13 @@ choice! {
         /// One JSON object a line, for machines.
         Json = "json",
     }
+    /// What builds reach of other machines.
+    BuildsNetwork ("`fenced` or `shared`") {
+        /// Public addresses, and the operator's mirrors and proxies.
+        Fenced = "fenced",
+        /// What the server itself reaches.
+        Shared = "shared",
+    }
     /// Whether apps are shut off from the machine and each other.
     Confinement ("`auto` or `none`") {
         /// As far as this machine allows; what it does not is said at the start.

@@ -271,8 +271,9 @@ impl Service {
                 if !self.options().containers {
                     return Err(Error::NotOffered {
                         message:
-                            "container images cannot be run here: no container engine is configured (an \
-                                  operator can set `container_engine`); build the app from code instead"
+                            "container images cannot be run here: this installation has no container engine \
+                                  (an operator can install Podman, or set `container_engine`); build the app from \
+                                  code instead"
                                 .to_owned(),
                     });
                 }

@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use marmot_core::id::ProjectId;
 use marmot_gateway::routes::{Ceiling, Rate, Usage};
 
+/// What a project may use, and what holds it to that.
+type OfProject = (Option<Rate>, u32, Arc<Ceiling>);
+
 /// One [`Usage`] per link and key and one [`Ceiling`] per project, the same for all of its life in this process.
 #[derive(Debug, Default)]
 pub(super) struct Usages {
     /// By the ids of links and keys, of which no two are the same.
     of: Mutex<HashMap<u128, Arc<Usage>>>,
-    ceilings: Mutex<HashMap<ProjectId, Known>>,
+    ceilings: Mutex<HashMap<ProjectId, OfProject>>,
 }
-
-/// What the ceiling of a project was made from, and it.
-type Known = (Option<Rate>, u32, Arc<Ceiling>);
 
 impl Usages {
     /// How the link or key with this id is used.

@@ -11,7 +11,7 @@ use super::view::{
     AppTile, AppView, BuildView, FailureView, LauncherCard, PhaseView, ProjectTile, SourceView, Tone,
 };
 use super::words;
-use crate::model::{BuildStatus, EnvironmentSource, Project, ResourceClass, Visibility};
+use crate::model::{BuildStatus, EnvironmentSource, Gpus, Project, ResourceClass, Visibility};
 use crate::service::{self, LauncherView, Service};
 
 /// Lines of a log that a card shows.
@@ -173,7 +173,12 @@ pub(super) fn can_open(phase: Phase) -> bool {
 /// A resource class in words.
 pub(super) fn resource_class(class: &ResourceClass) -> String {
     let cores = f64::from(class.cpu_millis) / 1000.0;
-    format!("{} ({cores} CPU, {})", class.name, words::memory(class.memory_mib))
+    let gpus = match class.gpus.as_ref().map_or(0, Gpus::count) {
+        0 => String::new(),
+        1 => ", 1 GPU".to_owned(),
+        count => format!(", {count} GPUs"),
+    };
+    format!("{} ({cores} CPU, {}{gpus})", class.name, words::memory(class.memory_mib))
 }
 
 /// A project among others.

@@ -143,3 +143,92 @@ async fn a_private_image_needs_the_projects_credentials_and_a_dockerfile_builds_
     app.shut_down().await;
     wait_for("its containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_engine_is_away_or_hangs_who_is_awake_is_served_and_who_is_not_waits_and_is_told() {
+    let Some(mut podman) = Podman::start() else { return };
+    let images = ["one", "two"].map(|text| {
+        let serve = SERVE.replace("echo hello > index.html", &format!("echo {text} > index.html"));
+        let name = format!("localhost/{text}:1");
+        podman.image(&name, &[("serve", &serve)], &["EXPOSE 8000", "CMD [\"/serve\"]"]);
+        name
+    });
+    let registry = podman.registry(None);
+    let images = images.map(|image| {
+        let name = image.replace("localhost", &registry);
+        podman.push(&image, &name, None);
+        name
+    });
+    let quick =
+        ["--idle-after", "1s", "--stop-after", "1s", "--start-timeout", "3s", "--wake-timeout", "13s"];
+    let server = server(&podman, &quick).await;
+    let ada = server.user("ada").await;
+    let awake = ada.activate(&launcher(&ada, "one", of_image(&images[0])).await, "running").await;
+    let stopped = ada.activate(&launcher(&ada, "two", of_image(&images[1])).await, "running").await;
+    ada.send(Method::PUT, &format!("/apps/{}/scaling", awake.name), Some(&json!({ "min_replicas": 1 })))
+        .await;
+    wait_for("the other to be stopped", || async {
+        (stopped.view().await["asleep_depth"] == "stopped").then_some(())
+    })
+    .await;
+    wait_for("the first to be awake", || async {
+        (awake.fetch("/").await.1 == "one\n" && awake.view().await["phase"] == "running").then_some(())
+    })
+    .await;
+
+    // It hangs: the wait ends, in words; when it goes on, nobody needs to do anything.
+    podman.hang();
+    let (served, waited) = tokio::join!(awake.fetch("/"), stopped.fetch("/"));
+    assert_eq!(served.1, "one\n");
+    assert!([StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT].contains(&waited.0), "{waited:?}");
+    assert_eq!(awake.fetch("/").await.1, "one\n");
+    podman.resume();
+    until_it_says(&stopped, "two").await;
+
+    // It is gone: who waits is served when it is there again.
+    wait_for("the other to be stopped", || async {
+        (stopped.view().await["asleep_depth"] == "stopped").then_some(())
+    })
+    .await;
+    podman.end();
+    let asking = {
+        let url = stopped.url().await;
+        let client = ada.client.clone();
+        tokio::spawn(async move { client.get(url).send().await.expect("an answer").text().await })
+    };
+    wait_for("the reason", || async {
+        stopped.view().await["reason"].as_str()?.contains("does not answer").then_some(())
+    })
+    .await;
+    assert_eq!(awake.fetch("/").await.1, "one\n");
+    podman.begin();
+    assert_eq!(asking.await.expect("it ends").expect("an answer"), "two\n");
+    for app in [awake, stopped] {
+        app.shut_down().await;
+    }
+    wait_for("their containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_container_engine_the_api_and_the_command_line_say_so() {
+    let server = Server::start(&["--container-engine", "none"]).await;
+    let ada = server.user("ada").await;
+    let project = json!({ "name": "p", "slug": "p", "namespace": "ada", "visibility": "public" });
+    let project = ada.post("/projects", project).await;
+    let launcher = json!({
+        "name": "model", "project_id": project["id"], "launcher_type": "app",
+        "environment": of_image("ghcr.io/o/a:1"),
+    });
+    let (status, answer) = ada.send(Method::POST, "/session_launchers", Some(&launcher)).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+    let said = "this installation has no container engine";
+    assert!(answer.to_string().contains(said), "{answer}");
+    let cli = std::process::Command::new(env!("CARGO_BIN_EXE_marmot"))
+        .args(["launcher", "create", "ada/p", "model", "--image", "ghcr.io/o/a:1"])
+        .env("MARMOT_URL", &server.url)
+        .env("MARMOT_TOKEN", ada.token.as_ref().expect("a token"))
+        .output()
+        .expect("the command line");
+    let told = String::from_utf8_lossy(&cli.stderr);
+    assert!(!cli.status.success() && told.contains(said), "{told}");
+}

@@ -13,9 +13,10 @@ use tokio::io::AsyncReadExt as _;
 
 use super::Container;
 use super::body::{AsRoot, Making, Places, Who, who};
+use super::gpus;
 use crate::build::{NoPort, RunFile, port_of};
 use crate::cgroup::ReplicaGroup;
-use crate::confine;
+use crate::confine::{self, profile::profile};
 use crate::container::api::EngineError;
 use crate::container::image::ImageFacts;
 use crate::container::reference::Reference;
@@ -28,17 +29,19 @@ use crate::procfs::{self, RawPid};
 use crate::runtime::local::Shared;
 use crate::runtime::local::life::Process;
 use crate::runtime::local::prepare::{
-    HOME, PrepareError, RESOLV_CONF, SECRETS, TMP, claim_user, plug, promised, scatter, secret_files,
-    with_port, write_secrets,
+    HOME, PrepareError, RESOLV_CONF, SECCOMP, SECRETS, TMP, claim_user, plug, promised, scatter,
+    secret_files, with_port, write_secrets,
 };
 use crate::shim::doorman::READY;
 use crate::shim::spec::{self, Contained, Launch, Plug, ShimProcess, Spec};
-use crate::wanted::{Program, Revision};
+use crate::wanted::{Gpus, Program, Revision};
 
 /// The variable that no other replica has with this value.
 const MARKER: &str = "MARMOT_REPLICA_ID";
 /// How long an engine is waited for to remove what is not wanted any more.
 const GIVES_UP_WITHIN: Duration = Duration::from_secs(5);
+/// How long a program may take to end that ended before anybody was let into its network.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// User ids for containers where the server has none to give: they belong to nobody.
 const UIDS: (u32, u32) = (2_000_000_000, 100_000);
 /// The same, in engines whose containers have few.
@@ -127,8 +130,9 @@ pub(in crate::runtime) async fn begin(
     let laid = LaidOut::of(shared, id, revision, about, facts)?;
     let program = laid.program();
     let body = laid.making(revision, &engine, about.podman, &id.to_string()).body();
-    let made = create(&engine, id, body).await;
-    let container = made.map_err(|error| in_words(error, program.as_deref()))?;
+    let words = |error| in_words(error, program.as_deref(), &revision.gpus);
+    let devices = if about.podman { gpus::names(&revision.gpus) } else { Vec::new() };
+    let container = create(&engine, id, body, &devices).await.map_err(words)?;
     let secrets = revision.secrets.iter().filter(|secret| !secret.is_file);
     let contained = Contained {
         id: container,
@@ -157,7 +161,7 @@ pub(in crate::runtime) async fn begin(
         container.remove().await;
     }
     begun.map_err(|error| match error {
-        BeginError::Engine(error) => in_words(error, program.as_deref()),
+        BeginError::Engine(error) => words(error),
         other => other,
     })
 }
@@ -178,6 +182,7 @@ struct LaidOut {
     home: PathBuf,
     tmp: PathBuf,
     resolv_conf: PathBuf,
+    seccomp: PathBuf,
 }
 
 impl LaidOut {
@@ -207,8 +212,22 @@ impl LaidOut {
             written.map_err(io_error("its secrets could not be written"))?;
             env.insert("MARMOT_SECRETS_DIR".to_owned(), confine::SECRETS.to_owned());
         }
-        let (home, tmp, resolv_conf) = (dir.join(HOME), dir.join(TMP), dir.join(RESOLV_CONF));
-        Ok(Self { dir, facts, asked, port, who, plug, on_disk, env, secrets, home, tmp, resolv_conf })
+        let [home, tmp, resolv_conf, seccomp] = [HOME, TMP, RESOLV_CONF, SECCOMP].map(|name| dir.join(name));
+        Ok(Self {
+            dir,
+            facts,
+            asked,
+            port,
+            who,
+            plug,
+            on_disk,
+            env,
+            secrets,
+            home,
+            tmp,
+            resolv_conf,
+            seccomp,
+        })
     }
 
     /// What it starts, for people.
@@ -232,9 +251,11 @@ impl LaidOut {
             working_directory: self.asked.working_directory.as_deref(),
             env: &self.env,
             limits: revision.limits,
+            gpus: &revision.gpus,
             places: self.on_disk.then_some(Places { home: &self.home, tmp: &self.tmp }),
             resolv_conf: self.plug.is_some().then_some(&*self.resolv_conf),
             secrets: self.secrets.as_deref(),
+            seccomp: &self.seccomp,
             tag: engine.tag(),
             app: revision.app.as_str(),
             replica,
@@ -243,28 +264,36 @@ impl LaidOut {
     }
 }
 
-/// Has the engine make the container.
+/// Has the engine make the container, with these devices, which Podman alone is told of here.
 async fn create(
     engine: &ContainerEngine,
     id: ReplicaId,
     mut body: serde_json::Value,
+    devices: &[String],
 ) -> Result<String, EngineError> {
     let name = name_of(engine, id);
-    match engine.create(&name, &body).await {
+    let make = async |body: &serde_json::Value| {
+        if devices.is_empty() {
+            engine.create(&name, body).await
+        } else {
+            engine.create_by_podman(&name, &gpus::of_podman(&name, body, devices)).await
+        }
+    };
+    match make(&body).await {
         // Without one the program itself is the first process, and may ignore being asked to end.
         Err(EngineError::Refused { message, .. }) if words::lacks_init(&message) => {
             body["HostConfig"]["Init"] = false.into();
-            engine.create(&name, &body).await
+            make(&body).await
         }
         created => created,
     }
 }
 
 /// What an engine says, so that people know what to do.
-fn in_words(error: EngineError, program: Option<&str>) -> BeginError {
+fn in_words(error: EngineError, program: Option<&str>, gpus: &Gpus) -> BeginError {
     match &error {
         EngineError::Refused { message, .. } => {
-            let told = words::not_started(message, program);
+            let told = gpus::refused(message, gpus).or_else(|| words::not_started(message, program));
             BeginError::Words(told.unwrap_or_else(|| words::short(message)))
         }
         _ => error.into(),
@@ -284,6 +313,7 @@ pub(in crate::runtime) async fn give_up(shared: &Shared, id: ReplicaId) {
     let removing = engine.remove(&name);
     if !matches!(tokio::time::timeout(GIVES_UP_WITHIN, removing).await, Ok(Ok(()))) {
         tracing::warn!(replica = %id, "a container may be left for now");
+        engine.leave();
     }
 }
 
@@ -342,7 +372,8 @@ async fn get_going(
     };
     spec::write(dir, spec::SHIM, &named).map_err(written())?;
     match post_doorman(shared, dir).await {
-        Err(_) if !held_back && !named.is_alive() => {
+        // Nobody is let into the network of one that is just ending.
+        Err(_) if !held_back && tokio::time::timeout(ENDS_WITHIN, process.ended()).await.is_ok() => {
             return Err(ended_at_once(shared, &container, dir, &spec).await);
         }
         posted => posted?,
@@ -404,6 +435,7 @@ fn own_user(shared: &Shared, id: ReplicaId, about: About) -> u32 {
 fn lay_out(dir: &Path, who: &Who, about: About) -> io::Result<bool> {
     files::make_passage(dir)?;
     std::fs::write(dir.join(RESOLV_CONF), Uplink::resolv_conf())?;
+    std::fs::write(dir.join(SECCOMP), profile().to_string())?;
     let user = match who {
         Who::Images => return Ok(false),
         Who::Own(user) | Who::Given { uid: user, .. } => *user,

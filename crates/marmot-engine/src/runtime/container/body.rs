@@ -8,10 +8,12 @@ use std::path::Path;
 use rustix::process::Resource;
 use serde_json::{Value, json};
 
+use super::gpus;
+use crate::confine::profile::profile;
 use crate::confine::{HOME, SECRETS};
 use crate::container::image::ImageFacts;
 use crate::container::{LABEL_APP, LABEL_DATA, LABEL_REPLICA};
-use crate::wanted::Limits;
+use crate::wanted::{Gpus, Limits};
 
 /// Processes that one container may have, as for other replicas.
 const MAX_PROCESSES: u32 = 1024;
@@ -79,12 +81,15 @@ pub(super) struct Making<'a> {
     pub(super) working_directory: Option<&'a str>,
     pub(super) env: &'a BTreeMap<String, String>,
     pub(super) limits: Limits,
+    pub(super) gpus: &'a Gpus,
     /// Its places on the disk; without them it has some in memory.
     pub(super) places: Option<Places<'a>>,
     /// What it sees as `/etc/resolv.conf`, where it has a way out.
     pub(super) resolv_conf: Option<&'a Path>,
     /// Where its secrets are that are files, if there are some.
     pub(super) secrets: Option<&'a Path>,
+    /// Where the filter of its system calls is, for an engine that reads it from a file.
+    pub(super) seccomp: &'a Path,
     pub(super) tag: &'a str,
     pub(super) app: &'a str,
     pub(super) replica: &'a str,
@@ -140,12 +145,14 @@ impl Making<'_> {
     fn host(&self) -> Value {
         let memory = self.limits.memory_bytes;
         let limit = |name: &str, number: u64| json!({"Name": name, "Soft": number, "Hard": number});
+        // One takes the place of a file, the other the text.
+        let filter = if self.podman { self.seccomp.display().to_string() } else { profile().to_string() };
         let log = if self.podman { "k8s-file" } else { "json-file" };
-        json!({
+        let mut host = json!({
             // Not even the loopback interface of anybody else; its way out is made by us.
             "NetworkMode": "none",
             "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges"],
+            "SecurityOpt": ["no-new-privileges", format!("seccomp={filter}")],
             "Privileged": false,
             "PublishAllPorts": false,
             "ReadonlyRootfs": matches!(self.who, Who::Own(_)),
@@ -169,7 +176,12 @@ impl Making<'_> {
             "LogConfig": {"Type": log, "Config": {"max-size": ENGINES_LOG}},
             "Mounts": self.mounts(),
             "Tmpfs": self.in_memory(),
-        })
+        });
+        // Podman is asked in another way (`gpus.rs`).
+        if let Some(requests) = gpus::requests(self.gpus).filter(|_| !self.podman) {
+            host["DeviceRequests"] = requests;
+        }
+        host
     }
 
     fn mounts(&self) -> Vec<Value> {
@@ -227,9 +239,11 @@ mod tests {
             working_directory: None,
             env,
             limits: Limits { memory_bytes: 64 << 20, cpu_millis: 500 },
+            gpus: &Gpus::None,
             places: Some(places),
             resolv_conf: None,
             secrets: None,
+            seccomp: Path::new("/d/seccomp.json"),
             tag: "marmot-1",
             app: "iris",
             replica: "r",
@@ -257,7 +271,7 @@ mod tests {
             let host = &body["HostConfig"];
             assert_eq!(host["NetworkMode"], "none");
             assert_eq!(host["CapDrop"], json!(["ALL"]));
-            assert_eq!(host["SecurityOpt"], json!(["no-new-privileges"]));
+            assert_eq!(host["SecurityOpt"], json!(["no-new-privileges", "seccomp=/d/seccomp.json"]));
             assert_eq!(host["Memory"], host["MemorySwap"]);
             assert_eq!((&host["Privileged"], &host["PublishAllPorts"]), (&json!(false), &json!(false)));
             for absent in

@@ -20,6 +20,7 @@ use crate::shim::spec::{Contained, Spec};
 
 pub(super) mod begin;
 mod body;
+mod gpus;
 pub(super) mod log;
 
 /// How long it is waited for an engine to say how a container ended.
@@ -121,6 +122,7 @@ impl Container {
     pub(super) async fn remove(&self) {
         if let Err(error) = self.engine.remove(self.id()).await {
             tracing::warn!(container = self.id(), %error, "a container could not be removed; it will be tried again");
+            self.engine.leave();
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::sockets::Sockets;
 
 /// How often containers are looked for that are no replica any more.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// The same, where one is known to be left.
+const LOOK_SOON: Duration = Duration::from_secs(3);
 /// How long the engine's start waits for replicas that were ready to answer again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
@@ -178,14 +180,22 @@ async fn see_to_doorman(shared: &Shared, process: &Process) {
 /// the start: a container engine may not answer then, or when a replica ends.
 pub(super) async fn remove_left_containers(shared: Arc<Shared>) {
     let Some(containers) = shared.settings.containers.clone() else { return };
-    let mut looks = tokio::time::interval(LOOK_EVERY);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Soon after one was left, and until the engine answers.
+    let mut soon = true;
     loop {
         tokio::select! {
             () = shared.stop.cancelled() => return,
-            _ = looks.tick() => {}
+            () = tokio::time::sleep(if soon { LOOK_SOON } else { LOOK_EVERY }) => {}
+            () = containers.one_is_left(), if !soon => {
+                soon = true;
+                continue;
+            }
         }
-        let Ok(own) = containers.own().await else { continue };
+        let Ok(own) = containers.own().await else {
+            soon = true;
+            continue;
+        };
+        soon = false;
         for (id, replica) in own {
             // One that is made now is among the replicas before it is in the engine.
             if replica.is_some_and(|replica| shared.replicas().contains_key(&replica)) {
@@ -194,6 +204,7 @@ pub(super) async fn remove_left_containers(shared: Arc<Shared>) {
             tracing::info!(container = id, "a container that is no replica any more is removed");
             if let Err(error) = containers.remove(&id).await {
                 tracing::warn!(container = id, %error, "a container cannot be removed");
+                soon = true;
             }
         }
     }

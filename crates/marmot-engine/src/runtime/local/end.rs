@@ -9,7 +9,7 @@ use marmot_core::AppName;
 use rustix::process::Signal;
 
 use super::life::{Life, Parting, Process, thaw};
-use super::prepare::{GROUP, HOME, PASSWD, RESOLV_CONF, SECRETS, TMP, WORK};
+use super::prepare::{GROUP, HOME, PASSWD, RESOLV_CONF, SECCOMP, SECRETS, TMP, WORK};
 use super::{Shared, State, Want};
 use crate::cgroup::ReplicaGroup;
 use crate::files;
@@ -251,6 +251,7 @@ pub(super) fn clear(dir: &Path) -> io::Result<()> {
         PASSWD,
         GROUP,
         RESOLV_CONF,
+        SECCOMP,
         SOCKETS,
         spec::SHIM,
         spec::STATE,

@@ -27,7 +27,7 @@ use crate::runtime::container::begin::{self, BeginError};
 use crate::runtime::container::{Container, log};
 use crate::shim::spec::{self, ShimProcess, Spec};
 use crate::sockets::Sockets;
-use crate::wanted::{Program, Revision};
+use crate::wanted::{Gpus, Program, Revision};
 
 /// How often CPU time is looked at while a replica is awake.
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
@@ -80,7 +80,7 @@ impl Process {
     }
 
     /// Waits until the supervisor has ended, and with it everything it supervised.
-    pub(super) async fn ended(&self) {
+    pub(in crate::runtime) async fn ended(&self) {
         // Readable for good once the process has ended. An error would say that waiting is not possible at all.
         let _ = self.pidfd.readable().await;
     }
@@ -150,6 +150,9 @@ impl Life {
             };
             begun.map_err(|error| match error {
                 BeginError::Ended(reason) => reason,
+                BeginError::Engine(ref away) if away.is_of_the_engine() => {
+                    FailureReason::EngineAway(error.to_string())
+                }
                 other => FailureReason::CouldNotStart(other.to_string()),
             })
         } else {
@@ -166,6 +169,13 @@ impl Life {
         revision: Arc<Revision>,
         limit: Concurrency,
     ) -> Result<Process, FailureReason> {
+        if revision.gpus != Gpus::None {
+            return Err(FailureReason::CouldNotStart(
+                "its resource class has GPUs, which containers alone can be given: choose another class, or have the \
+                 code built by a Dockerfile"
+                    .to_owned(),
+            ));
+        }
         let (shared, id) = (Arc::clone(&self.shared), self.id);
         let prepared =
             tokio::task::spawn_blocking(move || prepare::prepare(&shared, id, &revision, limit)).await;

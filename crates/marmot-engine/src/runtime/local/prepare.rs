@@ -36,6 +36,8 @@ pub(in crate::runtime) const PASSWD: &str = "passwd";
 pub(in crate::runtime) const GROUP: &str = "group";
 /// What it sees as `/etc/resolv.conf`.
 pub(in crate::runtime) const RESOLV_CONF: &str = "resolv.conf";
+/// The filter of system calls, for a container engine that reads it from a file.
+pub(in crate::runtime) const SECCOMP: &str = "seccomp.json";
 
 /// Places in the network in the middle.
 const SLOTS: u16 = 20_000;
@@ -203,11 +205,8 @@ fn sandbox(confiner: &Confiner, dir: &Path, run: &RunFile, user: Option<u32>, di
         user,
         own: &own,
         reads: &run.reads,
-        names: Some(confine::Names {
-            passwd: &dir.join(PASSWD),
-            group: &dir.join(GROUP),
-            resolv_conf: &dir.join(RESOLV_CONF),
-        }),
+        names: Some(confine::Names { passwd: &dir.join(PASSWD), group: &dir.join(GROUP) }),
+        resolv_conf: Some(&dir.join(RESOLV_CONF)),
         directory,
         own_network: true,
     })

@@ -143,6 +143,7 @@ async fn a_class_that_is_for_groups_is_seen_and_chosen_by_their_members_alone() 
             name: "huge".to_owned(),
             cpu_millis: 8000,
             memory_mib: 65536,
+            gpus: None,
             default: false,
             groups: vec!["lab:editor".to_owned().try_into().unwrap()],
         };

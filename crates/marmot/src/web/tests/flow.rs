@@ -36,6 +36,21 @@ async fn a_project_a_launcher_an_app_and_its_share_link() {
 }
 
 #[tokio::test]
+async fn without_a_container_engine_the_form_says_so_and_an_image_is_refused_in_words() {
+    let platform = Platform::with(HOME, |options| options.containers = false).await;
+    let ada = platform.browser_of("ada").await;
+    let (project, _) = platform.with_launcher(&ada, "public").await;
+    let new = format!("{project}/launchers/new");
+    ada.get(&platform, &new).await.shows("This installation has no container engine to run it");
+    let form = [("source", "image"), ("name", "Model"), ("image", "ghcr.io/o/a:1"), ("resource_class", "1")];
+    let refused = ada.post(&platform, &new, &form).await;
+    refused
+        .is(StatusCode::UNPROCESSABLE_ENTITY)
+        .shows("this installation has no container engine")
+        .shows("Model");
+}
+
+#[tokio::test]
 async fn an_external_environment_is_asked_for_checked_and_pulled() {
     let platform = Platform::with(HOME, |options| options.containers = true).await;
     let ada = platform.browser_of("ada").await;
