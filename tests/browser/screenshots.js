@@ -61,6 +61,9 @@ async function tell(marmot, ada, browser) {
   await page.getByRole("article", { name: predictor.name }).getByRole("link", { name: "Logs" }).click();
   await page.getByRole("region", { name: "Log", exact: true }).getByText("POST /predict").first().waitFor();
   await draw(page, "logs");
+  await page.getByRole("link", { name: "Usage", exact: true }).click();
+  await page.getByRole("link", { name: "Hour", exact: true }).click();
+  await draw(page, "usage", { fullPage: true });
 
   await page.goto(`${address}/launchers/new`);
   await page.getByLabel("Repository", { exact: true }).fill(colony.environment.repository);
@@ -90,6 +93,8 @@ async function tell(marmot, ada, browser) {
 
   await page.goto(marmot.url);
   await draw(page, "home");
+  await page.goto(`${marmot.url}/admin`);
+  await draw(page, "this-server");
 }
 
 async function createLaunchers(marmot, user, project) {

@@ -331,6 +331,8 @@ pub enum Happening {
         /// The chance of a visit within the hour, in percent.
         percent: u8,
     },
+    /// A hibernated replica is stopped, because memory is short.
+    MadeRoom,
     /// It was started.
     Started(Why),
     /// It is ready, this long after it was started.

@@ -22,7 +22,9 @@ use crate::files;
 use crate::hibernate::pressure::Pressure;
 use crate::layout::Layout;
 use crate::nudge::Nudge;
-use crate::observed::{BuildState, Event, Observed, ObservedApp, ObservedReplica, ReplicaStage, SleepDepth};
+use crate::observed::{
+    BuildState, Event, Happening, Observed, ObservedApp, ObservedReplica, ReplicaStage, SleepDepth,
+};
 use crate::runtime::{Runtime, Seen, State, Want};
 use crate::visits;
 use crate::wanted::{Wanted, WantedApp};
@@ -348,7 +350,7 @@ impl Reconciler {
                     wakes: watched.app.wakes(replica.id),
                     last_used: replica.gate.last_used(),
                 });
-                gates.insert(replica.id, replica.gate);
+                gates.insert(replica.id, (name.clone(), replica.gate));
             }
         }
         let to_free = shortage.max(held.saturating_sub(self.memory_budget));
@@ -357,8 +359,16 @@ impl Reconciler {
                 Relief::Deepen(id) => self.runtime.ensure(id, Want::DeepAsleep),
                 Relief::Stop(id) => {
                     tracing::info!(replica = %id, held, to_free, "a hibernated replica is stopped to free memory");
-                    if let Some(gate) = gates.get(&id) {
+                    if let Some((app, gate)) = gates.remove(&id) {
                         gate.close();
+                        let what = Happening::MadeRoom;
+                        // Nobody has to listen.
+                        let _ = self.events.send(Event {
+                            app,
+                            replica: Some(id),
+                            at: jiff::Timestamp::now(),
+                            what,
+                        });
                     }
                     self.runtime.ensure(id, Want::Gone);
                 }

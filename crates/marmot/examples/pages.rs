@@ -58,17 +58,15 @@ async fn main() -> anyhow::Result<()> {
         policy: marmot_core::scaling::Policy::default(),
         max_replicas: 10,
         people: Default::default(),
+        memory_budget: None,
         limits: Default::default(),
         preview_days: 7,
     };
-    let service = Service::new(
-        Db::open(None, data.path()).await?,
-        live,
-        options,
-        marmot::vault::Vault::of_the_moment(),
-    );
+    let db = Db::open(None, data.path()).await?;
+    let service = Service::new(db.clone(), live, options, marmot::vault::Vault::of_the_moment());
     let sample = Sample { service: service.clone(), observed: Observed::default() };
     let (observed, sessions) = sample.make().await?;
+    lived(&db, &sessions).await?;
     tell.send_replace(Arc::new(observed));
     let _using: Vec<_> = (0..4).map(|_| demands.of(&sessions).session()).collect();
 
@@ -88,6 +86,45 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A month of visits, more by day than by night.
+async fn lived(db: &Db, app: &marmot_core::AppName) -> anyhow::Result<()> {
+    let mut db = db.write().await?;
+    let launcher = marmot::db::launchers::by_app_name(&mut db, app).await?.context("it was made")?;
+    let now = jiff::Timestamp::now();
+    marmot::db::history::was_on(&mut db, launcher.id, now - Duration::from_secs(3600 * 720), now).await?;
+    for quarter in 0..4 * 24 * 30_i64 {
+        let at = now.as_second() - quarter * 900;
+        let hour = at / 3600 % 24;
+        let busy = if (7..18).contains(&hour) {
+            (quarter * 7919 % 11) as u64 * 3
+        } else {
+            (quarter % 13 == 0) as u64
+        };
+        let mut reading = marmot_gateway::meter::Reading::default();
+        reading.answers = [0, busy * 6, busy, busy / 4, u64::from(quarter % 37 == 0)];
+        (reading.upstream.counts[3], reading.upstream.counts[5]) = (busy * 6, busy);
+        (reading.wakes[0].counts[4], reading.wakes[1].counts[9]) =
+            (busy.min(3), u64::from(hour == 7 && quarter % 4 == 0));
+        let mut counts = marmot::history::Counts::risen(&reading, &Default::default());
+        counts.people = busy / 5;
+        counts.awake = if busy > 0 { 30_000 * busy.min(30) } else { 0 };
+        counts.awake_memory = counts.awake / 1000 * (420 << 10);
+        (counts.asleep, counts.asleep_memory) =
+            (900_000 - counts.awake, (900 - counts.awake / 1000) * (60 << 10));
+        let minute = at - at % 60;
+        // Minutes of the last two hours alone are kept, quarters of the last day.
+        let kept =
+            |width: i64| (width == 60 && quarter < 8) || (width == 900 && quarter < 100) || width == 3600;
+        for (slot, counts) in
+            counts.slots(minute - 840, minute).into_iter().filter(|((width, _), _)| kept(*width))
+        {
+            marmot::db::history::add(&mut db, launcher.id, slot, &counts).await?;
+        }
+    }
+    db.commit().await?;
+    Ok(())
+}
+
 struct Sample {
     service: Service,
     observed: Observed,
@@ -99,7 +136,7 @@ impl Sample {
         let new = NewUser {
             username: "ada".parse()?,
             password: Some(Secret::new("correct horse battery")),
-            is_admin: false,
+            is_admin: true,
             email: None,
             first_name: None,
             last_name: None,
@@ -162,7 +199,7 @@ impl Sample {
         let new = NewLauncher {
             project_id,
             name: name.to_owned(),
-            description: None,
+            description: Some("Depth against age, with every ash layer that could be dated.".to_owned()),
             source: EnvironmentSource::Code { code, run: CodeRun::default() },
             variables: Vec::new(),
             resource_class_id: None,

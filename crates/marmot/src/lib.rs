@@ -7,6 +7,7 @@ pub mod cookie;
 pub mod db;
 pub mod demo;
 mod hex;
+pub mod history;
 pub mod identity_keys;
 pub mod lifecycle;
 pub mod model;

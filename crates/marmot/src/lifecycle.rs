@@ -553,6 +553,9 @@ fn in_words(what: &Happening) -> (&'static str, String) {
                 "no visit is expected soon: {percent} % within the hour → its hibernated replica is stopped"
             ),
         ),
+        Happening::MadeRoom => {
+            ("made_room", "its hibernated replica is stopped, because memory is short".to_owned())
+        }
         Happening::Started(why) => ("started", format!("a replica was started: {why}")),
         Happening::Ready(after) => ("ready", format!("was ready after {:.1} s", after.as_secs_f64())),
         Happening::HeldBack(why) => ("held_back", format!("waits for memory: {why}")),

@@ -21,7 +21,7 @@ use crate::config::{self, Settings};
 use crate::db::Db;
 use crate::db::lock::{self, DataDirLock};
 use crate::lifecycle::{self, Lifecycle};
-use crate::service::{Demands, Live, Options, Service};
+use crate::service::{Demands, Live, MEASURED, Options, Service};
 use crate::{api, identity_keys, private_file, web};
 
 /// The hidden sub-command that supervises a replica: [`marmot_engine::shim::main`].
@@ -135,6 +135,7 @@ impl Server {
         tasks.spawn(lifecycle::keep_record(service.clone(), engine.take_events()));
         tasks.spawn(keep_usage(service.clone(), stop_tasks.clone()));
         tasks.spawn(look_around(service.clone(), stop_tasks.clone()));
+        tasks.spawn(keep_history(service.clone(), stop_tasks.clone()));
         tasks.spawn(identity_keys::rotate(data_dir.clone(), identities, stop_tasks.clone()));
         tasks.spawn(end_streams(service.clone(), stop.clone()));
         tasks.spawn(relay(engine.observed(), observed, stop_tasks.clone()));
@@ -257,6 +258,24 @@ async fn look_around(service: Service, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
             changed = written.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Measures and notes what apps are used for and what they take, and at the end what is left.
+async fn keep_history(service: Service, stop: CancellationToken) {
+    let mut look = tokio::time::interval(MEASURED);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let last = tokio::select! {
+            _ = look.tick() => false,
+            () = stop.cancelled() => true,
+        };
+        if let Err(error) = service.keep_history(jiff::Timestamp::now(), last).await {
+            tracing::warn!(%error, "cannot note what apps are used for; will try again");
+        }
+        if last {
+            return;
         }
     }
 }

@@ -23,6 +23,7 @@ mod previews;
 mod projects;
 mod scaling;
 mod secrets;
+mod usage;
 mod user;
 
 use axum::Router;
@@ -98,6 +99,7 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(apps::revisions))
         .routes(routes!(apps::roll_back))
         .routes(routes!(scaling::get, scaling::set))
+        .routes(routes!(usage::get))
         .routes(routes!(secrets::of_project))
         .routes(routes!(secrets::set_of_project, secrets::remove_of_project))
         .routes(routes!(secrets::of_launcher))

@@ -14,6 +14,7 @@ mod previews;
 mod projects;
 mod scaling;
 mod secrets;
+mod usage;
 
 use axum::Router;
 use axum::body::Body;

@@ -503,6 +503,8 @@ pub(super) enum App {
         /// The app's name.
         name: String,
     },
+    /// Show what an app was used for, what it took, and what sleeping saved.
+    Usage(super::usage::Usage),
     /// Show how an app scales, or say it: each option changes one thing, the others stay.
     Scaling(Box<super::scaling::Scaling>),
     /// Show who may open an app, or say it.
@@ -570,6 +572,7 @@ impl App {
                 let found = client.all(&format!("{}/events", app(&name))).await?;
                 output.print(&found, |found| table(found, &columns))
             }
+            Self::Usage(usage) => usage.run(&client, output).await,
             Self::Scaling(scaling) => scaling.run(&client, output).await,
             Self::Access(access) => access.run(&client, output).await,
             Self::Share(share) => share.run(&client, output).await,

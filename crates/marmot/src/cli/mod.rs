@@ -16,6 +16,7 @@ mod scaling;
 mod secrets;
 mod serve;
 mod simulate;
+mod usage;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -18,8 +18,8 @@ pub use flags::Flags;
 pub use sources::{Origin as Place, Sources};
 use values::Value;
 pub use values::{
-    Apps, BuildsNetwork, Bytes, Confinement, ContainerEngine, Days, Destinations, Domain, Image, ImageTemplate,
-    Keys, LocalImages, LogFilter, LogFormat, OnStop, Origin, PushFailure,
+    Apps, BuildsNetwork, Bytes, Confinement, ContainerEngine, Days, Destinations, Domain, Image,
+    ImageTemplate, Keys, LocalImages, LogFilter, LogFormat, OnStop, Origin, PushFailure,
 };
 pub(crate) use values::{bytes, duration};
 
@@ -475,6 +475,7 @@ impl Settings {
                 session_life: self.session_life,
                 providers: self.identity_providers.clone(),
             },
+            memory_budget: self.memory_budget.map(|bytes| bytes.0),
             limits: ProjectLimits {
                 memory_bytes: self.project_memory.map(|bytes| bytes.0),
                 builds_at_once: self.project_builds.map(u64::from),

@@ -108,6 +108,49 @@ pub async fn list(
     Ok((rows.iter().map(read).collect::<Result<_>>()?, total))
 }
 
+/// The apps that `viewer` may see whose name, description or project holds `text`, newest launcher first.
+pub async fn find(db: &mut Connection, viewer: Viewer, text: &str, page: Page) -> Result<Found<App>> {
+    macro_rules! which {
+        () => {
+            "FROM apps a JOIN launchers l ON l.id = a.launcher_id JOIN projects p ON p.id = l.project_id \
+         WHERE ($1 = 1 OR p.visibility = 'public' OR EXISTS \
+         (SELECT 1 FROM project_roles m WHERE m.project_id = p.id AND m.user_id = $2)) AND ($3 = '' OR p.id = $3) \
+         AND ($4 = '' OR l.id = $4) AND ($5 = '' OR LOWER(l.name) LIKE $5 ESCAPE '!' OR LOWER(p.name) LIKE $5 ESCAPE '!' \
+         OR LOWER(COALESCE(l.description, '')) LIKE $5 ESCAPE '!' OR l.app_name LIKE $5 ESCAPE '!')"
+        };
+    }
+    let Seen { everything, user, project: only, launcher } = viewer.parameters();
+    let pattern = like(text);
+    let count = sqlx::query(concat!("SELECT COUNT(*) AS total ", which!()));
+    let count = count.bind(everything).bind(&user).bind(&only).bind(&launcher);
+    let total = total(&count.bind(&pattern).fetch_one(&mut *db).await?)?;
+    let rows = sqlx::query(concat!(
+        "SELECT a.*, l.app_name ",
+        which!(),
+        " ORDER BY a.launcher_id DESC LIMIT $6 OFFSET $7"
+    ));
+    let rows = rows.bind(everything).bind(&user).bind(&only).bind(&launcher);
+    let rows = rows.bind(&pattern).bind(i64::from(page.per_page)).bind(page.offset()).fetch_all(db).await?;
+    Ok((rows.iter().map(read).collect::<Result<_>>()?, total))
+}
+
+/// What holds this text, as `LIKE … ESCAPE '!'` has it; nothing for no text.
+fn like(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let mut pattern = "%".to_owned();
+    for letter in text.to_lowercase().chars() {
+        if matches!(letter, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        // No column can hold it, and PostgreSQL takes no text with it.
+        pattern.push(if letter == '\0' { '\u{fffd}' } else { letter });
+    }
+    pattern.push('%');
+    pattern
+}
+
 /// Sets what an app should run and which build it waits for.
 pub async fn set_wanted(
     db: &mut Connection,

@@ -29,6 +29,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "containers", include_str!("../../migrations/0008_containers.sql")),
     (9, "limits", include_str!("../../migrations/0009_limits.sql")),
     (10, "previews", include_str!("../../migrations/0010_previews.sql")),
+    (12, "usage", include_str!("../../migrations/0012_usage.sql")),
 ];
 
 /// The database cannot be used.

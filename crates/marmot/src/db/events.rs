@@ -1,5 +1,6 @@
 //! What happened to apps, in the database: the last few hundred things of each.
 
+use marmot_core::AppName;
 use marmot_core::id::LauncherId;
 
 use super::row::{Columns, total};
@@ -43,13 +44,24 @@ pub async fn list(db: &mut Connection, launcher: LauncherId, page: Page) -> Resu
         .bind(page.offset())
         .fetch_all(db)
         .await?;
-    let read = |row: &sqlx::any::AnyRow| {
-        Ok(AppEvent {
-            at: row.time("at")?,
-            kind: row.text("kind")?,
-            message: row.text("message")?,
-            by: row.maybe_parsed("username")?,
-        })
-    };
     Ok((rows.iter().map(read).collect::<Result<_>>()?, total))
+}
+
+fn read(row: &sqlx::any::AnyRow) -> Result<AppEvent> {
+    Ok(AppEvent {
+        at: row.time("at")?,
+        kind: row.text("kind")?,
+        message: row.text("message")?,
+        by: row.maybe_parsed("username")?,
+    })
+}
+
+/// The last events of this kind of all apps, newest first, each with its app.
+pub async fn of_kind(db: &mut Connection, kind: &str, count: u32) -> Result<Vec<(AppName, AppEvent)>> {
+    let rows = sqlx::query(
+        "SELECT e.*, l.app_name FROM events e JOIN launchers l ON l.id = e.launcher_id WHERE e.kind = $1 \
+         ORDER BY e.id DESC LIMIT $2",
+    );
+    let rows = rows.bind(kind).bind(i64::from(count)).fetch_all(db).await?;
+    rows.iter().map(|row| Ok((row.parsed("app_name")?, read(row)?))).collect()
 }

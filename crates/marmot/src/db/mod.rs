@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod events;
 pub mod following;
 pub mod groups;
+pub mod history;
 pub mod hooks;
 pub mod launchers;
 pub mod limits;

@@ -10,10 +10,11 @@ use tempfile::TempDir;
 use super::opening::Place;
 use super::projects::{Filter, Viewer};
 use super::*;
+use crate::history::Counts;
 use crate::model::{
     Access, App, AppEvent, Build, BuildResult, BuildStatus, BuilderVariant, Code, CodeRun, EnvVariable,
-    Environment, EnvironmentSource, Following, Group, Launcher, LauncherKind, Page, PreviewOf, Program, Project,
-    ProjectLimits, Revision, Role, Secret, Session, Sighting, Token, User, Visibility, WayIn,
+    Environment, EnvironmentSource, Following, Group, Launcher, LauncherKind, Page, PreviewOf, Program,
+    Project, ProjectLimits, Revision, Role, Secret, Session, Sighting, Token, User, Visibility, WayIn,
 };
 use crate::opening::{AppKey, Grant, Guests, KeyQuota, OpenTo, Opening, ShareLink};
 
@@ -437,6 +438,9 @@ async fn running(
     }
     let (found, total) = events::list(db, launcher.id, Page { page: 1, per_page: 1 }).await.unwrap();
     assert_eq!((found[0].message.as_str(), total), ("204", 200), "the oldest are forgotten");
+    let newest = events::of_kind(db, "k", 1).await.unwrap();
+    assert_eq!((newest[0].0.as_str(), newest[0].1.message.as_str()), (launcher.app_name.as_str(), "204"));
+    found_and_used(db, launcher, now, later).await;
     launchers::delete(db, launcher.id).await.unwrap();
     projects::delete(db, project.id).await.unwrap();
     assert!(launchers::app_name_taken(db, &launcher.app_name).await.unwrap(), "it stays taken for good");
@@ -482,6 +486,29 @@ async fn limited(
         (1, Some(later)),
         "the first is forgotten"
     );
+}
+
+/// Apps are found by words; what they are used for is added up, and forgotten.
+async fn found_and_used(db: &mut Connection, launcher: &Launcher, now: Timestamp, later: Timestamp) {
+    for (text, count) in [("", 1), (launcher.name.as_str(), 1), ("%", 0), ("_!", 0), ("\0", 0)] {
+        let found = apps::find(db, Viewer::Administrator, text, Page::FIRST).await.unwrap();
+        assert_eq!((found.0.len(), found.1), (count, count as u64), "{text:?}");
+    }
+    let counts = Counts { people: 2, awake: 5, ..Counts::default() };
+    let slot = (3600, crate::history::floor(now.as_second(), 3600));
+    for _ in 0..2 {
+        history::add(db, launcher.id, slot, &counts).await.unwrap();
+    }
+    let sum = Counts { people: 2, awake: 10, ..Counts::default() };
+    assert_eq!(history::slots(db, launcher.id, 3600, slot.1).await.unwrap(), [(slot.1, sum)]);
+    history::was_on(db, launcher.id, now, later).await.unwrap();
+    let on = (now.as_millisecond(), later.as_millisecond());
+    assert_eq!(history::times_on(db, launcher.id, on.0).await.unwrap(), [on]);
+    history::forget(db, later).await.unwrap();
+    assert_eq!(history::times_on(db, launcher.id, on.0).await.unwrap(), [on]);
+    history::forget(db, later + std::time::Duration::from_secs(40 * 86_400)).await.unwrap();
+    assert!(history::slots(db, launcher.id, 3600, 0).await.unwrap().is_empty());
+    assert!(history::times_on(db, launcher.id, 0).await.unwrap().is_empty());
 }
 
 /// A PostgreSQL of the test's own, on a socket in a directory of its own; gone with it.

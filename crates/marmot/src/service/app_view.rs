@@ -41,6 +41,8 @@ pub struct AppView {
     pub name: AppName,
     /// What people call it: its launcher's name.
     pub title: String,
+    /// What it is about.
+    pub description: Option<String>,
     /// The launcher it came from.
     pub launcher_id: LauncherId,
     /// The project it belongs to.
@@ -323,6 +325,7 @@ impl AppView {
         });
         Self {
             title: launcher.name,
+            description: launcher.description,
             launcher_id: launcher.id,
             project_id: project.id,
             visibility: project.visibility,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::Stream;
 use marmot_core::AppName;
-use marmot_core::id::{LauncherId, ProjectId, RevisionId};
+use marmot_core::id::{EnvironmentId, LauncherId, ProjectId, RevisionId};
 use marmot_core::phase::Phase;
 use marmot_engine::logs::LogLine;
 use serde_json::json;
@@ -17,7 +17,7 @@ use super::launchers::{allowed_app, allowed_launcher};
 use super::permission::{Action, Decision, Identity, Target, decide};
 use super::projects::role_of;
 use super::{AppState, AppView, Can, Failure, LauncherView, Service, fresh, now};
-use crate::db::{Connection, DbError, apps, builds, events, launchers, projects, scaling};
+use crate::db::{Connection, DbError, apps, builds, events, history, launchers, projects, scaling};
 use crate::model::{
     App, AppEvent, Build, EnvironmentSource, Launcher, Page, Paged, Program, Project, Revision,
 };
@@ -80,9 +80,9 @@ impl Service {
     pub async fn shut_down(&self, who: &Identity, name: &AppName) -> Result<()> {
         let mut db = self.db().write().await?;
         let (launcher, _) = allowed_app(&mut db, who, name, Action::Operate).await?;
-        if !apps::delete(&mut db, launcher.id).await? {
-            return Err(Error::not_found("active app", name));
-        }
+        let app = active(&mut db, &launcher).await?;
+        apps::delete(&mut db, launcher.id).await?;
+        history::was_on(&mut db, launcher.id, app.activated_at, now()).await?;
         note(&mut db, who, launcher.id, "shut_down", "was switched off").await?;
         audit::record(&mut db, who, "app.shut_down", Thing::app(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
@@ -140,15 +140,30 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn launcher_views(&self, who: &Identity, project: ProjectId) -> Result<Vec<LauncherView>> {
+    pub async fn launcher_views(
+        &self,
+        who: &Identity,
+        project: ProjectId,
+        page: Page,
+    ) -> Result<Paged<LauncherView>> {
         let mut db = self.db().read().await?;
         let project = super::projects::allowed_project(&mut db, who, project, Action::See).await?;
-        let (found, _) = launchers::list(&mut db, who.viewer(), Some(project.id), Page::FIRST).await?;
+        let (found, total) = launchers::list(&mut db, who.viewer(), Some(project.id), page).await?;
         let mut views = Vec::with_capacity(found.len());
         for launcher in found {
             views.push(self.card(&mut db, who, launcher, project.clone()).await?);
         }
-        Ok(views)
+        Ok(Paged { items: views, page, total })
+    }
+
+    /// The launcher with this environment, with its app.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn launcher_of(&self, who: &Identity, environment: EnvironmentId) -> Result<LauncherView> {
+        let found = launchers::by_environment(&mut *self.db().read().await?, environment).await?;
+        let launcher = found.ok_or_else(|| Error::not_found("environment", environment))?;
+        self.launcher_view(who, launcher.id).await
     }
 
     /// Wakes an app, or tries again to start one that has failed.
@@ -249,6 +264,29 @@ impl Service {
         Ok(found)
     }
 
+    /// For each revision of an app the names of variables whose value is not that of the revision before.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn changed_variables(
+        &self,
+        who: &Identity,
+        name: &AppName,
+    ) -> Result<BTreeMap<RevisionId, Vec<String>>> {
+        let mut db = self.db().read().await?;
+        let (launcher, _) = allowed_app(&mut db, who, name, Action::See).await?;
+        let found = apps::revisions(&mut db, launcher.id, MOST_REVISIONS).await?;
+        let changed = |pair: &[Revision]| {
+            let [new, old] = pair else { return None };
+            let another = |name: &str, value: &str| {
+                old.variables.iter().any(|before| before.name == name && before.value != value)
+            };
+            let names = new.variables.iter().filter(|variable| another(&variable.name, &variable.value));
+            Some((new.id, names.map(|variable| variable.name.clone()).collect()))
+        };
+        Ok(found.windows(2).filter_map(changed).collect())
+    }
+
     /// Makes an app run an earlier (or later) revision of its own, and scale as it did then.
     ///
     /// # Errors
@@ -306,7 +344,7 @@ impl Service {
     }
 
     /// What is known of an app, put together.
-    async fn view(
+    pub(super) async fn view(
         &self,
         db: &mut Connection,
         who: &Identity,

@@ -16,12 +16,15 @@ mod credentials;
 mod doors;
 mod error;
 mod following;
+mod gallery;
 mod groups;
+mod history;
 mod hooks;
 mod launchers;
 mod lifecycle;
 mod limits;
 mod links;
+mod machine;
 mod meters;
 mod opening;
 mod passwords;
@@ -63,11 +66,13 @@ pub use credentials::{Login, NewCredential};
 pub use error::{Error, Result};
 pub use following::{FollowingPatch, FollowingView};
 pub use groups::{GroupPatch, NewGroup};
+pub use history::MEASURED;
 pub use hooks::{Message, Proof};
 pub use launchers::{LauncherPatch, NewLauncher};
 pub use lifecycle::{ActiveApp, Address, BuildEnd, Picture};
 pub use limits::LimitsView;
 pub use links::{LinkFor, PasswordLink};
+pub use machine::{Eviction, Machine};
 pub use meters::Meters;
 pub use opening::{Invited, NewGrant, OpeningView};
 pub use people::UserPatch;
@@ -154,6 +159,8 @@ pub struct Options {
     pub max_replicas: u32,
     /// How long previews of branches stay where nobody says otherwise, in days.
     pub preview_days: u32,
+    /// What all replicas together may hold of the machine's memory, in bytes, where the operator has said so.
+    pub memory_budget: Option<u64>,
     /// What the apps and builds of a project may use together, where nothing was said for it.
     pub limits: ProjectLimits,
     /// How people come in.
@@ -230,6 +237,7 @@ struct Inner {
     /// Nothing keeps apps from the machine here, so only operators may say what runs.
     operators_alone: AtomicBool,
     meters: Meters,
+    history: history::History,
     vault: Vault,
     /// What webhooks have told.
     heard: hooks::Heard,
@@ -257,6 +265,7 @@ impl Service {
             stopping: CancellationToken::new(),
             operators_alone: AtomicBool::new(false),
             meters: Meters::default(),
+            history: history::History::default(),
             vault,
             heard: hooks::Heard::default(),
             usages: usages::Usages::default(),

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 use marmot_core::id::{BuildId, RevisionId};
 use marmot_core::phase::Phase;
 
@@ -17,10 +16,14 @@ use super::pages::Question;
 use super::present::Presenter;
 use super::previews::PreviewsSection;
 use super::respond::{Failed, Html, drawn, see_other};
+use super::revision_diff::{Difference, differences};
 use super::secrets::SecretsSection;
 use super::session::Visitor;
+use super::tabs::{Here, Tab};
+use super::usage::Lately;
 use super::view::{Frame, LauncherCard};
 use super::words;
+use crate::history::Range;
 use crate::model::{Page, Program, Revision};
 use crate::service::{BuildView, Identity, LauncherView};
 
@@ -36,7 +39,10 @@ struct DetailPage {
     project_name: String,
     project_path: String,
     name: String,
+    tabs: Vec<Tab>,
     card: LauncherCard,
+    /// What it was used for lately, for members.
+    lately: Option<Lately>,
     snippets: Vec<Snippet>,
     /// Programs need a key.
     private: bool,
@@ -100,6 +106,8 @@ struct RevisionRow {
     unproven: bool,
     /// Where to ask for it to be rolled back to, for those who may.
     roll_back: Option<String>,
+    /// What differs from the revision before.
+    differs: Vec<Difference>,
 }
 
 /// What happened, newest first.
@@ -131,6 +139,7 @@ impl Drawn {
     async fn of(web: &Web, who: &Identity, view: &LauncherView) -> Result<Self, Failed> {
         let name = &view.launcher.app_name;
         let revisions = web.service.revisions(who, name).await?;
+        let changed = web.service.changed_variables(who, name).await?;
         let builds = web.service.builds(who, view.launcher.environment.id, Page::FIRST).await?.items;
         let commit = |build: BuildView| Some((build.id(), build.build.result.commit?));
         let commits: BTreeMap<BuildId, String> = builds.into_iter().filter_map(commit).collect();
@@ -153,7 +162,7 @@ impl Drawn {
         Ok(Self {
             card: presenter.card(view, None),
             replicas: replicas(view, &revisions),
-            revisions: revisions_section(view, &revisions, &commits, |at| presenter.ago(at)),
+            revisions: revisions_section(view, &revisions, &commits, &changed, &presenter),
             events,
         })
     }
@@ -205,6 +214,12 @@ pub(super) async fn page(
     } else {
         None
     };
+    let lately = if view.can.read_logs {
+        let report = web.service.usage(&visitor.who, &view.launcher.app_name, Range::Day).await?;
+        Some(Lately::of(&report, format!("{}/usage", own_path(&view))))
+    } else {
+        None
+    };
     let secrets = if view.can.change {
         Some(SecretsSection::of(web, &visitor.who, &view, outcomes.secrets).await?)
     } else {
@@ -219,6 +234,8 @@ pub(super) async fn page(
     let project_path = view.project.path();
     Ok(Html(DetailPage {
         frame: visitor.live_frame(format!("{project_path}/launchers/{}/events", view.launcher.id)),
+        tabs: Tab::of(&view, Here::Overview),
+        lately,
         snippets: snippets(&view.url, private),
         private,
         access,
@@ -332,27 +349,36 @@ fn revisions_section(
     view: &LauncherView,
     revisions: &[Revision],
     commits: &BTreeMap<BuildId, String>,
-    ago: impl Fn(Timestamp) -> String,
+    changed: &BTreeMap<RevisionId, Vec<String>>,
+    presenter: &Presenter<'_>,
 ) -> RevisionsSection {
+    let class = |id: i64| presenter.resources(id);
     let wanted = view.app.as_ref().and_then(|app| app.revision.as_ref()).map(|revision| revision.id);
-    let row = |revision: &Revision| RevisionRow {
-        number: revision.number,
-        made: ago(revision.created_at),
-        runs: match &revision.program {
-            Program::Built { build, .. } => match commits.get(build) {
-                Some(commit) => format!("commit {}", commit.chars().take(10).collect::<String>()),
-                None => format!("build {build}"),
-            },
-            Program::Image { build, image } => {
-                let digest = build.as_ref().and_then(|build| commits.get(build));
-                match digest.and_then(|digest| digest.strip_prefix("sha256:")) {
-                    Some(digest) => {
-                        format!("{} ({})", image.container_image, digest.chars().take(12).collect::<String>())
-                    }
-                    None => image.container_image.clone(),
-                }
-            }
+    let runs = |program: &Program| match program {
+        Program::Built { build, .. } => match commits.get(build) {
+            Some(commit) => format!("commit {}", commit.chars().take(10).collect::<String>()),
+            None => format!("build {build}"),
         },
+        Program::Image { build, image } => {
+            let digest = build.as_ref().and_then(|build| commits.get(build));
+            match digest.and_then(|digest| digest.strip_prefix("sha256:")) {
+                Some(digest) => {
+                    format!("{} ({})", image.container_image, digest.chars().take(12).collect::<String>())
+                }
+                None => image.container_image.clone(),
+            }
+        }
+    };
+    let before = |revision: &Revision| revisions.iter().find(|other| other.number < revision.number);
+    let differs = |revision: &Revision| {
+        let changed = changed.get(&revision.id).map(Vec::as_slice).unwrap_or_default();
+        before(revision).map(|old| differences(old, revision, runs, class, changed)).unwrap_or_default()
+    };
+    let row = |revision: &Revision| RevisionRow {
+        differs: differs(revision),
+        number: revision.number,
+        made: presenter.ago(revision.created_at),
+        runs: runs(&revision.program),
         wanted: Some(revision.id) == wanted,
         unproven: revision.ready_at.is_none(),
         roll_back: (view.can.operate && wanted.is_some() && Some(revision.id) != wanted)

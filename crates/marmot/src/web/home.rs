@@ -1,59 +1,66 @@
 //! Home: my projects and the apps I may open; for strangers, what this is. And the page with all parts.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use marmot_core::phase::{Depth, Phase};
+use serde::Deserialize;
 
 use super::Web;
 use super::ansi::Line;
-use super::live::{self, Around, Fragments, Part};
-use super::pages::{AppsSection, DesignPage, HomePage, LandingPage, LaunchersBox};
-use super::present::{self, Presenter};
-use super::respond::{Failed, Html, drawn};
+use super::gallery::{self, Gallery, Sought};
+use super::live;
+use super::pages::{DesignPage, HomePage, LandingPage, LaunchersBox};
+use super::people::beside;
+use super::present;
+use super::respond::{Failed, Html};
 use super::session::Visitor;
-use super::view::{AppTile, AppView, BuildView, FailureView, Field, LauncherCard, SourceView};
+use super::tabs::{Here, Tab};
+use super::usage;
+use super::view::{AppView, BuildView, FailureView, Field, LauncherCard, SourceView};
 use super::words;
 use crate::model::Page;
-use crate::service::{Identity, ProjectFilter};
+use crate::service::ProjectFilter;
 
-pub(super) async fn show(State(web): State<Web>, visitor: Visitor) -> Result<Response, Failed> {
-    let apps = AppsSection::new(tiles(&web, &visitor.who).await?, visitor.who.user().is_some());
-    let frame = visitor.live_frame("/events".to_owned());
+/// Projects on one page.
+const PROJECTS: u32 = 24;
+
+pub(super) async fn show(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Query(sought): Query<Sought>,
+    Query(which): Query<Mine>,
+) -> Result<Response, Failed> {
+    let apps = Gallery::of(&web, &visitor.who, &sought).await?;
+    let frame = visitor.live_frame(sought.live());
     let Some(user) = visitor.who.user() else {
         return Ok(Html(LandingPage { frame, apps }).into_response());
     };
     let mine = ProjectFilter { member: Some(user.id), ..ProjectFilter::default() };
-    let projects = web.service.projects(&visitor.who, &mine, Page::FIRST).await?;
-    let projects = projects.items.iter().map(present::project).collect();
-    Ok(Html(HomePage { frame, projects, apps }).into_response())
+    let page = Page { page: which.projects.unwrap_or(1).clamp(1, 1_000_000), per_page: PROJECTS };
+    let found = web.service.projects(&visitor.who, &mine, page).await?;
+    let (earlier, later) = beside(page, found.total);
+    let projects = found.items.iter().map(present::project).collect();
+    Ok(Html(HomePage { frame, projects, earlier, later, apps }).into_response())
 }
 
-pub(super) async fn events(State(web): State<Web>, visitor: Visitor) -> Response {
-    let fragments = live::fragments(web.clone(), visitor.session, |web, who| async move {
-        let apps = AppsSection::new(tiles(&web, &who).await?, who.user().is_some());
-        let mut parts = Vec::new();
-        for tile in &apps.tiles {
-            let told = format!("{}: {}", tile.name, tile.phase.word);
-            let html = drawn(&AppTile { replaces: true, ..tile.clone() })?;
-            parts.push(Part { id: tile.id.clone(), html, told });
-        }
-        let key = apps.tiles.iter().map(|tile| tile.id.as_str()).collect::<Vec<_>>().join(" ");
-        let html = drawn(&AppsSection { replaces: true, ..apps })?;
-        Ok(Fragments { around: Some(Around { key, html }), parts })
+pub(super) async fn events(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Query(sought): Query<Sought>,
+) -> Response {
+    let fragments = live::fragments(web.clone(), visitor.session, move |web, who| {
+        let sought = sought.clone();
+        async move { gallery::fragments(&web, &who, &sought).await }
     });
     live::respond(&web, fragments)
 }
 
-/// The apps that are on and that `who` may see.
-async fn tiles(web: &Web, who: &Identity) -> Result<Vec<AppTile>, Failed> {
-    let apps = web.service.apps(who, None, Page::FIRST).await?;
-    let projects = web.service.projects(who, &ProjectFilter::default(), Page::FIRST).await?;
-    let projects: HashMap<_, _> = projects.items.iter().map(|project| (project.id, project)).collect();
-    let presenter = Presenter::new(&web.service);
-    Ok(apps.items.iter().map(|app| presenter.tile(app, projects.get(&app.project_id).copied())).collect())
+/// Which of one's own projects are shown.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Mine {
+    projects: Option<u32>,
 }
 
 /// Every part of every page, with sample content.
@@ -75,8 +82,12 @@ pub(super) async fn design(visitor: Visitor) -> Response {
         "\u{1b}[2m10:04:19\u{1b}[0m \u{1b}[33mWARN\u{1b}[0m  column `depth` has 3 gaps",
         "\u{1b}[2m10:04:21\u{1b}[0m \u{1b}[31mERROR\u{1b}[0m <b>this is text</b>, not markup",
     ];
+    let (charts, saved) = usage::sample();
     Html(DesignPage {
         frame: visitor.frame(),
+        tabs: Tab::below("/design", true, true, Here::Overview),
+        charts,
+        saved,
         phases: phases.map(|phase| words::phase(phase, wake, None)).into(),
         launchers: sample_launchers(),
         right: Field::of("Ice-core explorer"),
@@ -122,6 +133,9 @@ fn sample_launchers() -> LaunchersBox {
         advice: "Read the logs, mend the code or the launcher’s command, then try again.".to_owned(),
     };
     LaunchersBox {
+        total: 5,
+        earlier: None,
+        later: None,
         path: "/design".to_owned(),
         may_write: true,
         cards: vec![
@@ -132,11 +146,5 @@ fn sample_launchers() -> LaunchersBox {
             card("E", "Permafrost", Phase::Inactive, None),
         ],
         replaces: false,
-    }
-}
-
-impl AppsSection {
-    fn new(tiles: Vec<AppTile>, signed_in: bool) -> Self {
-        Self { tiles, signed_in, replaces: false }
     }
 }

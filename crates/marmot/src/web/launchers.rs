@@ -1,18 +1,22 @@
 //! Launchers: made, changed, deleted.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use marmot_core::id::LauncherId;
+use serde::Deserialize;
 
 use super::Web;
 use super::forms::Typed;
 use super::pages::{ClassChoice, LauncherForm, LauncherFormPage, Question};
+use super::people::Which;
 use super::plans;
 use super::present;
 use super::projects::{ProjectPath, find};
 use super::respond::{Failed, Html, see_other};
+use super::scaling::MoreSettings;
 use super::session::Visitor;
+use super::tabs::{Here, Tab};
 use super::words;
 use crate::model::Project;
 use crate::service::{Action, Error, Identity, LauncherPatch, LauncherView, NewLauncher};
@@ -32,7 +36,7 @@ pub(super) async fn find_launcher(
     if here { Ok(view) } else { Err(Failed::NoSuchPage) }
 }
 
-fn must_change(visitor: &Visitor, may: bool) -> Result<(), Failed> {
+pub(super) fn must_change(visitor: &Visitor, may: bool) -> Result<(), Failed> {
     if may {
         return Ok(());
     }
@@ -60,6 +64,11 @@ pub(super) async fn form_page(
     Ok(LauncherFormPage {
         frame: visitor.frame(),
         editing: editing.is_some(),
+        more: None,
+        tabs: match editing {
+            Some(id) => Tab::below(&format!("{}/launchers/{id}", project.path()), true, true, Here::Settings),
+            None => Vec::new(),
+        },
         builders: plans::builders(form.builder),
         look_path: match editing {
             Some(id) => format!("{}/launchers/{id}/plan", project.path()),
@@ -134,20 +143,46 @@ pub(super) async fn create(
         network: Default::default(),
     };
     match web.service.create_launcher(&visitor.who, new).await {
-        Ok(launcher) => Ok(see_other(&format!("{}#launcher-{}", project.path(), launcher.id))),
+        Ok(launcher) => {
+            // It is the last one, which may be on a page further back.
+            let views = web.service.launcher_views(&visitor.who, project.id, Which::default().page()).await?;
+            let page = views.total.div_ceil(u64::from(views.page.per_page));
+            let query = if page > 1 { format!("?page={page}") } else { String::new() };
+            Ok(see_other(&format!("{}{query}#launcher-{}", project.path(), launcher.id)))
+        }
         Err(error) => refused(form.refused(error)?).await,
     }
+}
+
+/// Which form of the page has just been taken.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Saved {
+    #[serde(default)]
+    saved: String,
 }
 
 pub(super) async fn edit(
     State(web): State<Web>,
     visitor: Visitor,
     Path(path): LauncherPath,
+    Query(Saved { saved }): Query<Saved>,
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &path).await?;
     must_change(&visitor, view.can.change)?;
+    let more = MoreSettings::of(&web, &visitor, &view, saved).await?;
+    edit_page(&web, &visitor, &view, more).await
+}
+
+/// The settings of a launcher, with these forms below.
+pub(super) async fn edit_page(
+    web: &Web,
+    visitor: &Visitor,
+    view: &LauncherView,
+    more: MoreSettings,
+) -> Result<Response, Failed> {
     let form = LauncherForm::of(&view.launcher);
-    Ok(Html(form_page(&web, &visitor, &view.project, Some(view.launcher.id), form).await?).into_response())
+    let page = form_page(web, visitor, &view.project, Some(view.launcher.id), form).await?;
+    Ok(Html(LauncherFormPage { more: Some(more), ..page }).into_response())
 }
 
 pub(super) async fn save(

@@ -2,7 +2,8 @@
 
 use std::future::ready;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt};
 use jiff::Timestamp;
@@ -12,16 +13,20 @@ use super::Web;
 use super::ansi::Line;
 use super::launchers::{LauncherPath, find_launcher};
 use super::live::{self, Fragments, Part};
-use super::pages::{LogAction, LogPage, LogState};
+use super::log_filter::{Level, Wanted};
+use super::pages::{Choice, LogAction, LogFilter, LogPage, LogState};
 use super::present::{Presenter, build_phase};
 use super::projects::find;
 use super::respond::{Failed, Html, drawn, escaped, see_other};
 use super::session::Visitor;
+use super::tabs::{Here, Tab};
 use crate::model::{BuildStatus, Project};
 use crate::service::{Action, BuildView, Error, LauncherView};
 
 /// Lines that a page begins with.
 const FIRST_LINES: usize = 1000;
+/// Lines of each copy that are searched.
+const SEARCHED_LINES: usize = 10_000;
 /// Lines that are sent together, when so many are there.
 const TOGETHER: usize = 2000;
 
@@ -87,19 +92,37 @@ pub(super) async fn app(
     State(web): State<Web>,
     visitor: Visitor,
     Path(path): LauncherPath,
+    Query(wanted): Query<Wanted>,
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &path).await?;
-    let logs = web.service.app_logs(&visitor.who, &view.launcher.app_name, FIRST_LINES).await?;
+    // What is looked for may be further back than what is shown at first.
+    let most = if wanted.is_everything() { FIRST_LINES } else { SEARCHED_LINES };
+    let logs = web.service.app_logs(&visitor.who, &view.launcher.app_name, most).await?;
+    let all = logs.iter().flat_map(|(source, texts)| texts.iter().map(move |text| (source, text)));
+    let found: Vec<_> = all.filter(|(source, text)| wanted.takes(source, text)).collect();
     let (mut drawing, mut lines) = (Drawing::default(), String::new());
-    for (source, text) in logs.iter().flat_map(|(source, texts)| texts.iter().map(move |text| (source, text)))
-    {
+    for (source, text) in found.iter().skip(found.len().saturating_sub(FIRST_LINES)) {
         drawing.draw(&mut lines, Some(source), text);
     }
+    let told = (!wanted.is_everything()).then(|| match found.len() {
+        0 => format!("No line of the last {SEARCHED_LINES} of each copy is like that."),
+        1 => "1 line.".to_owned(),
+        found if found > FIRST_LINES => format!("The last {FIRST_LINES} of {found} lines."),
+        found => format!("{found} lines."),
+    });
     let project_path = view.project.path();
-    let live = format!("{project_path}/launchers/{}/logs/events", view.launcher.id);
+    let own = super::detail::own_path(&view);
     Ok(Html(LogPage {
-        frame: visitor.live_frame(live),
+        frame: visitor.live_frame(format!("{own}/logs/events{}", wanted.query())),
         title: "Logs".to_owned(),
+        tabs: Tab::of(&view, Here::Logs),
+        filter: Some(LogFilter {
+            levels: levels(wanted.level),
+            copies: copies(&view, logs.keys(), &wanted.copy),
+            told,
+            download: format!("{own}/logs/download{}", wanted.query()),
+            find: wanted.find,
+        }),
         state: app_state(&web, &view, false),
         project_name: view.project.name,
         project_path,
@@ -110,13 +133,69 @@ pub(super) async fn app(
     .into_response())
 }
 
+fn levels(wanted: Level) -> Vec<Choice> {
+    let choice = |(level, value, label): (Level, &str, &str)| Choice {
+        value: value.to_owned(),
+        label: label.to_owned(),
+        chosen: level == wanted,
+    };
+    Level::CHOICES.map(choice).into()
+}
+
+/// The replicas that have written something, and all of them.
+fn copies<'a>(view: &LauncherView, sources: impl Iterator<Item = &'a String>, wanted: &str) -> Vec<Choice> {
+    let alive = |id: &str| {
+        let mut replicas = view.app.iter().flat_map(|app| &app.replicas);
+        replicas.any(|replica| replica.id.to_string() == id)
+    };
+    let all = Choice { value: String::new(), label: "All copies".to_owned(), chosen: wanted.is_empty() };
+    let copy = |source: &String| {
+        let id = source.split('/').next().unwrap_or(source).to_owned();
+        let label = if alive(&id) { format!("{id}, there now") } else { id.clone() };
+        Choice { chosen: wanted == id, value: id, label }
+    };
+    std::iter::once(all).chain(sources.map(copy)).collect()
+}
+
+/// The lines as a file of text, as the app wrote them.
+pub(super) async fn download(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    let name = &view.launcher.app_name;
+    let logs = web.service.app_logs(&visitor.who, name, SEARCHED_LINES).await?;
+    let mut text = String::new();
+    for (source, lines) in &logs {
+        let mut headed = false;
+        for line in lines.iter().filter(|line| wanted.takes(source, line)) {
+            if !std::mem::replace(&mut headed, true) {
+                text.push_str(&format!("==> {source} <==\n"));
+            }
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
+        // Names of apps are letters, digits and hyphens.
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.log\"")),
+    ];
+    Ok((headers, text).into_response())
+}
+
 pub(super) async fn app_events(
     State(web): State<Web>,
     visitor: Visitor,
     Path(path): LauncherPath,
+    Query(wanted): Query<Wanted>,
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &path).await?;
-    let lines = web.service.follow_app_logs(&visitor.who, &view.launcher.app_name, FIRST_LINES).await?;
+    let most = if wanted.is_everything() { FIRST_LINES } else { SEARCHED_LINES };
+    let lines = web.service.follow_app_logs(&visitor.who, &view.launcher.app_name, most).await?;
+    let lines = lines.filter(move |line| ready(wanted.takes(&line.source, &line.text)));
     let lines = appended(lines.map(|line| (Some(line.source), line.text)));
     let state = live::fragments(web.clone(), visitor.session, move |web, who| {
         let path = path.clone();
@@ -151,9 +230,10 @@ async fn find_build(
     let id: BuildId = id.parse().map_err(|_| Failed::NoSuchPage)?;
     let project = find(web, visitor_who, namespace, slug).await?;
     let build = web.service.build(visitor_who, id).await?;
-    let launchers = web.service.launcher_views(visitor_who, project.id).await?;
-    let of_build = |view: &LauncherView| view.launcher.environment.id == build.build.environment_id;
-    let launcher = launchers.into_iter().find(of_build).ok_or(Failed::NoSuchPage)?;
+    let launcher = web.service.launcher_of(visitor_who, build.build.environment_id).await?;
+    if launcher.project.id != project.id {
+        return Err(Failed::NoSuchPage);
+    }
     Ok((project, build, launcher))
 }
 
@@ -178,6 +258,8 @@ pub(super) async fn build(
     Ok(Html(LogPage {
         frame: visitor.live_frame(format!("{}/builds/{}/events", project.path(), build.id())),
         title: "Build".to_owned(),
+        tabs: Vec::new(),
+        filter: None,
         state: build_state(&project, &build, launcher.can.operate, false),
         project_path: project.path(),
         project_name: project.name,

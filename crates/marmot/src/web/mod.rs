@@ -5,15 +5,18 @@
 
 mod access;
 mod account_pages;
+mod admin;
 mod agent;
 mod ansi;
 mod apps;
 mod assets;
 mod audit;
+mod charts;
 mod command;
 mod credentials;
 mod detail;
 mod forms;
+mod gallery;
 mod groups;
 mod guard;
 mod home;
@@ -21,6 +24,7 @@ mod launchers;
 mod limits;
 mod links;
 mod live;
+mod log_filter;
 mod logs;
 mod next;
 mod opening;
@@ -32,9 +36,14 @@ mod previews;
 mod projects;
 mod providers;
 mod respond;
+mod revision_diff;
+mod scaling;
 mod secrets;
 mod session;
 mod settings;
+mod share;
+mod tabs;
+mod usage;
 mod view;
 mod words;
 
@@ -136,8 +145,13 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/wake", post(apps::wake))
         .route("/rest", post(apps::put_to_rest))
         .route("/build", post(apps::build_again))
+        .route("/scaling", post(scaling::save))
+        .route("/network", post(scaling::save_network))
+        .route("/share", get(share::show))
+        .route("/usage", get(usage::show))
         .route("/logs", get(logs::app))
-        .route("/logs/events", get(logs::app_events));
+        .route("/logs/events", get(logs::app_events))
+        .route("/logs/download", get(logs::download));
     let project = Router::new()
         .route("/", get(projects::show))
         .route("/events", get(projects::events))
@@ -175,6 +189,9 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/sign-in/with/{provider}/back", get(providers::back))
         .route("/set-up/{code}", get(links::ask_set_up).post(links::set_up))
         .route("/password/{code}", get(links::ask_password).post(links::set_password))
+        .route("/admin", get(admin::show))
+        .route("/admin/apps/{app}/rest", post(admin::put_to_rest))
+        .route("/admin/apps/{app}/shut-down", get(admin::ask_shut_down).post(admin::shut_down))
         .route("/groups", get(groups::list).post(groups::create))
         .route("/groups/{group}", get(groups::show).post(groups::save))
         .route("/groups/{group}/members", post(groups::change_member))

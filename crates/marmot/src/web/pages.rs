@@ -5,7 +5,12 @@ use std::borrow::Cow;
 use askama::Template;
 
 use super::ansi::Line;
-use super::view::{AppTile, Field, Frame, LauncherCard, PhaseView, ProjectTile};
+use super::charts::Chart;
+use super::gallery::Gallery;
+use super::scaling::MoreSettings;
+use super::tabs::Tab;
+use super::usage::Saved;
+use super::view::{Field, Frame, LauncherCard, PhaseView, ProjectTile};
 use crate::model::BuilderVariant;
 
 /// For those who are signed in: their projects, and the apps they may open.
@@ -14,7 +19,10 @@ use crate::model::BuilderVariant;
 pub(super) struct HomePage {
     pub(super) frame: Frame,
     pub(super) projects: Vec<ProjectTile>,
-    pub(super) apps: AppsSection,
+    /// The pages of projects before and after.
+    pub(super) earlier: Option<u32>,
+    pub(super) later: Option<u32>,
+    pub(super) apps: Gallery,
 }
 
 /// For everybody else: what this is, and the public apps.
@@ -22,18 +30,7 @@ pub(super) struct HomePage {
 #[template(path = "landing.html")]
 pub(super) struct LandingPage {
     pub(super) frame: Frame,
-    pub(super) apps: AppsSection,
-}
-
-/// The apps that are on.
-#[derive(Debug, Template)]
-#[template(path = "apps.html")]
-pub(super) struct AppsSection {
-    pub(super) tiles: Vec<AppTile>,
-    /// They are those that a person may open, not only the public ones.
-    pub(super) signed_in: bool,
-    /// The fragment replaces the section that is on the page.
-    pub(super) replaces: bool,
+    pub(super) apps: Gallery,
 }
 
 #[derive(Debug, Default, Template)]
@@ -124,6 +121,10 @@ pub(super) struct LaunchersBox {
     pub(super) path: String,
     pub(super) may_write: bool,
     pub(super) cards: Vec<LauncherCard>,
+    /// How many there are on all pages, and the pages before and after.
+    pub(super) total: u64,
+    pub(super) earlier: Option<u32>,
+    pub(super) later: Option<u32>,
     /// The fragment replaces the box that is on the page.
     pub(super) replaces: bool,
 }
@@ -218,6 +219,10 @@ pub(super) struct ClassChoice {
 #[template(path = "launcher_form.html")]
 pub(super) struct LauncherFormPage {
     pub(super) frame: Frame,
+    /// What is set apart from the recipe; not of a new one, nor beside a recipe that was refused.
+    pub(super) more: Option<MoreSettings>,
+    /// The launcher's other pages; none of a new one.
+    pub(super) tabs: Vec<Tab>,
     pub(super) editing: bool,
     pub(super) project_name: String,
     pub(super) project_path: String,
@@ -280,10 +285,35 @@ pub(super) struct LogPage {
     pub(super) project_name: String,
     pub(super) project_path: String,
     pub(super) launcher_name: String,
+    /// The launcher's other pages; none around a build.
+    pub(super) tabs: Vec<Tab>,
     pub(super) state: LogState,
+    /// What is looked for in the log of an app.
+    pub(super) filter: Option<LogFilter>,
     /// Drawn by `ansi`.
     pub(super) lines: String,
     pub(super) hint: &'static str,
+}
+
+/// The form that says which lines are shown.
+#[derive(Debug)]
+pub(super) struct LogFilter {
+    pub(super) find: String,
+    pub(super) levels: Vec<Choice>,
+    /// The app's replicas, and all of them.
+    pub(super) copies: Vec<Choice>,
+    /// How many lines there are, where not all of them are shown.
+    pub(super) told: Option<String>,
+    /// Where everything is as a file.
+    pub(super) download: String,
+}
+
+/// One of several to choose from.
+#[derive(Debug, Clone)]
+pub(super) struct Choice {
+    pub(super) value: String,
+    pub(super) label: String,
+    pub(super) chosen: bool,
 }
 
 /// Somewhere to go.
@@ -309,6 +339,9 @@ pub(super) struct MessagePage {
 #[template(path = "design.html")]
 pub(super) struct DesignPage {
     pub(super) frame: Frame,
+    pub(super) tabs: Vec<Tab>,
+    pub(super) charts: Vec<Chart>,
+    pub(super) saved: Saved,
     pub(super) phases: Vec<PhaseView>,
     pub(super) launchers: LaunchersBox,
     pub(super) right: Field,

@@ -144,6 +144,7 @@ impl<'a> Presenter<'a> {
         AppTile {
             id: app.launcher_id.to_string(),
             name: app.title.clone(),
+            description: app.description.clone(),
             project: project.map(|project| project.name.clone()).unwrap_or_default(),
             project_path,
             open: app.url.clone(),
@@ -153,7 +154,7 @@ impl<'a> Presenter<'a> {
         }
     }
 
-    fn resources(&self, id: i64) -> String {
+    pub(super) fn resources(&self, id: i64) -> String {
         let class = self.service.resource_classes().iter().find(|class| class.id == id);
         class.map_or_else(|| "no resource class".to_owned(), resource_class)
     }

@@ -1,6 +1,6 @@
 //! Projects: made, shown with their launchers, changed, deleted.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use marmot_core::name::{Namespace, Slug};
@@ -10,11 +10,12 @@ use super::forms::Typed;
 use super::limits;
 use super::live::{self, Around, Fragments, Part};
 use super::pages::{LaunchersBox, ProjectForm, ProjectFormPage, ProjectPage, Question, QuestionPage};
+use super::people::{Which, beside};
 use super::present::{self, Presenter};
 use super::respond::{Failed, Html, drawn, see_other};
 use super::session::Visitor;
 use super::view::LauncherCard;
-use crate::model::{Project, Visibility};
+use crate::model::{Page, Project, Visibility};
 use crate::service::{Action, Identity, NewProject, ProjectPatch};
 
 /// The namespace and slug in a project's path.
@@ -32,12 +33,13 @@ pub(super) async fn show(
     State(web): State<Web>,
     visitor: Visitor,
     Path((namespace, slug)): ProjectPath,
+    Query(which): Query<Which>,
 ) -> Result<Response, Failed> {
     let project = find(&web, &visitor.who, &namespace, &slug).await?;
-    let launchers = launchers(&web, &visitor.who, &project).await?;
+    let launchers = launchers(&web, &visitor.who, &project, which.page()).await?;
     let path = project.path();
     Ok(Html(ProjectPage {
-        frame: visitor.live_frame(format!("{path}/events")),
+        frame: visitor.live_frame(format!("{path}/events?page={}", which.page().page)),
         namespace: project.namespace.to_string(),
         slug: project.slug.to_string(),
         private: project.visibility == Visibility::Private,
@@ -51,13 +53,17 @@ pub(super) async fn show(
     .into_response())
 }
 
-async fn launchers(web: &Web, who: &Identity, project: &Project) -> Result<LaunchersBox, Failed> {
-    let views = web.service.launcher_views(who, project.id).await?;
+async fn launchers(web: &Web, who: &Identity, project: &Project, page: Page) -> Result<LaunchersBox, Failed> {
+    let found = web.service.launcher_views(who, project.id, page).await?;
+    let (earlier, later) = beside(page, found.total);
     let presenter = Presenter::new(&web.service);
     Ok(LaunchersBox {
         path: project.path(),
         may_write: web.service.may(who, project, Action::Change).await?,
-        cards: views.iter().map(|view| presenter.card(view, None)).collect(),
+        total: found.total,
+        earlier,
+        later,
+        cards: found.items.iter().map(|view| presenter.card(view, None)).collect(),
         replaces: false,
     })
 }
@@ -66,14 +72,16 @@ pub(super) async fn events(
     State(web): State<Web>,
     visitor: Visitor,
     Path((namespace, slug)): ProjectPath,
+    Query(which): Query<Which>,
 ) -> Result<Response, Failed> {
     // A stream that would end at once is refused instead: the browser then asks less often.
     find(&web, &visitor.who, &namespace, &slug).await?;
+    let page = which.page();
     let fragments = live::fragments(web.clone(), visitor.session, move |web, who| {
         let (namespace, slug) = (namespace.clone(), slug.clone());
         async move {
             let project = find(&web, &who, &namespace, &slug).await?;
-            fragments(launchers(&web, &who, &project).await?)
+            fragments(launchers(&web, &who, &project, page).await?)
         }
     });
     Ok(live::respond(&web, fragments))
@@ -86,7 +94,7 @@ fn fragments(launchers: LaunchersBox) -> Result<Fragments, Failed> {
         parts.push(Part { id: card.id.clone(), html, told: format!("{}: {}", card.name, card.phase.word) });
     }
     let ids: Vec<_> = launchers.cards.iter().map(|card| card.id.as_str()).collect();
-    let key = format!("{} {}", launchers.may_write, ids.join(" "));
+    let key = format!("{} {} {}", launchers.may_write, launchers.total, ids.join(" "));
     let html = drawn(&LaunchersBox { replaces: true, ..launchers })?;
     Ok(Fragments { around: Some(Around { key, html }), parts })
 }
@@ -231,7 +239,8 @@ pub(super) async fn ask_delete(
     Path(path): ProjectPath,
 ) -> Result<Response, Failed> {
     let project = to_change(&web, &visitor, &path, Action::Delete).await?;
-    let count = web.service.launcher_views(&visitor.who, project.id).await?.len();
+    let count =
+        web.service.launcher_views(&visitor.who, project.id, Page { page: 1, per_page: 1 }).await?.total;
     Ok(visitor.ask(Question {
         title: format!("Delete the project “{}”?", project.name),
         text: match count {

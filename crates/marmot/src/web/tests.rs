@@ -18,9 +18,11 @@ use crate::web;
 
 mod account;
 mod flow;
+mod gallery;
 mod groups;
 mod hostile;
 mod live;
+mod more_settings;
 mod naughty;
 mod oidc;
 mod opening;
@@ -28,6 +30,7 @@ mod people;
 mod plan;
 mod previews;
 mod secrets;
+mod usage;
 
 const HOME: &str = "http://localhost:8080";
 const PASSWORD: &str = "correct horse battery";

@@ -156,6 +156,7 @@ pub(super) struct ProjectTile {
 pub(super) struct AppTile {
     pub(super) id: String,
     pub(super) name: String,
+    pub(super) description: Option<String>,
     pub(super) project: String,
     pub(super) project_path: String,
     /// Its own address.

@@ -85,6 +85,7 @@ fn routes() -> Vec<(&'static str, &'static str, Needs, Value)> {
         ("POST", "/apps/{name}/revisions/{revision_id}/activate", Needs::Change, none.clone()),
         ("GET", "/apps/{name}/scaling", Needs::See, none.clone()),
         ("PUT", "/apps/{name}/scaling", Needs::Change, json!({})),
+        ("GET", "/apps/{name}/usage", Needs::ReadLogs, none.clone()),
         ("GET", "/audit", Needs::Administer, none.clone()),
         ("GET", "/audit/export", Needs::Administer, none.clone()),
         (

@@ -106,7 +106,10 @@ async fn what_people_write_is_kept_to_the_letter_and_shown_as_text() {
     let found =
         platform.service.projects(&who, &Default::default(), crate::model::Page::FIRST).await.unwrap();
     let id = found.items[0].id;
-    let launcher_id = platform.service.launcher_views(&who, id).await.unwrap()[0].launcher.id;
+    let launcher_id =
+        platform.service.launcher_views(&who, id, crate::model::Page::FIRST).await.unwrap().items[0]
+            .launcher
+            .id;
     let all = naughty();
     assert!(all.len() >= 515, "{}", all.len());
     let (mut names, mut others) = (0, 0);

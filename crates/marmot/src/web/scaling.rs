@@ -1,0 +1,407 @@
+//! How an app scales and what it may reach, as forms below its launcher's settings; and what cannot be undone.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::Web;
+use super::detail::own_path;
+use super::forms::Typed;
+use super::launchers::{LauncherPath, edit_page, find_launcher, must_change};
+use super::respond::{Failed, see_other};
+use super::session::Visitor;
+use super::view::Field;
+use super::words;
+use crate::config::duration;
+use crate::model::Network;
+use crate::scaling::{Preset, Scaling};
+use crate::service::{Error, LauncherPatch, LauncherView, ScalingView};
+
+/// What of a launcher is set apart from its recipe: in force at once, without another revision.
+#[derive(Debug, Template)]
+#[template(path = "launcher_more.html")]
+pub(super) struct MoreSettings {
+    path: String,
+    scaling: ScalingForm,
+    network: NetworkForm,
+    /// Which form has just been taken.
+    saved: String,
+    on: bool,
+}
+
+/// What somebody typed about scaling.
+#[derive(Debug)]
+struct ScalingForm {
+    presets: Vec<PresetChoice>,
+    usual: Vec<SettingField>,
+    advanced: Vec<SettingField>,
+    /// When it is kept awake, a schedule a line.
+    keep_warm: Field,
+    /// `on`, `off`, or nothing for the server's own.
+    foresight: String,
+    /// What is wrong with no field in particular.
+    problem: Option<String>,
+    /// Something is set among the advanced ones, or wrong there.
+    advanced_open: bool,
+}
+
+#[derive(Debug)]
+struct PresetChoice {
+    value: &'static str,
+    label: &'static str,
+    help: &'static str,
+    icon: &'static str,
+    chosen: bool,
+}
+
+/// A number or a duration.
+#[derive(Debug)]
+struct SettingField {
+    name: &'static str,
+    label: &'static str,
+    help: &'static str,
+    /// What is in force without it.
+    usual: String,
+    field: Field,
+}
+
+/// What somebody typed about what may be reached.
+#[derive(Debug)]
+struct NetworkForm {
+    /// `internet`, `none` or `allow-list`.
+    outbound: &'static str,
+    allow: Field,
+}
+
+/// Name, label and help of a setting, and whether it is a duration.
+type Setting = (&'static str, &'static str, &'static str, bool);
+
+const USUAL: [Setting; 4] = [
+    (
+        "min_replicas",
+        "Always awake",
+        "So many copies never sleep, whoever comes. 0 costs nothing when idle.",
+        false,
+    ),
+    ("max_replicas", "At most", "So many copies when many people come at the same time.", false),
+    ("idle_after", "Falls asleep after", "Without use for so long, such as 90s, 2m or 1h.", true),
+    (
+        "stop_after",
+        "Leaves memory after",
+        "Asleep for so long, where past visits do not tell, such as 12h.",
+        true,
+    ),
+];
+
+const ADVANCED: [Setting; 9] = [
+    (
+        "sessions_per_replica",
+        "Sessions for a copy",
+        "Open connections that one copy is meant to hold.",
+        false,
+    ),
+    (
+        "requests_per_replica",
+        "Requests for a copy",
+        "Requests it works on at the same time. Not together with sessions.",
+        false,
+    ),
+    ("limit", "Never more than", "What is beyond it waits for its turn.", false),
+    (
+        "utilization",
+        "Aimed at, in percent",
+        "How much of what a copy is meant for is used before there is another.",
+        false,
+    ),
+    ("initial_replicas", "A new revision begins with", "So many copies.", false),
+    ("stable_window", "Demand is averaged over", "Such as 60s.", true),
+    ("panic_window", "Sudden demand over", "Such as 6s.", true),
+    ("panic_threshold", "Sudden from, in percent", "Of what the copies there are meant for.", false),
+    (
+        "max_session",
+        "Waits for sessions",
+        "For so long a copy that is not needed any more waits for them to end.",
+        true,
+    ),
+];
+
+const PRESETS: [(Preset, &str, &str, &str, &str); 3] = [
+    (
+        Preset::Single,
+        "single",
+        "One copy",
+        "For everybody. Right for most apps, and for those that keep files.",
+        "app",
+    ),
+    (
+        Preset::Dashboard,
+        "dashboard",
+        "Dashboard",
+        "Up to 3 copies of 20 sessions each. A visitor stays with one.",
+        "people",
+    ),
+    (
+        Preset::Endpoint,
+        "endpoint",
+        "Endpoint",
+        "Up to 3 copies of 10 requests each, for a model behind an API.",
+        "code",
+    ),
+];
+
+impl ScalingForm {
+    fn of(view: &ScalingView) -> Self {
+        let given = serde_json::to_value(&view.given).unwrap_or_default();
+        let form = Self::with(view, view.given.preset.unwrap_or_default(), |(name, _, _, is_duration)| {
+            let value = given[*name].as_u64();
+            value.map(|value| if *is_duration { short(value) } else { value.to_string() }).unwrap_or_default()
+        });
+        let foresight = match view.given.foresight {
+            Some(true) => "on",
+            Some(false) => "off",
+            None => "",
+        };
+        Self {
+            keep_warm: Field::of(view.given.keep_warm.join("\n")),
+            foresight: foresight.to_owned(),
+            ..form
+        }
+    }
+
+    fn with(view: &ScalingView, preset: Preset, value: impl Fn(&Setting) -> String) -> Self {
+        let policy = &view.policy;
+        let usual = |name: &str| match name {
+            "min_replicas" => policy.min_replicas.to_string(),
+            "max_replicas" => policy.max_replicas.to_string(),
+            "idle_after" => short(policy.idle_after.as_secs()),
+            "stop_after" => short(policy.stop_after.as_secs()),
+            "limit" => policy.limit.to_string(),
+            "utilization" => policy.utilisation.to_string(),
+            "initial_replicas" => policy.initial_replicas.to_string(),
+            "stable_window" => short(policy.stable_window.as_secs()),
+            "panic_window" => short(policy.panic_window.as_secs()),
+            "panic_threshold" => policy.panic_threshold.to_string(),
+            "max_session" => short(policy.max_session.as_secs()),
+            "sessions_per_replica" if policy.concurrency.counts_sessions() => {
+                policy.concurrency.count().to_string()
+            }
+            "requests_per_replica" if !policy.concurrency.counts_sessions() => {
+                policy.concurrency.count().to_string()
+            }
+            _ => String::new(),
+        };
+        let field = |setting: &Setting| SettingField {
+            name: setting.0,
+            label: setting.1,
+            help: setting.2,
+            usual: usual(setting.0),
+            field: Field::of(value(setting)),
+        };
+        let choice = |(known, value, label, help, icon): (Preset, _, _, _, _)| PresetChoice {
+            value,
+            label,
+            help,
+            icon,
+            chosen: known == preset,
+        };
+        let advanced: Vec<SettingField> = ADVANCED.iter().map(field).collect();
+        Self {
+            presets: PRESETS.map(choice).into(),
+            usual: USUAL.iter().map(field).collect(),
+            advanced_open: advanced.iter().any(|setting| !setting.field.value.is_empty()),
+            advanced,
+            keep_warm: Field::default(),
+            foresight: String::new(),
+            problem: None,
+        }
+    }
+
+    /// What was typed, as it was typed.
+    fn typed(view: &ScalingView, typed: &Typed) -> Self {
+        let preset = PRESETS.iter().find(|(_, value, ..)| *value == typed.get("preset"));
+        let preset = preset.map_or(Preset::Single, |(preset, ..)| *preset);
+        let form = Self::with(view, preset, |(name, ..)| typed.get(name).trim().to_owned());
+        Self {
+            keep_warm: Field::of(typed.get("keep_warm").trim()),
+            foresight: typed.get("foresight").to_owned(),
+            ..form
+        }
+    }
+
+    /// What it says; or the form again, with what cannot be read beside its field.
+    fn read(mut self) -> Result<(Self, Scaling), Box<Self>> {
+        let mut given = serde_json::Map::new();
+        let mut unreadable = false;
+        let settings = USUAL.iter().chain(&ADVANCED);
+        for ((name, _, _, is_duration), setting) in
+            settings.zip(self.usual.iter_mut().chain(&mut self.advanced))
+        {
+            let text = &setting.field.value;
+            if text.is_empty() {
+                continue;
+            }
+            let value = match is_duration {
+                true => duration(text)
+                    .filter(|time| time.subsec_nanos() == 0)
+                    .map(|time: Duration| time.as_secs()),
+                false => text.parse::<u32>().ok().map(u64::from),
+            };
+            match value {
+                Some(value) => {
+                    given.insert((*name).to_owned(), value.into());
+                }
+                None => {
+                    let kind = if *is_duration { "duration, such as 90s, 2m or 12h" } else { "whole number" };
+                    setting.field.wrong = Some(format!("“{text}” is no {kind}."));
+                    unreadable = true;
+                }
+            }
+        }
+        if unreadable {
+            self.open_where_wrong();
+            return Err(Box::new(self));
+        }
+        let mut scaling: Scaling = serde_json::from_value(given.into()).unwrap_or_default();
+        let preset = self.presets.iter().position(|preset| preset.chosen).map(|place| PRESETS[place].0);
+        scaling.preset = preset.filter(|preset| *preset != Preset::Single);
+        let schedules = self.keep_warm.value.lines().map(str::trim).filter(|line| !line.is_empty());
+        scaling.keep_warm = schedules.map(str::to_owned).collect();
+        scaling.foresight = match self.foresight.as_str() {
+            "on" => Some(true),
+            "off" => Some(false),
+            _ => None,
+        };
+        Ok((self, scaling))
+    }
+
+    fn open_where_wrong(&mut self) {
+        self.advanced_open |= self.advanced.iter().any(|setting| setting.field.wrong.is_some());
+    }
+
+    /// The form again, with what the service refused beside the field it names first.
+    fn refused(mut self, error: Error) -> Result<Self, Failed> {
+        let Error::Invalid { .. } = &error else { return Err(error.into()) };
+        let message = error.to_string();
+        let name = message.split('`').nth(1).unwrap_or_default().to_owned();
+        let wrong = Some(words::plainly(&message));
+        let all = self.usual.iter_mut().chain(&mut self.advanced);
+        match all.into_iter().find(|setting| setting.name == name) {
+            Some(setting) => setting.field.wrong = wrong,
+            None if name == "keep_warm" => self.keep_warm.wrong = wrong,
+            None => self.problem = wrong,
+        }
+        self.open_where_wrong();
+        Ok(self)
+    }
+}
+
+/// Whole seconds as the configuration has them: `90s`, `2m`, `12h`.
+fn short(seconds: u64) -> String {
+    match seconds {
+        s if s > 0 && s.is_multiple_of(3600) => format!("{}h", s / 3600),
+        s if s > 0 && s.is_multiple_of(60) => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    }
+}
+
+impl NetworkForm {
+    fn of(network: &Network) -> Self {
+        let (outbound, listed) = match network {
+            Network::Internet => ("internet", String::new()),
+            Network::None => ("none", String::new()),
+            Network::AllowList(listed) => ("allow-list", listed.join("\n")),
+        };
+        Self { outbound, allow: Field::of(listed) }
+    }
+}
+
+impl MoreSettings {
+    /// As things are. `saved`: which form has just been taken.
+    pub(super) async fn of(
+        web: &Web,
+        visitor: &Visitor,
+        view: &LauncherView,
+        saved: String,
+    ) -> Result<Self, Failed> {
+        let scaling = web.service.scaling(&visitor.who, &view.launcher.app_name).await?;
+        Ok(Self {
+            path: own_path(view),
+            scaling: ScalingForm::of(&scaling),
+            network: NetworkForm::of(&view.launcher.network),
+            saved,
+            on: view.app.is_some(),
+        })
+    }
+}
+
+async fn again(
+    web: &Web,
+    visitor: &Visitor,
+    view: LauncherView,
+    more: MoreSettings,
+) -> Result<Response, Failed> {
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, edit_page(web, visitor, &view, more).await?).into_response())
+}
+
+pub(super) async fn save(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    must_change(&visitor, view.can.change)?;
+    let name = &view.launcher.app_name;
+    let now = web.service.scaling(&visitor.who, name).await?;
+    let form = match ScalingForm::typed(&now, &typed).read() {
+        Ok((form, scaling)) => match web.service.set_scaling(&visitor.who, name, scaling).await {
+            Ok(_) => return Ok(see_other(&format!("{}/edit?saved=scaling#scaling", own_path(&view)))),
+            Err(error) => form.refused(error)?,
+        },
+        Err(form) => *form,
+    };
+    let more = MoreSettings::of(&web, &visitor, &view, String::new()).await?;
+    again(&web, &visitor, view, MoreSettings { scaling: form, ..more }).await
+}
+
+pub(super) async fn save_network(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+    typed: Typed,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    must_change(&visitor, view.can.change)?;
+    let text = typed.get("allow").trim();
+    let listed = || text.split([',', '\n']).map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
+    let (outbound, network) = match typed.get("outbound") {
+        "none" => ("none", Network::None),
+        "allow-list" => ("allow-list", Network::AllowList(listed().collect())),
+        _ => ("internet", Network::Internet),
+    };
+    let patch = LauncherPatch { network: Some(network), ..LauncherPatch::default() };
+    match web.service.update_launcher(&visitor.who, view.launcher.id, patch).await {
+        Ok(_) => Ok(see_other(&format!("{}/edit?saved=network#network", own_path(&view)))),
+        Err(error @ Error::Invalid { .. }) => {
+            let wrong = Some(words::plainly(&error.to_string()));
+            let network = NetworkForm { outbound, allow: Field { value: text.to_owned(), wrong } };
+            let more = MoreSettings::of(&web, &visitor, &view, String::new()).await?;
+            again(&web, &visitor, view, MoreSettings { network, ..more }).await
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_shown_as_they_are_typed() {
+        assert_eq!([0, 90, 120, 7200].map(short), ["0s", "90s", "2m", "2h"]);
+        assert_eq!(duration(&short(90)), Some(Duration::from_secs(90)));
+    }
+}
