@@ -362,21 +362,9 @@ async fn cancelling_ends_every_process_and_leaves_nothing_but_the_log() {
         };
         fs::read_dir("/proc").unwrap().flatten().filter(sleeps).count()
     };
-    let wanted = marmot_engine::wanted::WantedBuild {
-        source: marmot_engine::wanted::Source {
-            repository: repository.address(),
-            revision: None,
-            context_dir: None,
-        },
-        builder: Builder::Auto,
-        owner: 1.into(),
-        command_given: false,
-        registries: Vec::new(),
-        image: <_>::default(),
-        variables: Vec::new(),
-        secrets: Vec::new(),
-        logins: Vec::new(),
-    };
+    let source =
+        marmot_engine::wanted::Source { repository: repository.address(), revision: None, context_dir: None };
+    let wanted = support::wanted(source);
     let cancel = CancellationToken::new();
     let watch = async {
         let appear = async {

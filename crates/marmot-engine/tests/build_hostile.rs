@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use marmot_engine::build::BuildEnd;
-use marmot_engine::wanted::{Builder, Source, WantedBuild};
+use marmot_engine::wanted::{Source, WantedBuild};
 use support::{Built, Place, Repository, git};
 use tokio_util::sync::CancellationToken;
 
@@ -296,17 +296,9 @@ async fn a_build_is_called_off_at_each_of_fifty_moments_and_leaves_neither_proce
     let repository = place.repository("app", &[("Procfile", procfile), ("requirements.txt", "hello")]);
     let (mut cancelled, mut whole) = (0, 0);
     for moment in 0..50u32 {
-        let wanted = WantedBuild {
-            source: Source { repository: repository.address(), revision: None, context_dir: None },
-            builder: Builder::Auto,
-            // Each installs its packages anew.
-            owner: (100 + u128::from(moment)).into(),
-            command_given: false,
-            registries: Vec::new(),
-            variables: Vec::new(),
-            secrets: Vec::new(),
-            logins: Vec::new(),
-        };
+        let source = Source { repository: repository.address(), revision: None, context_dir: None };
+        // Each installs its packages anew.
+        let wanted = WantedBuild { owner: (100 + u128::from(moment)).into(), ..support::wanted(source) };
         let cancel = CancellationToken::new();
         let call_off = async {
             tokio::time::sleep(Duration::from_millis(u64::from(moment) * 15)).await;

@@ -18,7 +18,7 @@ use building::Place;
 use marmot_core::id::BuildId;
 use marmot_engine::build::BuildsNetwork;
 use marmot_engine::observed::BuildState;
-use marmot_engine::wanted::{Builder, Outbound, Source, Variable, WantedBuild};
+use marmot_engine::wanted::{Outbound, Source, Variable};
 use marmot_engine::{Confinement, EngineConfig};
 use support::{Machine, app, ask, policy};
 
@@ -356,17 +356,7 @@ async fn steps_inside() {
     });
     let id = BuildId::from(1);
     let source = Source { repository: repository.address(), revision: None, context_dir: None };
-    let wanted = Arc::new(WantedBuild {
-        source,
-        builder: Builder::Auto,
-        owner: 1.into(),
-        command_given: false,
-        registries: Vec::new(),
-        image: <_>::default(),
-        variables: Vec::new(),
-        secrets: Vec::new(),
-        logins: Vec::new(),
-    });
+    let wanted = Arc::new(building::wanted(source));
     machine.want(|all| drop(all.builds.insert(id, wanted)));
     let mut observed = machine.engine.observed();
     let ended = observed.wait_for(|observed| {

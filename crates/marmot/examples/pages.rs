@@ -100,8 +100,10 @@ async fn lived(db: &Db, app: &marmot_core::AppName) -> anyhow::Result<()> {
         } else {
             (quarter % 13 == 0) as u64
         };
-        let mut reading = marmot_gateway::meter::Reading::default();
-        reading.answers = [0, busy * 6, busy, busy / 4, u64::from(quarter % 37 == 0)];
+        let mut reading = marmot_gateway::meter::Reading {
+            answers: [0, busy * 6, busy, busy / 4, u64::from(quarter % 37 == 0)],
+            ..Default::default()
+        };
         (reading.upstream.counts[3], reading.upstream.counts[5]) = (busy * 6, busy);
         (reading.wakes[0].counts[4], reading.wakes[1].counts[9]) =
             (busy.min(3), u64::from(hour == 7 && quarter % 4 == 0));

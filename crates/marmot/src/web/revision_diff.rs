@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use crate::model::{Program, Revision};
 
 /// One thing that differs.
@@ -52,6 +54,7 @@ pub(super) fn differences(
         .filter(|(_, before, after)| before != after)
         .map(|(what, before, after)| Difference { what: what.to_owned(), before, after })
         .collect();
+    told.extend(scaling(old, new));
     let names = |revision: &Revision| -> BTreeSet<String> {
         revision.variables.iter().map(|variable| variable.name.clone()).collect()
     };
@@ -67,10 +70,34 @@ pub(super) fn differences(
     told
 }
 
+/// How the two scale, by the names under which that is said. Nothing where one of them is from before that was noted.
+fn scaling(old: &Revision, new: &Revision) -> Vec<Difference> {
+    let said = |revision: &Revision| match serde_json::to_value(revision.scaling.as_ref()?) {
+        Ok(Value::Object(said)) => Some(said),
+        _ => None,
+    };
+    let Some((old, new)) = said(old).zip(said(new)) else { return Vec::new() };
+    let in_words = |value: Option<&Value>| match value {
+        None => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+        Some(other) => other.to_string(),
+    };
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let names = names.into_iter().filter(|name| old.get(*name) != new.get(*name));
+    let difference = |name: &String| Difference {
+        what: name.replace('_', " "),
+        before: in_words(old.get(name)),
+        after: in_words(new.get(name)),
+    };
+    names.map(difference).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{CodeRun, EnvVariable};
+    use crate::scaling::{Preset, Scaling};
 
     #[test]
     fn what_differs_is_told_without_values_of_variables() {
@@ -84,6 +111,12 @@ mod tests {
                 .map(|name| EnvVariable { name: (*name).to_owned(), value: "hidden".to_owned() })
                 .collect(),
             resource_class_id: class,
+            scaling: Some(Scaling {
+                idle_after: port.map(|port| u64::from(port) * 2),
+                preset: Some(Preset::Endpoint),
+                ..Scaling::default()
+            }),
+            runs_as: None,
             created_at: jiff::Timestamp::UNIX_EPOCH,
             ready_at: None,
             failed: None,
@@ -102,6 +135,7 @@ mod tests {
                 "runs: build 1 > build 2",
                 "port:  > 80",
                 "resources: class 1 > class 2",
+                "idle after:  > 160",
                 "variable A: set > ",
                 "variable C:  > set",
                 "variable B:  > another value",

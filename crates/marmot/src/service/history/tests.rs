@@ -66,6 +66,7 @@ async fn usage_is_kept_over_a_restart_and_forgotten_with_age() {
         revision: None,
         context_dir: None,
         builder: BuilderVariant::Auto,
+        as_image: false,
     };
     let new = NewLauncher {
         project_id: project.id,
