@@ -368,9 +368,11 @@ async fn steps_inside() {
     let state = ended.unwrap_or_else(|_| panic!("in time: {log:#?}")).unwrap().builds[&id].clone();
     assert!(matches!(state, BuildState::Succeeded(_)), "{state:?} {log:#?}");
     let said = log.join("\n");
-    let reached = said.lines().filter(|line| line.contains(": beyond") || line.contains(": control"));
-    let reached: Vec<&str> = reached.map(|line| line.split_once(' ').unwrap().1).collect();
-    assert_eq!(reached, ["to 203.0.113.1: beyond", "to 203.0.113.9: beyond", "allowed: beyond"], "{said}");
+    // Some versions of pasta send what came last again on a connection that the other side has closed.
+    let reached = said.lines().filter_map(|line| line.split_once(": beyond"));
+    let reached: Vec<&str> = reached.map(|(line, _)| line.split_once(' ').unwrap().1).collect();
+    assert_eq!(reached, ["to 203.0.113.1", "to 203.0.113.9", "allowed"], "{said}");
+    assert!(!said.contains(": control"), "{said}");
     assert!(!said.lines().any(|line| line.ends_with(" to the registry")), "{said}");
     assert!(said.contains("nameserver 198.19.255.253"), "{said}");
     // The engine made nothing in the machine's network.

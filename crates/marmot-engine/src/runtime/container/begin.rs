@@ -354,7 +354,12 @@ async fn get_going(
     let places = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let has_group = places.contains(id);
     if !has_group && !is_kept_for(pid, id) {
-        return Err(BeginError::Elsewhere);
+        // One that has ended meanwhile is not here either.
+        let still_runs = engine.state(id).await?.is_some_and(|now| now.pid == Some(pid));
+        return Err(match still_runs {
+            true => BeginError::Elsewhere,
+            false => ended_at_once(shared, &container, dir, &spec).await,
+        });
     }
     if has_group {
         spec.group = ReplicaGroup::of_process(&places);
