@@ -28,12 +28,12 @@ use crate::procfs::{self, RawPid};
 use crate::shim::spec::{self, Plug, ShimProcess};
 use crate::wanted::Outbound;
 
+mod build;
 mod rules;
-mod steps;
 
+pub(crate) use build::BuildNetwork;
 pub use rules::{Destination, WrongDestination};
 use rules::{MIDDLE, PASTA, Port, RESOLVER, Surroundings, UPLINK};
-pub(crate) use steps::StepsNetwork;
 
 /// The user that pasta runs as where the server is root. Like those of replicas, it belongs to nobody.
 const USER: u32 = 1_999_999_998;
@@ -55,8 +55,8 @@ pub(crate) struct Uplink {
     /// What apps may reach although it is private.
     allowed: Vec<Destination>,
     running: Mutex<Option<Running>>,
-    /// The places in the middle that steps of builds have.
-    steps: Mutex<BTreeSet<u16>>,
+    /// The places in the middle that builds have.
+    builds: Mutex<BTreeSet<u16>>,
 }
 
 /// Why there is no way out here.
@@ -130,8 +130,8 @@ impl Uplink {
         tun_can_be_opened(is_root)?;
         let resolver = resolver.or_else(machines_resolver);
         let data_dir = data_dir.to_owned();
-        let (running, steps) = <_>::default();
-        let uplink = Self { data_dir, tools, resolver, allowed, running, steps };
+        let (running, builds) = <_>::default();
+        let uplink = Self { data_dir, tools, resolver, allowed, running, builds };
         uplink.running().map_err(Shortcoming::of)?;
         Ok(uplink)
     }

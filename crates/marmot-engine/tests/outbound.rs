@@ -174,6 +174,16 @@ fn answers_beyond() {
     serve(8080);
 }
 
+/// Stands for the control plane on each of the machine's addresses, as who looks for it would find it.
+fn control_plane() {
+    let control = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap();
+    std::thread::spawn(move || {
+        for stream in control.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut &stream, b"control");
+        }
+    });
+}
+
 /// What an app reached, of what it tried.
 async fn reached(outbound: Outbound, allowed: &[&str], targets: &str) -> Option<(Vec<String>, Vec<String>)> {
     let configure = |config: EngineConfig| EngineConfig {
@@ -187,13 +197,7 @@ async fn reached(outbound: Outbound, allowed: &[&str], targets: &str) -> Option<
         eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
         return None;
     }
-    // The control plane, as apps may look for it.
-    let control = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap();
-    std::thread::spawn(move || {
-        for stream in control.incoming().flatten() {
-            let _ = std::io::Write::write_all(&mut &stream, b"control");
-        }
-    });
+    control_plane();
     machine.outbound = outbound;
     machine.artefact(1.into(), &[("app.py", &format!("{REACHES}{}", support::COUNTER))], None);
     let variable = Variable { name: "TARGETS".to_owned(), value: targets.to_owned() };
@@ -238,12 +242,7 @@ async fn reached_by_build(
         eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
         return None;
     }
-    let control = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap();
-    std::thread::spawn(move || {
-        for stream in control.incoming().flatten() {
-            let _ = std::io::Write::write_all(&mut &stream, b"control");
-        }
-    });
+    control_plane();
     let id = BuildId::from(1);
     let source = Source { repository: repository.address(), revision: None, context_dir: None };
     machine.want(|wanted| {
@@ -348,12 +347,7 @@ async fn steps_inside() {
     if !machine.engine.capabilities().outbound {
         return eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
     }
-    let control = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap();
-    std::thread::spawn(move || {
-        for stream in control.incoming().flatten() {
-            let _ = std::io::Write::write_all(&mut &stream, b"control");
-        }
-    });
+    control_plane();
     let id = BuildId::from(1);
     let source = Source { repository: repository.address(), revision: None, context_dir: None };
     let wanted = Arc::new(building::wanted(source));

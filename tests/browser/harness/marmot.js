@@ -128,14 +128,18 @@ export class Marmot {
     return text.trimEnd().split("\n").slice(-count).join("\n");
   }
 
-  /** A bare git repository with one commit of an example, or of what is in another directory, to build from. */
-  async repositoryOf(example, from = EXAMPLES) {
+  /**
+   * A bare git repository with one commit of an example, or of what is in another directory, to build from. `files` are added to
+   * it, by their paths.
+   */
+  async repositoryOf(example, from = EXAMPLES, { files = {}, message = `Add ${example}` } = {}) {
     const bare = path.join(this.#directory, "repositories", `${example}.git`);
     const work = path.join(this.#directory, "checkouts", example);
     await fs.cp(path.join(from, example), work, { recursive: true, filter: isSource });
+    for (const [file, text] of Object.entries(files)) await fs.writeFile(path.join(work, file), text);
     await git(work, "init", "--quiet", "--initial-branch=main");
     await git(work, "add", "--all");
-    await git(work, "commit", "--quiet", "--message", `Add ${example}`);
+    await git(work, "commit", "--quiet", "--message", message);
     await git(work, "clone", "--quiet", "--bare", work, bare);
     return bare;
   }

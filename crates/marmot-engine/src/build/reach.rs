@@ -14,7 +14,7 @@ use super::contract::{BuildContext, BuildsNetwork};
 use super::log::BuildLog;
 use super::network;
 use crate::confine::find;
-use crate::network::{Destination, StepsNetwork, Uplink};
+use crate::network::{BuildNetwork, Destination, Uplink};
 
 /// Where the file is, in the home of a build, that says where its programs have names resolved.
 const RESOLV_CONF: &str = ".resolv.conf";
@@ -41,7 +41,7 @@ struct Fence {
 /// The way into the network of a build, which lasts as long as this.
 #[derive(Debug)]
 pub(super) struct Entrance {
-    network: StepsNetwork,
+    network: BuildNetwork,
     nsenter: PathBuf,
     resolv_conf: PathBuf,
 }
@@ -101,7 +101,7 @@ impl Fence {
         let resolv_conf = home.join(RESOLV_CONF);
         tokio::fs::write(&resolv_conf, Uplink::resolv_conf_like_the_machines()).await?;
         let uplink = Arc::clone(&self.uplink);
-        let making = tokio::task::spawn_blocking(move || StepsNetwork::make(Some(&uplink), &allowed));
+        let making = tokio::task::spawn_blocking(move || BuildNetwork::make(Some(&uplink), &allowed));
         let network = making.await.map_err(io::Error::other)??;
         Ok(Entrance { network, nsenter: self.nsenter.clone(), resolv_conf })
     }

@@ -10,7 +10,7 @@ use crate::build::process::Job;
 use crate::cgroup::ReplicaGroup;
 use crate::container::api::Call;
 use crate::container::{About, ContainerEngine};
-use crate::network::{StepsNetwork, Uplink};
+use crate::network::{BuildNetwork, Uplink};
 
 /// What was ended by force is gone soon.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
@@ -23,7 +23,7 @@ pub(super) struct Steps {
 }
 
 enum Network {
-    Own(StepsNetwork),
+    Own(BuildNetwork),
     /// As the engine makes it.
     Engines,
 }
@@ -86,7 +86,7 @@ fn takes_none(about: About) -> Option<&'static str> {
     }
 }
 
-async fn own_network(context: &BuildContext, job: &Job, about: About) -> Result<StepsNetwork, NoImage> {
+async fn own_network(context: &BuildContext, job: &Job, about: About) -> Result<BuildNetwork, NoImage> {
     let unfenced = |why: &str| NoImage::Unfenced(why.to_owned());
     if let Some(why) = takes_none(about) {
         return Err(unfenced(why));
@@ -95,7 +95,7 @@ async fn own_network(context: &BuildContext, job: &Job, about: About) -> Result<
     if uplink.is_none() {
         job.log.say("Warning: the steps reach no other machine: this server has no way out to give them.");
     }
-    let making = tokio::task::spawn_blocking(move || StepsNetwork::make(uplink.as_ref(), &allowed));
+    let making = tokio::task::spawn_blocking(move || BuildNetwork::make(uplink.as_ref(), &allowed));
     let made = making.await.map_err(|error| unfenced(&error.to_string()))?;
     made.map_err(|error| unfenced(&format!("no network can be made for them ({error})")))
 }

@@ -24,9 +24,9 @@ const FIRST_SLOT: u16 = 40_000;
 /// How many builds may be connected at the same time.
 const SLOTS: u16 = 4096;
 
-/// A network for the steps of one build. It goes when this does and nobody is in it any more.
+/// A network for what one build runs. It goes when this does and nobody is in it any more.
 #[derive(Debug)]
-pub(crate) struct StepsNetwork {
+pub(crate) struct BuildNetwork {
     own: Own,
     place: Option<Place>,
 }
@@ -47,7 +47,7 @@ struct Place {
 
 impl Place {
     fn take(uplink: &Arc<Uplink>) -> io::Result<Self> {
-        let mut taken = uplink.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = uplink.builds.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = (FIRST_SLOT..FIRST_SLOT + SLOTS).find(|slot| !taken.contains(slot));
         let slot = slot.ok_or_else(|| io::Error::other("every address is taken"))?;
         taken.insert(slot);
@@ -57,11 +57,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.uplink.steps.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.slot);
+        self.uplink.builds.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.slot);
     }
 }
 
-impl StepsNetwork {
+impl BuildNetwork {
     /// Makes one. `uplink`: by what it has a way out, to public addresses and to what `allowed` names.
     ///
     /// # Errors
