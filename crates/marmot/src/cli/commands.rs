@@ -63,6 +63,9 @@ pub(super) enum Project {
     Create {
         /// What people call it.
         name: String,
+        /// Whose it is: a group of which you are an owner or editor. Your own when absent.
+        #[arg(long, value_name = "GROUP")]
+        namespace: Option<String>,
         /// Everybody may see it.
         #[arg(long)]
         public: bool,
@@ -95,9 +98,15 @@ impl Project {
                 let path = if mine { "/projects?direct_member=true" } else { "/projects" };
                 output.print(&client.all(path).await?, |found| table(found, PROJECT_COLUMNS))
             }
-            Self::Create { name, public, description, repositories } => {
+            Self::Create { name, namespace, public, description, repositories } => {
                 let visibility = if public { "public" } else { "private" };
-                let new = json!({"name": name, "visibility": visibility, "description": description, "repositories": repositories});
+                let new = json!({
+                    "name": name,
+                    "namespace": namespace,
+                    "visibility": visibility,
+                    "description": description,
+                    "repositories": repositories,
+                });
                 output.print(&client.post("/projects", Some(new)).await?, show_project)
             }
             Self::Show { project } => output.print(&find_project(&client, &project).await?, show_project),
@@ -189,7 +198,7 @@ pub(super) struct NewLauncher {
     /// The app's directory in the repository.
     #[arg(long, value_name = "DIR", conflicts_with = "image")]
     context_dir: Option<String>,
-    /// How to build it: auto, python, static or dockerfile.
+    /// How to build it: auto, python, r, node, static or dockerfile.
     #[arg(long, conflicts_with = "image")]
     builder: Option<String>,
     /// Make a container image of what is built, and run that.

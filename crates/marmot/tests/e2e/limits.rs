@@ -91,6 +91,11 @@ async fn the_command_line_manages_groups_and_says_limits() {
     let alone = run(&["group", "remove", "ice-lab", "ada"]).expect_err("one must own it");
     assert!(alone.contains("a group needs an owner"), "{alone}");
     assert!(!run(&["group", "remove", "ice-lab", "bob"]).expect("members").contains("bob"));
+    let project =
+        run(&["project", "create", "Cores", "--namespace", "ice-lab"]).expect("a project of the group");
+    assert!(project.contains("ice-lab") && project.contains("cores"), "{project}");
+    assert!(run(&["group", "delete", "ice-lab"]).is_err(), "it owns a project");
+    run(&["project", "delete", "ice-lab/cores"]).expect("deletes it");
     run(&["group", "delete", "ice-lab"]).expect("deletes it");
     assert_eq!(run(&["group", "list", "--all"]).as_deref(), Ok("none"));
 
