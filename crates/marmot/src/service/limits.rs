@@ -114,7 +114,7 @@ impl Service {
                 let free_at = first.unwrap_or(now) + HOUR;
                 return Err(Error::TooOften {
                     message: format!(
-                        "the project has begun {begun} builds within an hour, and may begin {most}: wait, or ask an \
+                        "builds of the project that were begun within an hour: {begun}, and it may begin {most}; wait, or ask an \
                          administrator for a higher limit"
                     ),
                     what: "builds",

@@ -106,7 +106,9 @@ async fn a_project_begins_only_so_many_builds_within_an_hour_whatever_asks_for_t
     let refused = platform.post(&environment(&launcher), &ada, json!({})).await;
     let refused = refused.is(StatusCode::TOO_MANY_REQUESTS);
     assert!(
-        refused.message().starts_with("the project has begun 2 builds within an hour, and may begin 2"),
+        refused
+            .message()
+            .starts_with("builds of the project that were begun within an hour: 2, and it may begin 2"),
         "{}",
         refused.message()
     );
