@@ -102,6 +102,11 @@ async function withoutScript(marmot, browser, ada, repository) {
   await page.goto(marmot.url + project);
   await button(page, "Shut down").click();
   await button(page, "Yes, switch it off").click();
+  await eventually("the app is off", async () => {
+    if (await button(page, "Activate").isVisible()) return true;
+    await page.reload();
+    throw new Error("not yet");
+  });
   await button(page, "Activate").click();
   return { launcher, project, address };
 }

@@ -23,7 +23,8 @@ export function countConnections(page) {
 /** Kept by the app, in this visitor's session alone. */
 export async function sightings(page) {
   const metric = page.getByTestId("stMetric").filter({ hasText: "Sightings in this session" });
-  return Number(await metric.getByTestId("stMetricValue").innerText());
+  // While Streamlit draws anew, what was there before may be there still.
+  return Number(await metric.getByTestId("stMetricValue").last().innerText());
 }
 
 export async function countSighting(page) {
