@@ -46,6 +46,21 @@ async fn until_ended(engine: &Engine, id: BuildId) -> BuildState {
     tokio::time::timeout(support::LIMIT, ended).await.expect("ended in time").unwrap().builds[&id].clone()
 }
 
+/// A machine that does three builds at a time.
+async fn machine_of_three(place: &Place) -> Machine {
+    let mut context = place.another_context();
+    context.allow_private_networks = true;
+    let build = Arc::new(context);
+    Machine::configured(|config| EngineConfig { build, builds_at_once: Some(3), ..config }).await
+}
+
+/// A build from a host that takes connections and never says a word, for as long as the listener is kept.
+fn never_fetched() -> (std::net::TcpListener, Arc<WantedBuild>) {
+    let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = wanted(&format!("http://{}/x", host.local_addr().unwrap()));
+    (host, silent)
+}
+
 fn site(place: &Place) -> Repository {
     place.repository("site", &[("index.html", "<h1>hello</h1>")])
 }
@@ -74,14 +89,8 @@ async fn a_build_that_is_done_is_not_done_again_and_one_that_was_broken_off_is()
 #[tokio::test]
 async fn builds_of_one_owner_wait_for_each_other_and_hold_up_nobody_else() {
     let place = Place::new();
-    let mut context = place.another_context();
-    context.allow_private_networks = true;
-    let build = Arc::new(context);
-    let machine =
-        Machine::configured(|config| EngineConfig { build, builds_at_once: Some(3), ..config }).await;
-    // A host that takes connections and never says a word.
-    let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let silent = wanted(&format!("http://{}/x", host.local_addr().unwrap()));
+    let machine = machine_of_three(&place).await;
+    let (_host, silent) = never_fetched();
     let site = site(&place);
     let of_another = WantedBuild { owner: 2.into(), ..WantedBuild::clone(&wanted(&site.address())) };
     let (first, second, other) = (BuildId::from(1), BuildId::from(2), BuildId::from(3));
@@ -184,14 +193,8 @@ fn limit(machine: &Machine, ceiling: Ceiling, builds: &[BuildId]) {
 #[tokio::test]
 async fn a_project_builds_no_more_at_once_than_it_may_and_the_others_wait() {
     let place = Place::new();
-    let mut context = place.another_context();
-    context.allow_private_networks = true;
-    let build = Arc::new(context);
-    let machine =
-        Machine::configured(|config| EngineConfig { build, builds_at_once: Some(3), ..config }).await;
-    // A host that takes connections and never says a word.
-    let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let silent = wanted(&format!("http://{}/x", host.local_addr().unwrap()));
+    let machine = machine_of_three(&place).await;
+    let (_host, silent) = never_fetched();
     let site = site(&place);
     let of_owner = |owner: u128| {
         Arc::new(WantedBuild { owner: owner.into(), ..WantedBuild::clone(&wanted(&site.address())) })
