@@ -11,7 +11,7 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::api::{Api, Call, EngineError, empty};
+use super::api::{Answer, Api, Body, Call, EngineError, empty};
 use super::reference::Reference;
 use super::words::{ImageError, NotPushed, machine};
 use crate::wanted::Login;
@@ -51,6 +51,7 @@ pub(crate) struct ImageFacts {
     /// `USER`, as it is written.
     pub(crate) user: String,
     pub(crate) env: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     /// What it starts, entry point and arguments together.
     pub(crate) command: Vec<String>,
     pub(crate) architecture: String,
@@ -90,6 +91,7 @@ struct Config {
     user: Option<String>,
     exposed_ports: Option<HashMap<String, Value>>,
     env: Option<Vec<String>>,
+    labels: Option<BTreeMap<String, String>>,
     entrypoint: Option<Vec<String>>,
     cmd: Option<Vec<String>>,
 }
@@ -101,6 +103,19 @@ pub struct PinnedImage {
     pub id: String,
     /// Names it in its registry, by digest; absent for one that was built here.
     pub origin: Option<String>,
+    /// Where it listens when nobody says so, not even the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// What a command of the launcher's is given to, where the image has something that prepares its programs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before_command: Vec<String>,
+}
+
+impl PinnedImage {
+    /// The one that was built here and has this id.
+    pub(crate) fn of(id: impl Into<String>) -> Self {
+        Self { id: id.into(), origin: None, port: None, before_command: Vec::new() }
+    }
 }
 
 impl Api {
@@ -203,6 +218,26 @@ impl Api {
         digest.ok_or_else(|| NotPushed::of("it does not say by which digest it has it", name, with))
     }
 
+    /// An image as an archive, as `docker save` makes it.
+    pub(crate) async fn export(&self, id: &str) -> Result<Answer, EngineError> {
+        self.send(Method::GET, Call::new(&["images", id, "get"]), empty()).await
+    }
+
+    /// Takes in the image of such an archive.
+    pub(crate) async fn load(&self, archive: Body) -> Result<(), EngineError> {
+        let call = Call::new(&["images", "load"])
+            .with("quiet", "true")
+            .header("content-type", Some("application/x-tar".to_owned()));
+        let answer = self.send(Method::POST, call, archive).await?;
+        let mut lines = std::pin::pin!(answer.objects());
+        while let Some(line) = lines.next().await {
+            if let Some(said) = line?["error"].as_str() {
+                return Err(EngineError::Garbled(said.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
     /// The ids of all images that are here.
     pub(crate) async fn images(&self) -> Result<BTreeSet<String>, EngineError> {
         let listed: Vec<Listed> = self.get(Call::new(&["images", "json"]).with("all", "true")).await?;
@@ -247,6 +282,7 @@ fn facts(found: Inspected, name: &str) -> ImageFacts {
         ports,
         user: config.user.unwrap_or_default(),
         env: config.env.iter().flatten().filter_map(variable).collect(),
+        labels: config.labels.unwrap_or_default(),
         command: config.entrypoint.into_iter().flatten().chain(config.cmd.into_iter().flatten()).collect(),
         architecture: found.architecture,
         bytes: u64::try_from(found.size).unwrap_or(0),

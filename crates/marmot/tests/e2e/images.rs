@@ -147,6 +147,58 @@ async fn a_private_image_needs_the_projects_credentials_and_a_dockerfile_builds_
     wait_for("its containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn buildpacks_build_an_app_that_listens_where_it_is_told_and_can_be_started_in_another_way() {
+    let Some(mut podman) = Podman::start() else { return };
+    let registry = podman.registry(None);
+    let made = buildpacks::publish(&podman, &registry);
+    let repository = Repository::of(&[("site.conf", "")]);
+    let environment = json!({
+        "environment_image_source": "build", "repository": repository.url(), "builder_variant": "buildpacks",
+    });
+    let none = server(&podman, &[]).await;
+    let ada = none.user("ada").await;
+    let user = ada.get("/user").await;
+    let project = json!({ "name": "x", "slug": "x", "namespace": user["username"], "visibility": "public" });
+    let project = ada.post("/projects", project).await;
+    let wish = json!({
+        "name": "x", "project_id": project["id"], "launcher_type": "app", "environment": environment,
+    });
+    let (status, refused) = ada.send(Method::POST, "/session_launchers", Some(&wish)).await;
+    assert!(!status.is_success() && refused.to_string().contains("buildpacks_builder"), "{refused}");
+
+    let server = server(&podman, &["--buildpacks-builder", &made.builder]).await;
+    let ada = server.user("ada").await;
+    let mut wish = environment;
+    wish["environment_kind"] = json!("CUSTOM");
+    let launcher = launcher(&ada, "site", wish).await;
+    let id = launcher["id"].as_str().expect("an id").to_owned();
+    let variables = json!({ "env_variables": [{ "name": "GREETING", "value": "buildpacks" }] });
+    let change = async |change: Value| {
+        let (status, answer) =
+            ada.send(Method::PATCH, &format!("/session_launchers/{id}"), Some(&change)).await;
+        assert!(status.is_success(), "{answer}");
+    };
+    change(variables).await;
+    let app = ada.activate(&launcher, "running").await;
+    assert_eq!(app.fetch("/").await, (StatusCode::OK, "hello of buildpacks, yes\n".to_owned()));
+    let environment = app.fetch("/cgi-bin/env").await.1;
+    assert!(environment.contains("PORT=8080\n"), "{environment}");
+    let build = ada
+        .get(&format!("/environments/{}/builds", launcher["environment"]["id"].as_str().expect("an id")))
+        .await;
+    let log = ada.get(&format!("/builds/{}/logs", build[0]["id"].as_str().expect("an id"))).await.to_string();
+    assert!(log.contains("===> BUILDING") && log.contains("greeting: buildpacks"), "{log}");
+
+    // A command of the launcher's finds what the buildpacks put there.
+    let command =
+        json!({ "environment": { "command": ["sh", "-c", "GREETING=me exec tool"], "port": 9000 } });
+    change(command).await;
+    until_it_says(&app, "hello of me, yes").await;
+    app.shut_down().await;
+    wait_for("its containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
+}
+
 /// The libraries that Marmot itself needs, which serves static sites.
 fn libraries() -> Vec<PathBuf> {
     let output = Command::new("ldd").arg(env!("CARGO_BIN_EXE_marmot")).output().expect("ldd");
