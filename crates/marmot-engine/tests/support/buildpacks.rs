@@ -38,7 +38,7 @@ pub struct Builder {
 /// Gives both to a registry, and forgets them here.
 pub fn publish(podman: &Podman, registry: &str) -> Builder {
     let (builder, run) = (format!("{registry}/lab/builder:1"), format!("{registry}/lab/run:1"));
-    podman.image("localhost/run:1", &[], &["USER 1002:1000"]);
+    podman.image("localhost/run:1", &[], &["USER 1002:1000", "ENV HOME=/tmp"]);
     podman.push("localhost/run:1", &run, None);
     let image =
         |name: &str, files: &[(&str, &str)], instructions: &[&str]| podman.image(name, files, instructions);

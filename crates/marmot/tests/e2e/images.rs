@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::buildpacks;
 use crate::harness::{Api, App, Repository, Server, wait_for};
 use crate::podman::{Podman, SERVE};
 
@@ -153,25 +154,25 @@ async fn buildpacks_build_an_app_that_listens_where_it_is_told_and_can_be_starte
     let registry = podman.registry(None);
     let made = buildpacks::publish(&podman, &registry);
     let repository = Repository::of(&[("site.conf", "")]);
-    let environment = json!({
-        "environment_image_source": "build", "repository": repository.url(), "builder_variant": "buildpacks",
-    });
+    let environment_of = |repository: &Repository| {
+        json!({
+            "environment_image_source": "build", "repository": repository.url(), "builder_variant": "buildpacks",
+        })
+    };
     let none = server(&podman, &[]).await;
     let ada = none.user("ada").await;
     let user = ada.get("/user").await;
     let project = json!({ "name": "x", "slug": "x", "namespace": user["username"], "visibility": "public" });
     let project = ada.post("/projects", project).await;
     let wish = json!({
-        "name": "x", "project_id": project["id"], "launcher_type": "app", "environment": environment,
+        "name": "x", "project_id": project["id"], "launcher_type": "app", "environment": environment_of(&repository),
     });
     let (status, refused) = ada.send(Method::POST, "/session_launchers", Some(&wish)).await;
     assert!(!status.is_success() && refused.to_string().contains("buildpacks_builder"), "{refused}");
 
     let server = server(&podman, &["--buildpacks-builder", &made.builder]).await;
     let ada = server.user("ada").await;
-    let mut wish = environment;
-    wish["environment_kind"] = json!("CUSTOM");
-    let launcher = launcher(&ada, "site", wish).await;
+    let launcher = launcher(&ada, "site", environment_of(&repository)).await;
     let id = launcher["id"].as_str().expect("an id").to_owned();
     let variables = json!({ "env_variables": [{ "name": "GREETING", "value": "buildpacks" }] });
     let change = async |change: Value| {
@@ -191,8 +192,10 @@ async fn buildpacks_build_an_app_that_listens_where_it_is_told_and_can_be_starte
     assert!(log.contains("===> BUILDING") && log.contains("greeting: buildpacks"), "{log}");
 
     // A command of the launcher's finds what the buildpacks put there.
-    let command =
-        json!({ "environment": { "command": ["sh", "-c", "GREETING=me exec tool"], "port": 9000 } });
+    let mut environment = environment_of(&repository);
+    environment["command"] = json!(["sh", "-c", "GREETING=me exec tool"]);
+    environment["port"] = json!(9000);
+    let command = json!({ "environment": environment });
     change(command).await;
     until_it_says(&app, "hello of me, yes").await;
     app.shut_down().await;
