@@ -157,6 +157,9 @@ async fn pull_image(
         let pinned = PinnedImage::of(&*found.id);
         return pulled(job, wanted, dir, &image, &ImageFacts { digest: None, ..found }, pinned);
     }
+    // Who wants the same image meanwhile waits, and finds its layers here.
+    let place = Path::new("pulls").join(image.to_string());
+    let _lock = within(job, async { Ok(context.locks.hold(&place).await) }).await?;
     let before = within(job, async { engine.api().images().await.map_err(NoImage::from) }).await?;
     let mut told: Option<(Instant, Progress)> = None;
     let tell = |far: Progress| {

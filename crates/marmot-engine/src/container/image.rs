@@ -46,6 +46,8 @@ pub(crate) struct ImageFacts {
     pub(crate) id: String,
     /// By which its registry names it.
     pub(crate) digest: Option<String>,
+    /// All by which it may: of an image for several architectures, that of the whole list is one.
+    pub(crate) digests: Vec<String>,
     /// The TCP ports it says it listens on, in ascending order.
     pub(crate) ports: Vec<u16>,
     /// `USER`, as it is written.
@@ -133,8 +135,36 @@ impl Api {
         &self,
         image: &Reference,
         login: Option<&Login>,
-        mut progress: impl FnMut(Progress),
+        progress: impl FnMut(Progress),
     ) -> Result<ImageFacts, ImageError> {
+        let (found, told) = self.fetch(image, login, progress).await?;
+        if told.is_some() {
+            return Ok(ImageFacts { digest: told, ..found });
+        }
+        // An image that came from several places has the digests of all of them beside each name, where Podman is asked.
+        // Its registry knows those that are its own.
+        if let [_, _, ..] = found.digests[..] {
+            for digest in &found.digests {
+                let Some(pinned) = image.at(digest) else { continue };
+                match self.fetch(&pinned, login, |_| {}).await {
+                    Ok((same, _)) if same.id == found.id => {
+                        return Ok(ImageFacts { digest: Some(digest.clone()), ..found });
+                    }
+                    Ok(_) | Err(ImageError::NotFound(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same, and the digest by which the engine says that it fetched it.
+    async fn fetch(
+        &self,
+        image: &Reference,
+        login: Option<&Login>,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<(ImageFacts, Option<String>), ImageError> {
         let with = login.is_some();
         let call = Call::new(&["images", "create"])
             .with("fromImage", image.name())
@@ -145,7 +175,7 @@ impl Api {
         let starting = tokio::time::timeout(SILENT_FOR, self.send(Method::POST, call, empty()));
         let answer = starting.await.unwrap_or(Err(EngineError::Hangs(SILENT_FOR))).map_err(of_engine)?;
         let mut lines = std::pin::pin!(answer.objects());
-        let mut far = Progress::default();
+        let (mut far, mut digest) = (Progress::default(), None);
         loop {
             let next = tokio::time::timeout(SILENT_FOR, lines.next()).await;
             match next.map_err(|_| of_engine(EngineError::Hangs(SILENT_FOR)))? {
@@ -155,13 +185,18 @@ impl Api {
                     if let Some(said) = line["error"].as_str() {
                         return Err(ImageError::of(said, image, with));
                     }
+                    digest = told_digest(&line).or(digest);
                     far.note(&line);
                     progress(far.clone());
                 }
             }
         }
         let found = self.image(&image.to_string()).await.map_err(of_engine)?;
-        found.ok_or_else(|| ImageError::NotFound(image.to_string()))?.made_for_this_machine(image)
+        let found =
+            found.ok_or_else(|| ImageError::NotFound(image.to_string()))?.made_for_this_machine(image)?;
+        // What is asked for by its digest has that one.
+        let asked = image.is_pinned().then(|| image.version().to_owned());
+        Ok((found, asked.or(digest)))
     }
 
     /// An image that is here already, and that no registry is asked for.
@@ -255,6 +290,11 @@ impl Api {
     }
 }
 
+/// `Digest: sha256:…`, as Docker ends a pull.
+fn told_digest(line: &Value) -> Option<String> {
+    line["status"].as_str()?.strip_prefix("Digest: ").map(|digest| digest.trim().to_owned())
+}
+
 fn facts(found: Inspected, name: &str) -> ImageFacts {
     let config = found.config.unwrap_or_default();
     let port = |text: &String| text.strip_suffix("/tcp").unwrap_or(text).parse().ok();
@@ -271,14 +311,20 @@ fn facts(found: Inspected, name: &str) -> ImageFacts {
     let also = [Some(repository), also, also.and_then(|rest| rest.strip_prefix("library/"))];
     let asked = name.split_once('@').map(|(_, digest)| digest.to_owned());
     let digests = found.repo_digests.unwrap_or_default();
-    let digest = digests.iter().filter_map(|entry| entry.split_once('@'));
-    let digest =
-        digest.filter(|(of, _)| also.contains(&Some(*of))).map(|(_, digest)| digest.to_owned()).next_back();
+    let mut digests: Vec<String> = digests
+        .iter()
+        .filter_map(|entry| entry.split_once('@'))
+        .filter(|(of, _)| also.contains(&Some(*of)))
+        .map(|(_, digest)| digest.to_owned())
+        .collect();
+    digests.dedup();
+    let digest = digests.last().cloned();
     let variable =
         |text: &String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
     ImageFacts {
         id: found.id,
         digest: asked.or(digest),
+        digests,
         ports,
         user: config.user.unwrap_or_default(),
         env: config.env.iter().flatten().filter_map(variable).collect(),
