@@ -106,6 +106,9 @@ impl Images {
             "container_image": name,
             "command": words("command"),
             "working_directory": place,
+            // Whoever runs as a user of their own finds an empty `/tmp`, which is where the server of a bench builds.
+            "uid": 1234,
+            "gid": 1234,
         });
         Ok(Image { name: format!("{}-image", app.name), environment })
     }
