@@ -202,6 +202,77 @@ async fn buildpacks_build_an_app_that_listens_where_it_is_told_and_can_be_starte
     wait_for("its containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_and_containers_live_side_by_side_and_are_asked_for_in_the_same_way() {
+    let Some(mut podman) = Podman::start() else { return };
+    let image = format!("{}/lab/hello:1", podman.registry(None));
+    publish(&podman, &image, "contained", None);
+    let server = server(&podman, &["--idle-after", "1s", "--stop-after", "10m"]).await;
+    let ada = server.user("ada").await;
+    let repository = Repository::probe();
+    let process = ada.launcher("process", &repository).await;
+    let container = launcher(&ada, "container", of_image(&image)).await;
+    let (process, container) =
+        tokio::join!(ada.activate(&process, "running"), ada.activate(&container, "running"));
+    assert_eq!(container.fetch("/").await, (StatusCode::OK, "contained\n".to_owned()));
+    let born = process.fetch_json("/").await["born"].clone();
+
+    // Whatever is asked of them is answered in the same form.
+    let fields = |view: &Value| view.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(fields(&process.view().await), fields(&container.view().await));
+    let replica = |view: &Value| fields(&view["replicas"][0]);
+    assert_eq!(replica(&process.view().await), replica(&container.view().await));
+    assert_eq!(ada.get("/apps").await.as_array().map(Vec::len), Some(2));
+    for (app, line) in [(&process, "probe: ready"), (&container, "listening on 8000")] {
+        let logs = ada.get(&format!("/apps/{}/logs", app.name)).await.to_string();
+        assert!(logs.contains(line), "{logs}");
+    }
+
+    for app in [&process, &container] {
+        let view = app.wait_for_phase("asleep").await;
+        assert_eq!(view["asleep_depth"], "hibernated", "{view:#}");
+    }
+    assert_eq!(container.fetch("/").await.1, "contained\n");
+    assert_eq!(process.fetch_json("/").await["born"], born, "it woke as it was");
+    // The engine's end is nothing to processes, nor to a container that runs.
+    podman.end();
+    assert_eq!(process.fetch_json("/").await["born"], born);
+    assert_eq!(container.fetch("/").await.1, "contained\n");
+    podman.begin();
+    container.shut_down().await;
+    assert_eq!(process.fetch_json("/").await["born"], born);
+    process.shut_down().await;
+    wait_for("its containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
+    wait_for("nothing to be left", || async { server.leftovers().is_empty().then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_engine_images_are_refused_in_words_that_say_what_to_do() {
+    let server = Server::start(&["--container-engine", "none"]).await;
+    let ada = server.user("ada").await;
+    let user = ada.get("/user").await;
+    let project = json!({ "name": "x", "slug": "x", "namespace": user["username"], "visibility": "public" });
+    let project = ada.post("/projects", project).await;
+    let wish = json!({
+        "name": "x", "project_id": project["id"], "launcher_type": "app",
+        "environment": of_image("ghcr.io/ada/explorer:1"),
+    });
+    let (status, refused) = ada.send(Method::POST, "/session_launchers", Some(&wish)).await;
+    let refused = refused.to_string();
+    assert!(
+        !status.is_success() && refused.contains("this installation has no container engine"),
+        "{refused}"
+    );
+    assert!(refused.contains("an operator can install Podman"), "{refused}");
+
+    // Code that only a container image can be made of says so when it is built.
+    let repository = Repository::of(&[("Dockerfile", "FROM scratch\n")]);
+    let launcher = ada.launcher("dockerfile", &repository).await;
+    let app = ada.activate(&launcher, "failed").await;
+    let reason = app.view().await["reason"].to_string();
+    assert!(reason.contains("this server has no container engine to make it"), "{reason}");
+}
+
 /// The libraries that Marmot itself needs, which serves static sites.
 fn libraries() -> Vec<PathBuf> {
     let output = Command::new("ldd").arg(env!("CARGO_BIN_EXE_marmot")).output().expect("ldd");
