@@ -12,6 +12,7 @@ mod apps;
 mod assets;
 mod audit;
 mod charts;
+mod checks;
 mod command;
 mod credentials;
 mod detail;
@@ -42,6 +43,7 @@ mod secrets;
 mod session;
 mod settings;
 mod share;
+mod start;
 mod tabs;
 mod usage;
 mod view;
@@ -160,6 +162,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/delete", get(projects::ask_delete).post(projects::delete))
         .route("/launchers/new", get(launchers::new).post(launchers::create))
         .route("/launchers/new/plan", post(plans::look))
+        .route("/launchers/new/check", post(checks::check))
         .nest("/launchers/{launcher}", launcher)
         .route("/builds/{build}", get(logs::build))
         .route("/builds/{build}/events", get(logs::build_events))

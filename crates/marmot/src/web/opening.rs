@@ -50,12 +50,12 @@ pub(super) struct AccessSection {
 }
 
 #[derive(Debug)]
-struct Choice {
-    value: &'static str,
-    label: &'static str,
-    icon: &'static str,
-    help: &'static str,
-    chosen: bool,
+pub(super) struct Choice {
+    pub(super) value: &'static str,
+    pub(super) label: &'static str,
+    pub(super) icon: &'static str,
+    pub(super) help: &'static str,
+    pub(super) chosen: bool,
 }
 
 /// Links, or keys.
@@ -142,8 +142,8 @@ fn names(names: &[Namespace]) -> String {
 }
 
 /// Names as somebody types them.
-fn typed_names(typed: &Typed, field: &str) -> Vec<String> {
-    let names = typed.get(field).split([',', ' ', '\n', '\r', '\t']);
+pub(super) fn typed_names(text: &str) -> Vec<String> {
+    let names = text.split([',', ' ', '\n', '\r', '\t']);
     names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
@@ -157,7 +157,7 @@ fn told(to: OpenTo) -> &'static str {
     }
 }
 
-fn choices(to: OpenTo, visibility: Visibility) -> Vec<Choice> {
+pub(super) fn choices(to: OpenTo, visibility: Visibility) -> Vec<Choice> {
     let public = visibility == Visibility::Public;
     let choice = |value: OpenTo, label, icon, help| Choice {
         value: value.as_str(),
@@ -243,7 +243,7 @@ pub(super) async fn save(
     typed: Typed,
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &path).await?;
-    let (users, groups) = (typed_names(&typed, "users"), typed_names(&typed, "groups"));
+    let (users, groups) = (typed_names(typed.get("users")), typed_names(typed.get("groups")));
     let invited = Invited { users: &users, groups: &groups };
     let done = match typed.get("open_to").parse::<OpenTo>() {
         Ok(to) => web.service.set_opening(&visitor.who, &view.launcher.app_name, to, invited).await,

@@ -8,6 +8,7 @@ use super::ansi::Line;
 use super::charts::Chart;
 use super::gallery::Gallery;
 use super::scaling::MoreSettings;
+use super::start::{StartForm, StartSection};
 use super::tabs::Tab;
 use super::usage::Saved;
 use super::view::{Field, Frame, LauncherCard, PhaseView, ProjectTile};
@@ -172,6 +173,8 @@ pub(super) struct LauncherForm {
     pub(super) resource_class_wrong: Field,
     pub(super) variables: Vec<TypedVariable>,
     pub(super) variables_wrong: Field,
+    /// What a new launcher begins with; absent of one that there is.
+    pub(super) start: Option<Box<StartForm>>,
     /// What is wrong with no field in particular.
     pub(super) problem: Option<String>,
 }
@@ -236,8 +239,12 @@ pub(super) struct LauncherFormPage {
     pub(super) action: String,
     /// Where it is sent for a look at the code.
     pub(super) look_path: String,
+    /// Where a field is sent to be looked at while it is typed.
+    pub(super) check_path: String,
     pub(super) images_offered: bool,
     pub(super) form: LauncherForm,
+    /// Who may open a new one, how it scales, its secrets.
+    pub(super) start: Option<StartSection>,
 }
 
 /// Asked before something that cannot be taken back.

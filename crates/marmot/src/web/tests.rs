@@ -24,6 +24,7 @@ mod hostile;
 mod live;
 mod more_settings;
 mod naughty;
+mod new_launcher;
 mod oidc;
 mod opening;
 mod people;
