@@ -262,6 +262,18 @@ pub(super) async fn update(
     Ok(Json(app.into()))
 }
 
+/// Starts an app afresh, with the program and settings it has. New replicas come up beside those that serve and take over
+/// from them; nobody is cut off.
+#[utoipa::path(post, path = "/apps/{name}/restart", tag = "apps", params(("name" = String, Path)),
+    responses((status = 200, body = AppOut)))]
+pub(super) async fn restart(
+    State(service): State<Service>,
+    Who(who): Who,
+    Path(name): Path<String>,
+) -> Result<Json<AppOut>> {
+    Ok(Json(service.restart(&who, &parse(&name)?).await?.into()))
+}
+
 /// Shuts an app down: nobody can open it, and it uses nothing.
 #[utoipa::path(delete, path = "/apps/{name}", tag = "apps", params(("name" = String, Path)), responses((status = 204)))]
 pub(super) async fn shut_down(

@@ -187,6 +187,49 @@ impl Service {
         self.view(&mut *self.db().read().await?, who, launcher, project, app).await
     }
 
+    /// Starts an app afresh, with the program and settings it has: as a new revision of the same, whose replicas come up
+    /// beside those that serve and take over from them. Nobody is cut off. One that has failed is tried again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Conflict`] while its first build is under way.
+    pub async fn restart(&self, who: &Identity, name: &AppName) -> Result<AppView> {
+        self.may_run_code(who)?;
+        let mut db = self.db().write().await?;
+        let (launcher, project) = allowed_app(&mut db, who, name, Action::Operate).await?;
+        let mut app = active(&mut db, &launcher).await?;
+        let runs = match app.wanted {
+            Some(id) => apps::revision(&mut db, id).await?,
+            None => None,
+        };
+        let runs = runs.ok_or_else(|| {
+            Error::conflict(format!(
+                "`{name}` has not been built yet, so there is nothing to restart: wait for its build"
+            ))
+        })?;
+        let next = Revision {
+            id: fresh(),
+            // Replicas of its own, even where the one before only changed how many there are.
+            runs_as: None,
+            created_at: now(),
+            ready_at: None,
+            failed: None,
+            ..runs
+        };
+        let number = apps::insert_revision(&mut db, &next).await?;
+        app.wanted = Some(next.id);
+        apps::set_wanted(&mut db, launcher.id, app.wanted, app.awaits).await?;
+        apps::retry(&mut db, launcher.id).await?;
+        app.retry += 1;
+        let told = format!("is restarted: revision {number} is the same as before, with new replicas");
+        note(&mut db, who, launcher.id, "restarted", &told).await?;
+        let details = json!({"revision": number});
+        audit::record(&mut db, who, "app.restarted", Thing::app(&launcher), details).await?;
+        let view = self.view(&mut db, who, launcher, project, app).await?;
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(view)
+    }
+
     /// Puts an app to rest without waiting for it to be idle. Requests under way are finished first.
     ///
     /// # Errors

@@ -146,6 +146,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/shut-down", get(apps::ask_shut_down).post(apps::shut_down))
         .route("/wake", post(apps::wake))
         .route("/rest", post(apps::put_to_rest))
+        .route("/restart", post(apps::restart))
         .route("/build", post(apps::build_again))
         .route("/scaling", post(scaling::save))
         .route("/network", post(scaling::save_network))
