@@ -72,6 +72,13 @@ pub(super) struct ReplicaOut {
     /// While it is hibernated, how far its memory is out of the way: `frozen`, all of it is resident; `light`, all but
     /// what its last wake-ups used is paged out; `deep`, all of it is.
     depth: Option<&'static str>,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// Visitors with a connection to it that is open, or kept for them.
+    sessions: u64,
+    /// Requests that it works on.
+    requests: u64,
     /// Resident memory, in bytes.
     memory_bytes: u64,
     /// Memory that was swapped out, in bytes.
@@ -91,6 +98,9 @@ impl From<ReplicaView> for ReplicaOut {
                 SleepDepth::Light => "light",
                 SleepDepth::Deep => "deep",
             }),
+            created_at: replica.created_at(),
+            sessions: replica.sessions,
+            requests: replica.requests,
             memory_bytes: replica.memory.resident,
             swapped_bytes: replica.memory.swapped,
             compressed_bytes: replica.memory.compressed,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::Stream;
 use marmot_core::AppName;
-use marmot_core::id::{EnvironmentId, LauncherId, ProjectId, RevisionId};
+use marmot_core::id::{EnvironmentId, LauncherId, ProjectId, ReplicaId, RevisionId};
 use marmot_core::phase::Phase;
 use marmot_engine::logs::LogLine;
 use serde_json::json;
@@ -257,6 +257,28 @@ impl Service {
     ) -> Result<BTreeMap<String, Vec<String>>> {
         self.check_app_logs(who, name).await?;
         self.inner.live.logs.app(name, max_lines.min(MOST_LINES)).await.map_err(unreadable)
+    }
+
+    /// Which revision each replica runs or ran that is there or whose log is kept, as far as that is known.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn revisions_in_logs(
+        &self,
+        who: &Identity,
+        name: &AppName,
+    ) -> Result<BTreeMap<ReplicaId, RevisionId>> {
+        self.check_app_logs(who, name).await?;
+        let mut known = self.inner.live.logs.revisions_of_the_gone(name).await.map_err(unreadable)?;
+        known.extend(self.revisions_of_the_living(name));
+        Ok(known)
+    }
+
+    /// Which revision each replica runs that is there now.
+    pub fn revisions_of_the_living(&self, name: &AppName) -> BTreeMap<ReplicaId, RevisionId> {
+        let observed = self.observed();
+        let replicas = observed.apps.get(name).map(|app| app.replicas.as_slice()).unwrap_or_default();
+        replicas.iter().map(|replica| (replica.id, replica.revision)).collect()
     }
 
     /// Whether `who` may (still) read the logs of an app.

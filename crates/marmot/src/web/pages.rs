@@ -4,10 +4,12 @@ use std::borrow::Cow;
 
 use askama::Template;
 
+use super::admin::Meter;
 use super::ansi::Line;
 use super::charts::Chart;
 use super::gallery::Gallery;
 use super::scaling::MoreSettings;
+use super::share::Share;
 use super::start::{StartForm, StartSection};
 use super::tabs::Tab;
 use super::usage::Saved;
@@ -309,6 +311,8 @@ pub(super) struct LogFilter {
     pub(super) levels: Vec<Choice>,
     /// The app's replicas, and all of them.
     pub(super) copies: Vec<Choice>,
+    /// What they run, and all of it.
+    pub(super) revisions: Vec<Choice>,
     /// How many lines there are, where not all of them are shown.
     pub(super) told: Option<String>,
     /// Where everything is as a file.
@@ -351,6 +355,9 @@ pub(super) struct DesignPage {
     pub(super) saved: Saved,
     pub(super) phases: Vec<PhaseView>,
     pub(super) launchers: LaunchersBox,
+    pub(super) form: StartSection,
+    pub(super) memory: Meter,
+    pub(super) share: Share,
     pub(super) right: Field,
     pub(super) wrong: Field,
     pub(super) lines: Vec<Line>,

@@ -21,6 +21,7 @@ mod flow;
 mod gallery;
 mod groups;
 mod hostile;
+mod large;
 mod live;
 mod more_settings;
 mod naughty;
