@@ -122,6 +122,28 @@ impl StartForm {
         Ok(None)
     }
 
+    /// As an owner sees it, with something wrong.
+    pub(super) fn sample(web: &Web) -> Result<StartSection, Failed> {
+        let mut form = Self::empty(web)?;
+        form.secrets[0] = TypedVariable { name: "PORT".to_owned(), value: String::new() };
+        form.secrets_wrong.wrong =
+            Some("The variable “PORT” is set by the platform: choose another name.".to_owned());
+        let choices = choices(form.open_to, crate::model::Visibility::Public);
+        Ok(form.drawn(choices))
+    }
+
+    fn drawn(self, choices: Vec<Choice>) -> StartSection {
+        StartSection {
+            choices,
+            users: self.users,
+            groups: self.groups,
+            opening_wrong: self.opening_wrong,
+            scaling: self.scaling,
+            secrets: self.secrets,
+            secrets_wrong: self.secrets_wrong,
+        }
+    }
+
     /// As it is drawn.
     pub(super) async fn section(
         self,
@@ -130,14 +152,7 @@ impl StartForm {
         project: &Project,
     ) -> Result<StartSection, Failed> {
         let may_open = web.service.may_open_to(&visitor.who, project).await?;
-        Ok(StartSection {
-            choices: if may_open { choices(self.open_to, project.visibility) } else { Vec::new() },
-            users: self.users,
-            groups: self.groups,
-            opening_wrong: self.opening_wrong,
-            scaling: self.scaling,
-            secrets: self.secrets,
-            secrets_wrong: self.secrets_wrong,
-        })
+        let choices = if may_open { choices(self.open_to, project.visibility) } else { Vec::new() };
+        Ok(self.drawn(choices))
     }
 }
