@@ -11,6 +11,7 @@ mod ansi;
 mod apps;
 mod assets;
 mod audit;
+mod boxes;
 mod charts;
 mod checks;
 mod command;

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use marmot_core::id::{AppKeyId, ShareLinkId};
@@ -10,13 +10,13 @@ use marmot_core::name::Namespace;
 
 use super::Web;
 use super::account_pages::Lifetime;
+use super::boxes;
 use super::detail;
 use super::forms::Typed;
 use super::launchers::{LauncherPath, find_launcher};
 use super::present::Presenter;
 use super::respond::{Failed, removed, see_other};
 use super::session::Visitor;
-use super::words;
 use crate::model::{Secret, Visibility};
 use crate::opening::{Grant, KeyQuota, OpenTo};
 use crate::service::{Error, Identity, Invited, LauncherView, NewGrant};
@@ -218,22 +218,22 @@ async fn answer<T>(
     done: Result<T, Error>,
     fresh: impl FnOnce(T) -> Fresh,
 ) -> Result<Response, Failed> {
-    let (status, outcome) = match done {
-        Ok(made) => (StatusCode::OK, Outcome { fresh: Some(fresh(made)), problem: None }),
-        Err(error @ (Error::Invalid { .. } | Error::Conflict { .. })) => (
-            StatusCode::UNPROCESSABLE_ENTITY,
-            Outcome { fresh: None, problem: Some(words::plainly(&error.to_string())) },
-        ),
-        Err(other) => return Err(other.into()),
+    let access = match done {
+        Ok(made) => Outcome { fresh: Some(fresh(made)), problem: None },
+        Err(error) => {
+            let said = |problem| {
+                let access = Outcome { fresh: None, problem: Some(problem) };
+                detail::Outcomes { access, ..Default::default() }
+            };
+            return boxes::refused(web, visitor, path, error, said).await;
+        }
     };
     // In the answer itself, not behind a redirect: a secret is kept nowhere.
-    let outcomes = detail::Outcomes { access: outcome, ..Default::default() };
-    let page = detail::page(web, visitor, path, outcomes).await?;
-    Ok((status, page).into_response())
+    detail::page(web, visitor, path, detail::Outcomes { access, ..Default::default() }).await
 }
 
 fn back(view: &LauncherView) -> String {
-    format!("{}#access", detail::own_path(view))
+    boxes::back(view, "access")
 }
 
 pub(super) async fn save(
