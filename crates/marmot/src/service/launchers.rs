@@ -166,7 +166,7 @@ impl Service {
     ) -> Result<()> {
         launchers::insert(db, launcher).await?;
         let details = json!({"app": launcher.app_name.as_str()});
-        Ok(audit::record(db, who, "launcher.created", Thing::launcher(launcher), details).await?)
+        audit::record(db, who, "launcher.created", Thing::launcher(launcher), details).await
     }
 
     /// The launchers of a project, or of all projects that `who` may see, oldest first.

@@ -35,6 +35,7 @@ mod plans;
 mod previews;
 mod projects;
 mod providers;
+mod revisions;
 mod scaling;
 mod secrets;
 mod sessions;

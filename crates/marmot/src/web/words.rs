@@ -134,7 +134,7 @@ pub(super) fn shut_down_warning(people: u64) -> String {
 
 /// Memory as people say it.
 pub(super) fn memory(mebibytes: u32) -> String {
-    if mebibytes.is_multiple_of(1024) {
+    if mebibytes > 0 && mebibytes.is_multiple_of(1024) {
         format!("{} GB", mebibytes / 1024)
     } else {
         format!("{mebibytes} MB")
