@@ -153,10 +153,13 @@ async fn an_activated_launcher_is_built_started_put_to_sleep_and_shut_down() {
           "replicas": [
             {
               "compressed_bytes": 0,
+              "created_at": "[TIME]",
               "depth": null,
               "id": "[ID]",
               "memory_bytes": 1048576,
+              "requests": 0,
               "revision_id": "[ID]",
+              "sessions": 0,
               "state": "running",
               "swapped_bytes": 0
             }
