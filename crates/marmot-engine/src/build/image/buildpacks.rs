@@ -5,10 +5,9 @@
 //! engine, no credentials and no rights; it reaches what other builds reach; and what it leaves are files, an OCI image
 //! layout, which are read with care and given to the engine afterwards.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
+use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +21,6 @@ use super::recipe::{Whole, proxies};
 use super::steps::own_network;
 use super::{NoImage, PinnedImage, keep, within};
 use crate::build::collect::{note_use, size};
-use crate::build::context::{Pieces, streamed};
 use crate::build::contract::{BuildContext, Buildpacks, BuildsNetwork};
 use crate::build::environment::remove;
 use crate::build::log::Lines;
@@ -41,6 +39,7 @@ use crate::wanted::{Push, Variable, WantedBuild};
 
 mod builder;
 mod files;
+mod workspace;
 
 use builder::Builder;
 pub(super) use builder::{NoBuilder, NoProcess};
@@ -135,6 +134,10 @@ pub(in crate::build) async fn build<P: Fn(&str) + Send + Sync>(
     // By whatever path it ended, and with all that it wrote.
     if let Err(error) = engine.remove(&container.name).await {
         tracing::warn!(build = %whole.id, %error, "the container of a build is left for now");
+        engine.leave();
+    }
+    if let Err(StepError::Interrupted(_)) = done {
+        // An engine that was broken off while it made the container may come to the end of that yet.
         engine.leave();
     }
     let found = done?;
@@ -243,7 +246,9 @@ async fn made<P: Fn(&str) + Send + Sync>(
     let creating = async {
         let id = engine.create(&container.name, &container.body(whole)?).await?;
         let given = bench.variables.clone();
-        engine.put(&id, container.workspace(bench.code.clone(), given)).await?;
+        let Builder { uid, gid, .. } = container.builder;
+        let owner = (*uid, *gid);
+        engine.put(&id, workspace::packed(bench.code.clone(), given, owner)).await?;
         engine.begin(&id).await?;
         let state = engine.state(&id).await?;
         Ok((id, state.and_then(|state| state.written)))
@@ -435,35 +440,6 @@ impl Creator<'_> {
             "Mounts": mounts,
         }))
     }
-
-    /// The code and what the lifecycle is told, as the builder's own user finds them.
-    fn workspace(&self, code: PathBuf, variables: Vec<Variable>) -> crate::container::api::Body {
-        let (uid, gid) = (self.builder.uid, self.builder.gid);
-        streamed(move |pieces| {
-            let mut own = Own { archive: tar::Builder::new(pieces), uid, gid };
-            let mut place = PathBuf::from("layout");
-            let parent = Path::new(RESULT).parent().unwrap_or(Path::new(""));
-            own.dir(&place, 0o755)?;
-            for part in parent.iter() {
-                place.push(part);
-                own.dir(&place, 0o755)?;
-            }
-            ["layers", "platform", "platform/env"]
-                .iter()
-                .try_for_each(|dir| own.dir(Path::new(dir), 0o755))?;
-            let fits = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            let values: BTreeMap<&str, &str> = variables
-                .iter()
-                .filter(|variable| fits(&variable.name))
-                .map(|variable| (&*variable.name, &*variable.value))
-                .collect();
-            for (name, value) in values {
-                own.file(&Path::new("platform/env").join(name), value.len() as u64, 0o600, value.as_bytes())?;
-            }
-            own.tree(&code, Path::new("workspace"))?;
-            io::Write::flush(&mut own.archive.into_inner()?)
-        })
-    }
 }
 
 /// Where the lifecycle looks for an image in a directory of images as files.
@@ -471,57 +447,6 @@ fn place_of(image: &Reference) -> String {
     let name = image.name();
     let name = name.strip_prefix("docker.io/").map_or(name.clone(), |rest| format!("index.docker.io/{rest}"));
     format!("{name}/{}", image.version().replacen(':', "/", 1))
-}
-
-/// An archive in which everything belongs to one user.
-struct Own {
-    archive: tar::Builder<Pieces>,
-    uid: u32,
-    gid: u32,
-}
-
-impl Own {
-    fn header(&self, kind: tar::EntryType, bytes: u64, mode: u32) -> tar::Header {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_size(bytes);
-        header.set_mode(mode);
-        header.set_uid(self.uid.into());
-        header.set_gid(self.gid.into());
-        header
-    }
-
-    fn dir(&mut self, path: &Path, mode: u32) -> io::Result<()> {
-        let mut header = self.header(tar::EntryType::Directory, 0, mode);
-        self.archive.append_data(&mut header, path, io::empty())
-    }
-
-    fn file(&mut self, path: &Path, bytes: u64, mode: u32, from: impl io::Read) -> io::Result<()> {
-        let mut header = self.header(tar::EntryType::Regular, bytes, mode);
-        self.archive.append_data(&mut header, path, from)
-    }
-
-    /// Everything below `from`; links are links, wherever they lead.
-    fn tree(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut left = vec![(from.to_owned(), to.to_owned())];
-        while let Some((from, to)) = left.pop() {
-            self.dir(&to, 0o755)?;
-            for entry in fs::read_dir(from)? {
-                let entry = entry?;
-                let (path, to, meta) = (entry.path(), to.join(entry.file_name()), entry.metadata()?);
-                if meta.is_dir() {
-                    left.push((path, to));
-                } else if meta.is_symlink() {
-                    let mut header = self.header(tar::EntryType::Symlink, 0, 0o777);
-                    self.archive.append_link(&mut header, to, fs::read_link(path)?)?;
-                } else if meta.is_file() {
-                    let mode = (meta.permissions().mode() & 0o111) | 0o644;
-                    self.file(&to, meta.len(), mode, fs::File::open(path)?)?;
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 impl From<NoFiles> for NoImage {

@@ -224,7 +224,10 @@ fn is_packed(path: &Path) -> io::Result<bool> {
 /// An image that a lifecycle left as an OCI image layout, as the archive that an engine takes, and the id that it has
 /// there. `base`: a layout with the layers that it may have left out, since they are those of the image that it runs on.
 pub(super) async fn packed(answer: Answer, dir: PathBuf, base: &Path) -> Result<(String, Body), NoFiles> {
-    let unpacked = Unpacked::of(answer, dir).await?;
+    assembled(&Unpacked::of(answer, dir).await?, base)
+}
+
+fn assembled(unpacked: &Unpacked, base: &Path) -> Result<(String, Body), NoFiles> {
     // What is found by its digest is what has that digest.
     let by_digest: BTreeMap<String, &Kept> =
         unpacked.files.values().map(|kept| (format!("sha256:{}", kept.sha256), kept)).collect();
@@ -308,5 +311,55 @@ mod tests {
             assert!(all.find(missing).is_err(), "{missing}");
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// An image as files, of which `config` is in the manifest what `describe` makes of the true one.
+    fn left(base: &Path, describe: impl Fn(Value) -> Value) -> (tempfile::TempDir, Unpacked) {
+        let sum = |text: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            copied(&mut text.as_bytes(), &dir.path().join("x")).unwrap().0
+        };
+        let told = |text: &str| json!({"digest": format!("sha256:{}", sum(text))});
+        let config = json!({"rootfs": {"diff_ids": ["one", "two"]}}).to_string();
+        fs::create_dir_all(base.join("blobs/sha256")).unwrap();
+        fs::write(base.join("blobs/sha256").join(sum("of the base")), "of the base").unwrap();
+        let layers = json!([told("of the base"), told("of the app")]);
+        let manifest = json!({"config": describe(told(&config)), "layers": layers}).to_string();
+        let index = json!({"manifests": [told(&manifest)]}).to_string();
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, text) in [
+            ("latest/index.json", &*index),
+            ("latest/blobs/sha256/a", &*manifest),
+            ("latest/blobs/sha256/b", &*config),
+            ("latest/blobs/sha256/c", "of the app"),
+        ] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        archive.append_link(&mut header, "latest/blobs/sha256/link", "/etc/passwd").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let unpacked = Unpacked::read(&archive.into_inner().unwrap()[..], dir.path()).unwrap();
+        (dir, unpacked)
+    }
+
+    #[tokio::test]
+    async fn layers_of_the_base_may_be_left_out_and_nothing_of_this_machine_is_taken_in() {
+        let base = tempfile::tempdir().unwrap();
+        let (_dir, unpacked) = left(base.path(), |config| config);
+        let (id, body) = assembled(&unpacked, base.path()).unwrap();
+        assert!(id.starts_with("sha256:") && id.len() == 71, "{id}");
+        let bytes = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
+        let packed = Unpacked::read(&bytes[..], tempfile::tempdir().unwrap().path()).unwrap();
+        assert_eq!(packed.files.len(), 4, "{packed:?}");
+
+        for digest in ["sha256:../../../../../etc/passwd", "sha256:link", "../b", "", "sha256:"] {
+            let (_dir, unpacked) = left(base.path(), |_| json!({ "digest": digest }));
+            let why = assembled(&unpacked, base.path()).map(|_| ()).unwrap_err().to_string();
+            assert!(why.contains("is not whole"), "{digest}: {why}");
+        }
     }
 }
