@@ -246,33 +246,6 @@ async fn processes_and_containers_live_side_by_side_and_are_asked_for_in_the_sam
     wait_for("nothing to be left", || async { server.leftovers().is_empty().then_some(()) }).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_an_engine_images_are_refused_in_words_that_say_what_to_do() {
-    let server = Server::start(&["--container-engine", "none"]).await;
-    let ada = server.user("ada").await;
-    let user = ada.get("/user").await;
-    let project = json!({ "name": "x", "slug": "x", "namespace": user["username"], "visibility": "public" });
-    let project = ada.post("/projects", project).await;
-    let wish = json!({
-        "name": "x", "project_id": project["id"], "launcher_type": "app",
-        "environment": of_image("ghcr.io/ada/explorer:1"),
-    });
-    let (status, refused) = ada.send(Method::POST, "/session_launchers", Some(&wish)).await;
-    let refused = refused.to_string();
-    assert!(
-        !status.is_success() && refused.contains("this installation has no container engine"),
-        "{refused}"
-    );
-    assert!(refused.contains("an operator can install Podman"), "{refused}");
-
-    // Code that only a container image can be made of says so when it is built.
-    let repository = Repository::of(&[("Dockerfile", "FROM scratch\n")]);
-    let launcher = ada.launcher("dockerfile", &repository).await;
-    let app = ada.activate(&launcher, "failed").await;
-    let reason = app.view().await["reason"].to_string();
-    assert!(reason.contains("this server has no container engine to make it"), "{reason}");
-}
-
 /// The libraries that Marmot itself needs, which serves static sites.
 fn libraries() -> Vec<PathBuf> {
     let output = Command::new("ldd").arg(env!("CARGO_BIN_EXE_marmot")).output().expect("ldd");
@@ -397,4 +370,11 @@ async fn without_a_container_engine_the_api_and_the_command_line_say_so() {
         .expect("the command line");
     let told = String::from_utf8_lossy(&cli.stderr);
     assert!(!cli.status.success() && told.contains(said), "{told}");
+
+    // Code that only a container image can be made of says so when it is built.
+    let repository = Repository::of(&[("Dockerfile", "FROM scratch\n")]);
+    let launcher = ada.launcher("dockerfile", &repository).await;
+    let app = ada.activate(&launcher, "failed").await;
+    let reason = app.view().await["reason"].to_string();
+    assert!(reason.contains("this server has no container engine to make it"), "{reason}");
 }
