@@ -4,6 +4,7 @@ mod canaries;
 mod chaos;
 mod contract;
 mod faults;
+mod frameworks;
 mod harness;
 mod hosts;
 mod images;
