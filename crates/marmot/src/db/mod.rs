@@ -20,6 +20,7 @@ mod members;
 pub mod namespaces;
 pub mod opening;
 pub mod projects;
+mod reserve;
 mod row;
 pub mod scaling;
 pub mod secrets;
@@ -28,6 +29,7 @@ pub mod tokens;
 pub mod users;
 
 pub use connect::{Db, OpenError};
+pub use reserve::RESERVE;
 
 /// A connection, inside a transaction or not.
 pub type Connection = sqlx::AnyConnection;

@@ -3,6 +3,7 @@
 mod canaries;
 mod chaos;
 mod contract;
+mod disk;
 mod faults;
 mod frameworks;
 mod harness;
