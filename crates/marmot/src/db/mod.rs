@@ -3,6 +3,7 @@
 //! Functions take a [`Connection`], so that the caller says what belongs together: [`Db::read`] for a look,
 //! [`Db::write`] for a transaction. A transaction is short: claim, commit, work, report.
 
+pub mod answers;
 pub mod apps;
 pub mod audit;
 pub mod builds;
