@@ -62,6 +62,11 @@ impl Server {
         self.child.kill().await.expect("kill the server");
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("still runs")
+    }
+
     /// Asks the server to make room for the next one.
     pub(crate) fn make_room(&self) {
         let pid = self.child.id().expect("still runs").to_string();

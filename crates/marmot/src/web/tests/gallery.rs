@@ -1,7 +1,9 @@
 //! The gallery of apps, and the page of who runs the server.
 
 use super::*;
-use crate::service::Identity;
+use crate::db::{Db, apps, launchers};
+use crate::model::{App, Code, CodeRun, Environment, EnvironmentSource, Launcher, LauncherKind, Visibility};
+use crate::service::{Identity, NewProject};
 
 async fn launcher(
     platform: &Platform,
@@ -130,4 +132,100 @@ async fn who_runs_the_server_sees_and_stops_every_app_and_nobody_else_does() {
     root.get(&platform, "/admin/apps/explorer/shut-down").await.shows("Switch “Explorer” off for everyone?");
     root.post(&platform, "/admin/apps/explorer/shut-down", &[]).await.is(StatusCode::SEE_OTHER);
     root.get(&platform, "/admin").await.shows("No app is on right now.");
+}
+
+/// Apps that are on, in a public project of this person's.
+async fn many_apps(platform: &Platform, count: u128) {
+    let owner = platform.bench.user("owner").await;
+    let new = NewProject {
+        name: "Many".to_owned(),
+        namespace: None,
+        slug: None,
+        visibility: Some(Visibility::Public),
+        description: None,
+        repositories: Vec::new(),
+    };
+    let project = platform.service.create_project(&Identity::User(owner.clone()), new).await.unwrap();
+    let database = Db::open(None, platform.bench.dir.path()).await.unwrap();
+    let mut db = database.write().await.unwrap();
+    for number in 0..count {
+        let source = EnvironmentSource::Code { code: Code::none(), run: CodeRun::default() };
+        let launcher = Launcher {
+            id: (2 * number + 1).into(),
+            project_id: project.id,
+            name: format!("App {number}"),
+            description: None,
+            kind: LauncherKind::App,
+            app_name: format!("many-{number}").parse().unwrap(),
+            environment: Environment { id: (2 * number + 2).into(), source },
+            variables: Vec::new(),
+            resource_class_id: 1,
+            network: Default::default(),
+            preview: None,
+            created_by: owner.id,
+            created_at: project.created_at,
+            updated_at: project.created_at,
+        };
+        let app = App {
+            launcher_id: launcher.id,
+            name: launcher.app_name.clone(),
+            activated_by: owner.id,
+            activated_at: project.created_at,
+            wanted: None,
+            awaits: None,
+            retry: 0,
+        };
+        launchers::insert(&mut db, &launcher).await.unwrap();
+        apps::insert(&mut db, &app).await.unwrap();
+    }
+    db.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn lists_of_many_apps_are_no_longer_than_those_of_some() {
+    let mut platforms = Vec::new();
+    for count in [200, 10_000] {
+        let platform = Platform::new().await;
+        many_apps(&platform, count).await;
+        let root = NewUser {
+            username: "root".parse().unwrap(),
+            password: Some(Secret::new(PASSWORD)),
+            is_admin: true,
+            email: None,
+            first_name: None,
+            last_name: None,
+        };
+        platform.service.create_user(root).await.unwrap();
+        let root = platform.browser_of("root").await;
+        platforms.push((platform, root));
+    }
+    let paths = [
+        "/",
+        "/?q=app",
+        "/?phase=off",
+        "/?phase=asleep&q=many",
+        "/p/owner/many",
+        "/admin",
+        "/api/data/apps?per_page=100",
+        "/api/data/session_launchers?per_page=100",
+    ];
+    for path in paths {
+        let mut lengths = Vec::new();
+        for (platform, root) in &platforms {
+            let length = match path.starts_with("/api/") {
+                false => root.get(platform, path).await.is(StatusCode::OK).text.len(),
+                true => {
+                    let router = crate::api::router(platform.service.clone());
+                    let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+                    let answer = router.oneshot(request).await.unwrap();
+                    assert_eq!(answer.status(), StatusCode::OK);
+                    assert_eq!(answer.headers()["per-page"], "100");
+                    to_bytes(answer.into_body(), 4 << 20).await.unwrap().len()
+                }
+            };
+            lengths.push(length);
+        }
+        // Numbers have a few more digits.
+        assert!(lengths[1] < lengths[0] + lengths[0] / 10, "{path}: {lengths:?}");
+    }
 }
