@@ -30,8 +30,9 @@ enum Keeps {
 }
 
 /// The paths that take a key. Of those that are not named, a `POST` makes nothing, or the sender has no account.
-const TAKE_KEYS: [(&str, Keeps); 14] = [
+const TAKE_KEYS: [(&str, Keeps); 15] = [
     ("/apps", Keeps::Answer),
+    ("/apps/{name}/restart", Keeps::Answer),
     ("/apps/{name}/revisions/{revision_id}/activate", Keeps::Answer),
     ("/environments/{environment_id}/builds", Keeps::Answer),
     ("/groups", Keeps::Answer),

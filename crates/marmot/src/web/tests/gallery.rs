@@ -1,9 +1,7 @@
 //! The gallery of apps, and the page of who runs the server.
 
 use super::*;
-use crate::db::{Db, apps, launchers};
-use crate::model::{App, Code, CodeRun, Environment, EnvironmentSource, Launcher, LauncherKind, Visibility};
-use crate::service::{Identity, NewProject};
+use crate::service::Identity;
 
 async fn launcher(
     platform: &Platform,
@@ -134,59 +132,12 @@ async fn who_runs_the_server_sees_and_stops_every_app_and_nobody_else_does() {
     root.get(&platform, "/admin").await.shows("No app is on right now.");
 }
 
-/// Apps that are on, in a public project of this person's.
-async fn many_apps(platform: &Platform, count: u128) {
-    let owner = platform.bench.user("owner").await;
-    let new = NewProject {
-        name: "Many".to_owned(),
-        namespace: None,
-        slug: None,
-        visibility: Some(Visibility::Public),
-        description: None,
-        repositories: Vec::new(),
-    };
-    let project = platform.service.create_project(&Identity::User(owner.clone()), new).await.unwrap();
-    let database = Db::open(None, platform.bench.dir.path()).await.unwrap();
-    let mut db = database.write().await.unwrap();
-    for number in 0..count {
-        let source = EnvironmentSource::Code { code: Code::none(), run: CodeRun::default() };
-        let launcher = Launcher {
-            id: (2 * number + 1).into(),
-            project_id: project.id,
-            name: format!("App {number}"),
-            description: None,
-            kind: LauncherKind::App,
-            app_name: format!("many-{number}").parse().unwrap(),
-            environment: Environment { id: (2 * number + 2).into(), source },
-            variables: Vec::new(),
-            resource_class_id: 1,
-            network: Default::default(),
-            preview: None,
-            created_by: owner.id,
-            created_at: project.created_at,
-            updated_at: project.created_at,
-        };
-        let app = App {
-            launcher_id: launcher.id,
-            name: launcher.app_name.clone(),
-            activated_by: owner.id,
-            activated_at: project.created_at,
-            wanted: None,
-            awaits: None,
-            retry: 0,
-        };
-        launchers::insert(&mut db, &launcher).await.unwrap();
-        apps::insert(&mut db, &app).await.unwrap();
-    }
-    db.commit().await.unwrap();
-}
-
 #[tokio::test]
 async fn lists_of_many_apps_are_no_longer_than_those_of_some() {
     let mut platforms = Vec::new();
     for count in [200, 10_000] {
         let platform = Platform::new().await;
-        many_apps(&platform, count).await;
+        platform.bench.many_apps(count).await;
         let root = NewUser {
             username: "root".parse().unwrap(),
             password: Some(Secret::new(PASSWORD)),
