@@ -1021,6 +1021,31 @@ pub struct Paged<T> {
     pub total: u64,
 }
 
+/// What was answered to a request that may come again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The version of what was made.
+    pub etag: Option<String>,
+    /// JSON.
+    pub body: String,
+}
+
+/// What is known of a request that came with a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// It is being answered.
+    UnderWay {
+        /// Since then.
+        since: Timestamp,
+    },
+    /// It was done; the answer held a secret, and was not kept.
+    ShownOnce,
+    /// It was done, with this answer.
+    Answered(Answer),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -151,6 +151,12 @@ async fn nothing_that_is_secret_is_in_a_log_a_list_an_error_the_database_or_a_co
     }
     found.extend(found_in(server.data(), &canaries));
     found.extend(found_in(logs.path(), &canaries));
+    // Neither the server nor what it runs leaves a dump of its memory.
+    for pid in server.processes_of("canary").into_iter().chain([server.pid()]) {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits");
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+        assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{pid}: {core}");
+    }
     assert!(std::fs::metadata(&log).expect("a log").len() > 1000, "nothing was logged");
     assert_eq!(found, Vec::<String>::new());
 }
