@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use askama::Template;
+use marmot_text::filters;
 
 use super::ansi::Line;
 use super::charts::Chart;

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use marmot_text::filters;
 
 use super::Web;
 use super::detail::{self, Outcomes};
@@ -120,7 +121,7 @@ async fn refused(
 ) -> Result<Response, Failed> {
     match error {
         Error::Invalid { .. } | Error::Conflict { .. } => {
-            let problem = Some(words::plainly(&error.to_string()));
+            let problem = Some(words::refusal(&error));
             let secrets = Outcome { problem, name: name.to_owned(), fresh: None };
             let page = detail::page(web, visitor, path, Outcomes { secrets, ..Outcomes::default() }).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())

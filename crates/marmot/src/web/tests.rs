@@ -21,6 +21,7 @@ mod flow;
 mod gallery;
 mod groups;
 mod hostile;
+mod language;
 mod live;
 mod more_settings;
 mod naughty;
@@ -49,6 +50,8 @@ struct Platform {
 struct Browser {
     cookie: Option<String>,
     part: bool,
+    /// The languages that it asks for.
+    asks: Option<&'static str>,
 }
 
 struct Answer {
@@ -150,6 +153,9 @@ impl Browser {
         }
         if self.part {
             request = request.header("hx-request", "true");
+        }
+        if let Some(languages) = self.asks {
+            request = request.header(header::ACCEPT_LANGUAGE, languages);
         }
         request
     }
