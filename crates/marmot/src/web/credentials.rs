@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use marmot_core::id::CredentialId;
-use marmot_text::filters;
+use marmot_text::{filters, say};
 
 use super::Web;
 use super::forms::Typed;
@@ -62,8 +62,8 @@ async fn page(
     let row = |credential: crate::model::Credential| Row {
         id: credential.id.to_string(),
         what: match credential.kind {
-            CredentialKind::Git => "repositories",
-            CredentialKind::Registry => "images",
+            CredentialKind::Git => say("credential-repositories"),
+            CredentialKind::Registry => say("credential-images"),
         },
         set: presenter.ago(credential.created_at),
         host: credential.host,

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use marmot_text::filters;
+use marmot_text::{filters, say};
 
 use super::Web;
 use super::detail::{self, Outcomes};
@@ -75,8 +75,8 @@ impl SecretsSection {
         let row = |secret: StoredSecret| SecretRow {
             name: secret.name,
             form: match secret.form {
-                SecretForm::Variable => "variable",
-                SecretForm::File => "file",
+                SecretForm::Variable => say("secret-form-variable"),
+                SecretForm::File => say("secret-form-file"),
             },
             set: presenter.ago(secret.updated_at),
         };
