@@ -117,3 +117,12 @@ switch-off-yes = Ja, ausschalten
 switched-on = Eingeschaltet { $ago }
 times = { $count }-mal
 until-revoked = zum Widerruf
+used-by-nobody = niemandem
+used-by-requests = { $count ->
+    [one] { $count } Anfrage
+   *[other] { $count } Anfragen
+    }
+used-by-sessions = { $count ->
+    [one] { $count } Sitzung
+   *[other] { $count } Sitzungen
+    }

@@ -117,3 +117,12 @@ switch-off-yes = Yes, switch it off
 switched-on = Switched on { $ago }
 times = { $count } times
 until-revoked = it is revoked
+used-by-nobody = nobody
+used-by-requests = { $count ->
+    [one] { $count } request
+   *[other] { $count } requests
+    }
+used-by-sessions = { $count ->
+    [one] { $count } session
+   *[other] { $count } sessions
+    }

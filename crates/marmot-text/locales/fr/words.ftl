@@ -117,3 +117,12 @@ switch-off-yes = Oui, l’éteindre
 switched-on = Allumée { $ago }
 times = { $count } fois
 until-revoked = à la révocation
+used-by-nobody = personne
+used-by-requests = { $count ->
+    [one] { $count } requête
+   *[other] { $count } requêtes
+    }
+used-by-sessions = { $count ->
+    [one] { $count } session
+   *[other] { $count } sessions
+    }

@@ -136,6 +136,13 @@ pub(super) fn role(role: &str) -> &str {
 }
 
 /// How many people use an app now, as a sentence; `None` when nobody does.
+pub(super) fn used_by(sessions: u64, requests: u64) -> String {
+    let sessions = (sessions > 0).then(|| tell!("used-by-sessions", count = sessions));
+    let requests = (requests > 0).then(|| tell!("used-by-requests", count = requests));
+    let used = sessions.into_iter().chain(requests).collect::<Vec<_>>().join(", ");
+    if used.is_empty() { say("used-by-nobody").to_owned() } else { used }
+}
+
 pub(super) fn people_now(people: u64) -> Option<String> {
     match people {
         0 => None,
@@ -158,7 +165,7 @@ pub(super) fn shut_down_warning(people: u64) -> String {
 
 /// Memory as people say it.
 pub(super) fn memory(mebibytes: u32) -> String {
-    if mebibytes.is_multiple_of(1024) {
+    if mebibytes > 0 && mebibytes.is_multiple_of(1024) {
         tell!("memory-gb", count = mebibytes / 1024)
     } else {
         tell!("memory-mb", count = mebibytes)
