@@ -75,7 +75,7 @@ mod tests {
     fn what_was_chosen_here_beats_what_the_browser_asks_for() {
         let asks = (header::ACCEPT_LANGUAGE, "de-CH, en;q=0.5");
         assert_eq!(chosen(&[]), Language::English);
-        assert_eq!(chosen(&[asks.clone()]), Language::German);
+        assert_eq!(chosen(std::slice::from_ref(&asks)), Language::German);
         assert_eq!(chosen(&[asks.clone(), (header::COOKIE, "a=b; marmot-language=fr")]), Language::French);
         assert_eq!(chosen(&[asks, (header::COOKIE, "marmot-language=tlh")]), Language::German);
     }

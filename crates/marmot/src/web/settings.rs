@@ -105,7 +105,7 @@ fn token_row(presenter: &Presenter<'_>, projects: &[Choice], token: Token) -> To
         may: format!("{does} {place}"),
         made: presenter.ago(token.created_at),
         used: token.last_used_at.map_or_else(|| say("never").to_owned(), |at| presenter.ago(at)),
-        until: token.expires_at.map_or_else(|| say("until-revoked").to_owned(), |at| words::date(at)),
+        until: token.expires_at.map_or_else(|| say("until-revoked").to_owned(), words::date),
         name: token.name,
     }
 }
