@@ -358,7 +358,6 @@ async fn admits(db: &mut Connection, who: &Identity, launcher: &Launcher) -> Res
     Ok(admitted)
 }
 
-/// Those who are named, or who of them does not exist.
 /// What is said of who may open an app of this project, if it makes sense.
 pub(super) async fn checked_opening(
     db: &mut Connection,
@@ -375,6 +374,7 @@ pub(super) async fn checked_opening(
     Ok(Opening { to, guests: find_guests(db, guests).await? })
 }
 
+/// Those who are named, or who of them does not exist.
 async fn find_guests(db: &mut Connection, invited: Invited<'_>) -> Result<Guests> {
     if invited.users.len() + invited.groups.len() > MOST_GUESTS {
         return Err(Error::invalid(format!(

@@ -92,7 +92,7 @@ fn shown(Preview { commit, plan }: Preview) -> (CodePlan, Option<String>) {
         Some("r") => say("plan-r"),
         Some("node") => say("plan-node"),
         Some("static") => say("plan-static"),
-        Some("dockerfile") => say("plan-image"),
+        Some("dockerfile" | "buildpacks") => say("plan-image"),
         _ => say("plan-program"),
     };
     let mut facts = Vec::new();
@@ -118,17 +118,21 @@ fn shown(Preview { commit, plan }: Preview) -> (CodePlan, Option<String>) {
     (shown, plan.command)
 }
 
-/// The builders to choose from.
-pub(super) fn builders(chosen: BuilderVariant) -> Vec<BuilderChoice> {
+/// The builders to choose from. `buildpacks`: they are offered here.
+pub(super) fn builders(chosen: BuilderVariant, buildpacks: bool) -> Vec<BuilderChoice> {
     let told = |word| match word {
         "auto" => say("plan-found"),
         "python" => "Python",
         "r" => "R",
         "node" => "Node",
         "static" => say("plan-static"),
+        "dockerfile" => say("builder-dockerfile"),
+        "buildpacks" => say("builder-buildpacks"),
         other => other,
     };
     let choice =
         |word: &&'static str| BuilderChoice { word, told: told(word), chosen: *word == chosen.as_str() };
-    BuilderVariant::WORDS.iter().map(choice).collect()
+    let is_offered =
+        |word: &&&str| **word != "buildpacks" || buildpacks || chosen == BuilderVariant::Buildpacks;
+    BuilderVariant::WORDS.iter().filter(is_offered).map(choice).collect()
 }
