@@ -14,6 +14,7 @@ use marmot_core::id::{
     TokenId, UserId,
 };
 use marmot_core::name::{Namespace, Slug};
+use marmot_text::Language;
 use serde::{Deserialize, Serialize};
 
 use crate::scaling::Scaling;
@@ -38,6 +39,8 @@ pub struct User {
     pub created_at: Timestamp,
     /// Since when an administrator keeps this person out.
     pub disabled_at: Option<Timestamp>,
+    /// The language of the pages, where it was chosen.
+    pub language: Option<Language>,
 }
 
 /// Somebody's session in a browser.

@@ -33,6 +33,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (12, "usage", include_str!("../../migrations/0012_usage.sql")),
     (13, "build_starts", include_str!("../../migrations/0013_build_starts.sql")),
     (14, "answers", include_str!("../../migrations/0014_answers.sql")),
+    (18, "language", include_str!("../../migrations/0018_language.sql")),
 ];
 
 /// The database cannot be used.
