@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -116,13 +116,15 @@ where
     B: HttpBody<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let (clear, busy) = client.line.begin();
+    let (clear, busy) = client.line.begin(request.version() < Version::HTTP_11);
     let clear = clear || client.is_http2;
     if let Some(port) = client.elsewhere {
         let response = to_https(&client.shared, port, clear, &request);
+        client.line.answer();
         return Ok(response.map(|body| Watched { body, _busy: busy }));
     }
     let response = handle(&client.shared, &client.platform, client.peer, clear, request).await;
+    client.line.answer();
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         client.line.switch();
     }

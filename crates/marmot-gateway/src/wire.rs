@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::config::Limits;
+use crate::half_closed::{HalfClosed, Say};
+use crate::linger::Linger;
 use crate::scanner::{Phase, Scanner};
 use crate::stream::Stream;
 
@@ -28,8 +31,13 @@ pub(crate) struct Line {
     requests: AtomicU64,
     /// A request is being answered.
     busy: AtomicBool,
+    /// The answer has begun, or must not be preceded by anything: the client speaks HTTP/1.0.
+    answering: AtomicBool,
     /// It is no HTTP any more.
     switched: AtomicBool,
+    /// The client has closed its side, and is told of the end of its answer by the connection's.
+    half_closed: AtomicBool,
+    answered: AtomicWaker,
 }
 
 impl Line {
@@ -38,15 +46,25 @@ impl Line {
             ambiguous_from: AtomicU64::new(u64::MAX),
             requests: AtomicU64::new(0),
             busy: AtomicBool::new(false),
+            answering: AtomicBool::new(false),
             switched: AtomicBool::new(false),
+            half_closed: AtomicBool::new(false),
+            answered: AtomicWaker::new(),
         }
     }
 
-    /// A request begins, and ends when the guard is dropped. False: it can be read in two ways.
-    pub(crate) fn begin(self: &Arc<Self>) -> (bool, Busy) {
+    /// A request begins, and ends when the guard is dropped. False: it can be read in two ways. `is_old`: its client
+    /// knows no interim answers.
+    pub(crate) fn begin(self: &Arc<Self>, is_old: bool) -> (bool, Busy) {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        self.answering.store(is_old, Ordering::Relaxed);
         self.busy.store(true, Ordering::Relaxed);
         (number < self.ambiguous_from.load(Ordering::Relaxed), Busy(Arc::clone(self)))
+    }
+
+    /// The request's answer begins.
+    pub(crate) fn answer(&self) {
+        self.answering.store(true, Ordering::Relaxed);
     }
 
     /// What follows is a WebSocket.
@@ -62,6 +80,9 @@ pub(crate) struct Busy(Arc<Line>);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.busy.store(false, Ordering::Relaxed);
+        if self.0.half_closed.load(Ordering::Relaxed) {
+            self.0.answered.wake();
+        }
     }
 }
 
@@ -81,6 +102,12 @@ pub(crate) struct Wire {
     writing: Timer,
     /// The client takes no more for now.
     is_full: bool,
+    /// The client has closed its side, in the middle of an answer.
+    half_closed: Option<Box<HalfClosed>>,
+    /// The client is gone, or took too long.
+    is_over: bool,
+    /// The last that is to happen.
+    linger: Option<Box<Linger>>,
 }
 
 /// How long a client may take.
@@ -157,6 +184,9 @@ impl Wire {
             reading: Timer::default(),
             writing: Timer::default(),
             is_full: false,
+            half_closed: None,
+            is_over: false,
+            linger: None,
         })
     }
 
@@ -200,6 +230,9 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.half_closed.is_some() {
+            return this.poll_half_closed(cx);
+        }
         let before = buffer.filled().len();
         let here = this.left.len().min(buffer.remaining());
         buffer.put_slice(&this.start[this.left.start..this.left.start + here]);
@@ -208,7 +241,10 @@ impl AsyncRead for Wire {
         match Pin::new(&mut this.stream).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => {}
             _ if here > 0 => {}
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => {
+                this.is_over = true;
+                return Poll::Ready(Err(error));
+            }
             Poll::Pending => {
                 let Some((phase, patience)) = this.patience_for_reading() else { return Poll::Pending };
                 if phase == Phase::Body {
@@ -220,14 +256,19 @@ impl AsyncRead for Wire {
                 if phase == Phase::Head {
                     this.say_too_slow(cx);
                 }
+                this.is_over = true;
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
+        }
+        if buffer.filled().len() == before && buffer.remaining() > 0 {
+            return this.closed_by_client(cx);
         }
         let phase = this.scanner.as_ref().map(Scanner::phase);
         match phase {
             Some(Phase::Body) => {
                 let bytes = buffer.filled().len() - before;
                 if !this.pace.came(bytes, &this.patience) && !this.line.switched.load(Ordering::Relaxed) {
+                    this.is_over = true;
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
             }
@@ -251,8 +292,54 @@ impl Wire {
         }
     }
 
+    /// The client has closed its side. Where a whole request of its is being answered, nobody is told for now.
+    fn closed_by_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_being_answered() && !self.line.switched.load(Ordering::Relaxed) {
+            self.half_closed = HalfClosed::watch(&self.stream);
+        }
+        if self.half_closed.is_some() {
+            return self.poll_half_closed(cx);
+        }
+        self.is_over = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Every request that has come is whole, and one of them has yet to be answered to its end.
+    fn is_being_answered(&self) -> bool {
+        let Some(scanner) = self.scanner.as_ref().filter(|scanner| scanner.phase() == Phase::Between) else {
+            return false;
+        };
+        // One that has been read is looked at a moment later.
+        self.line.busy.load(Ordering::Relaxed) || scanner.heads > self.line.requests.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the client has been answered, which ends the connection, or has left, which breaks it.
+    fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.line.half_closed.store(true, Ordering::Relaxed);
+        self.line.answered.register(cx.waker());
+        if !self.is_being_answered() {
+            self.is_over = true;
+            return Poll::Ready(Ok(()));
+        }
+        let say = match self.line.answering.load(Ordering::Relaxed) {
+            _ if self.is_full => Say::Spoken,
+            true => Say::Nothing,
+            false => Say::Question,
+        };
+        let Some(half_closed) = &mut self.half_closed else { return Poll::Ready(Ok(())) };
+        half_closed.poll_left(cx, &mut self.stream, say).map(|()| {
+            self.is_over = true;
+            Err(io::ErrorKind::ConnectionReset.into())
+        })
+    }
+
     fn written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.is_full = written.is_pending();
+        if let Some(half_closed) =
+            self.half_closed.as_mut().filter(|_| matches!(written, Poll::Ready(Ok(1..))))
+        {
+            half_closed.spoken_to();
+        }
         if written.is_ready() {
             self.writing.begin();
             return written;
@@ -287,7 +374,13 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        let phase = this.scanner.as_ref().map(Scanner::phase);
+        let sends_on = matches!(phase, Some(Phase::Head | Phase::Body)) && !this.is_over;
+        if !sends_on || this.line.switched.load(Ordering::Relaxed) {
+            return Pin::new(&mut this.stream).poll_shutdown(cx);
+        }
+        this.linger.get_or_insert_with(|| Box::new(Linger::begin())).poll(cx, &mut this.stream)
     }
 }
 

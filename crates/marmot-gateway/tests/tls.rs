@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use http::Version;
 use marmot_gateway::{Certificates, Limits, Scheme, Tls};
-use support::{LIMIT, TestApp, World, on, replica};
+use rustls::pki_types::pem::PemObject as _;
+use support::{LIMIT, TestApp, World, on, replica, sleeping_replica, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -145,6 +146,38 @@ async fn a_handshake_that_stalls_is_cut() {
         let read = tokio::time::timeout(LIMIT, stream.read(&mut [0; 64])).await;
         assert!(matches!(read.expect("it is cut"), Ok(0) | Err(_)), "{begun:?}");
     }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_closes_their_side_of_tls_and_waits_is_answered_and_who_has_left_is_noticed() {
+    let (files, _) = Files::new();
+    let world = world(&files.read()).await;
+    let app = TestApp::start().await;
+    let asleep = sleeping_replica(app.address, 10);
+    world.set(on(vec![asleep.clone()]));
+    let mut roots = rustls::RootCertStore::empty();
+    let certificate = std::fs::read(files.certificate()).unwrap();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(&certificate).unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let ask = async || {
+        let stream = TcpStream::connect(world.address).await.unwrap();
+        let mut stream = connector.connect("iris.localhost".try_into().unwrap(), stream).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: iris.localhost\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+        until("it is held", || world.demand.sample().held == 1).await;
+        stream.shutdown().await.unwrap();
+        stream
+    };
+    drop(ask().await);
+    until("its place is free", || world.demand.sample().held == 0).await;
+    let mut waiting = ask().await;
+    asleep.gate.open();
+    let mut answer = String::new();
+    let read = tokio::time::timeout(LIMIT, waiting.read_to_string(&mut answer)).await;
+    read.expect("the connection is closed").unwrap();
+    assert!(answer.contains("HTTP/1.1 200") && answer.ends_with("hello"), "{answer}");
     world.stop().await;
 }
 
