@@ -6,6 +6,7 @@
 mod access_log;
 mod affinity;
 mod answers;
+mod arrival;
 mod body;
 mod check;
 mod connection;
@@ -47,6 +48,7 @@ pub mod tls;
 pub mod trust;
 
 pub use access::{Person, Tickets};
+pub use access_log::LoggedRequest;
 pub use config::{GatewayConfig, Limits, Scheme, Tls};
 pub use headers::{APP_KEY_PREFIX, PRIVATE_COOKIE, PRIVATE_TOKEN_PREFIX};
 pub use identity::{Identities, IdentityKey};

@@ -3,8 +3,8 @@
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::config::Limits;
+use crate::config::{GatewayConfig, Limits};
 use crate::half_closed::{HalfClosed, Say};
 use crate::linger::Linger;
 use crate::scanner::{Phase, Scanner};
@@ -35,9 +35,8 @@ pub(crate) struct Line {
     answering: AtomicBool,
     /// It is no HTTP any more.
     switched: AtomicBool,
-    /// The client has closed its side, and is told of the end of its answer by the connection's.
-    half_closed: AtomicBool,
-    answered: AtomicWaker,
+    /// Where the client has closed its side: wakes who waits for the end of its answer, which ends the connection.
+    answered: OnceLock<Box<AtomicWaker>>,
 }
 
 impl Line {
@@ -48,8 +47,7 @@ impl Line {
             busy: AtomicBool::new(false),
             answering: AtomicBool::new(false),
             switched: AtomicBool::new(false),
-            half_closed: AtomicBool::new(false),
-            answered: AtomicWaker::new(),
+            answered: OnceLock::new(),
         }
     }
 
@@ -80,8 +78,8 @@ pub(crate) struct Busy(Arc<Line>);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.busy.store(false, Ordering::Relaxed);
-        if self.0.half_closed.load(Ordering::Relaxed) {
-            self.0.answered.wake();
+        if let Some(answered) = self.0.answered.get() {
+            answered.wake();
         }
     }
 }
@@ -96,26 +94,30 @@ pub(crate) struct Wire {
     /// `None` for HTTP/2, which has one way only to say where a request ends.
     scanner: Option<Scanner>,
     line: Arc<Line>,
-    patience: Patience,
+    config: Arc<GatewayConfig>,
     pace: Pace,
     reading: Timer,
     writing: Timer,
     /// The client takes no more for now.
     is_full: bool,
-    /// The client has closed its side, in the middle of an answer.
-    half_closed: Option<Box<HalfClosed>>,
     /// The client is gone, or took too long.
     is_over: bool,
-    /// The last that is to happen.
-    linger: Option<Box<Linger>>,
+    ending: Ending,
 }
 
-/// How long a client may take.
+/// What few connections come to.
+#[derive(Debug)]
+enum Ending {
+    No,
+    /// The client has closed its side, in the middle of an answer.
+    HalfClosed(Box<HalfClosed>),
+    /// The answer is out, and the client still sends.
+    Linger(Box<Linger>),
+}
+
+/// How slowly a client may send a body.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
-    head: Duration,
-    idle: Duration,
-    stalled: Duration,
     /// Bytes of a body in each second, once this has passed.
     rate: u64,
     unhurried: Duration,
@@ -123,13 +125,7 @@ struct Patience {
 
 impl Patience {
     fn of(limits: &Limits) -> Self {
-        Self {
-            head: limits.header_timeout,
-            idle: limits.idle_timeout,
-            stalled: limits.stall_timeout,
-            rate: limits.body_rate,
-            unhurried: limits.body_grace,
-        }
+        Self { rate: limits.body_rate, unhurried: limits.body_grace }
     }
 }
 
@@ -164,7 +160,7 @@ impl Pace {
 
 impl Wire {
     /// Reads enough of a new connection to tell its protocol.
-    pub(crate) async fn open(mut stream: Stream, limits: &Limits) -> io::Result<Self> {
+    pub(crate) async fn open(mut stream: Stream, config: &Arc<GatewayConfig>) -> io::Result<Self> {
         let mut start = [0; 4];
         let mut seen = 0;
         while seen < start.len() && start[..seen] == HTTP2_PREFACE[..seen] {
@@ -179,14 +175,13 @@ impl Wire {
             left: 0..seen,
             scanner: (start != *HTTP2_PREFACE).then(Scanner::default),
             line: Arc::new(Line::new()),
-            patience: Patience::of(limits),
+            config: Arc::clone(config),
             pace: Pace::default(),
             reading: Timer::default(),
             writing: Timer::default(),
             is_full: false,
-            half_closed: None,
             is_over: false,
-            linger: None,
+            ending: Ending::No,
         })
     }
 
@@ -205,10 +200,10 @@ impl Wire {
             return None;
         }
         match scanner.phase() {
-            Phase::Head => Some((Phase::Head, self.patience.head)),
+            Phase::Head => Some((Phase::Head, self.config.limits.header_timeout)),
             Phase::Between if self.line.busy.load(Ordering::Relaxed) => None,
-            Phase::Between => Some((Phase::Between, self.patience.idle)),
-            Phase::Body => Some((Phase::Body, self.patience.stalled)),
+            Phase::Between => Some((Phase::Between, self.config.limits.idle_timeout)),
+            Phase::Body => Some((Phase::Body, self.config.limits.stall_timeout)),
         }
     }
 
@@ -230,7 +225,7 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.half_closed.is_some() {
+        if matches!(this.ending, Ending::HalfClosed(_)) {
             return this.poll_half_closed(cx);
         }
         let before = buffer.filled().len();
@@ -267,7 +262,9 @@ impl AsyncRead for Wire {
         match phase {
             Some(Phase::Body) => {
                 let bytes = buffer.filled().len() - before;
-                if !this.pace.came(bytes, &this.patience) && !this.line.switched.load(Ordering::Relaxed) {
+                if !this.pace.came(bytes, &Patience::of(&this.config.limits))
+                    && !this.line.switched.load(Ordering::Relaxed)
+                {
                     this.is_over = true;
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
@@ -295,10 +292,10 @@ impl Wire {
     /// The client has closed its side. Where a whole request of its is being answered, nobody is told for now.
     fn closed_by_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_being_answered() && !self.line.switched.load(Ordering::Relaxed) {
-            self.half_closed = HalfClosed::watch(&self.stream);
-        }
-        if self.half_closed.is_some() {
-            return self.poll_half_closed(cx);
+            if let Some(watched) = HalfClosed::watch(&self.stream) {
+                self.ending = Ending::HalfClosed(watched);
+                return self.poll_half_closed(cx);
+            }
         }
         self.is_over = true;
         Poll::Ready(Ok(()))
@@ -315,8 +312,7 @@ impl Wire {
 
     /// Waits until the client has been answered, which ends the connection, or has left, which breaks it.
     fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.line.half_closed.store(true, Ordering::Relaxed);
-        self.line.answered.register(cx.waker());
+        self.line.answered.get_or_init(Box::default).register(cx.waker());
         if !self.is_being_answered() {
             self.is_over = true;
             return Poll::Ready(Ok(()));
@@ -326,7 +322,7 @@ impl Wire {
             true => Say::Nothing,
             false => Say::Question,
         };
-        let Some(half_closed) = &mut self.half_closed else { return Poll::Ready(Ok(())) };
+        let Ending::HalfClosed(half_closed) = &mut self.ending else { return Poll::Ready(Ok(())) };
         half_closed.poll_left(cx, &mut self.stream, say).map(|()| {
             self.is_over = true;
             Err(io::ErrorKind::ConnectionReset.into())
@@ -335,8 +331,8 @@ impl Wire {
 
     fn written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.is_full = written.is_pending();
-        if let Some(half_closed) =
-            self.half_closed.as_mut().filter(|_| matches!(written, Poll::Ready(Ok(1..))))
+        if let Ending::HalfClosed(half_closed) = &mut self.ending
+            && matches!(written, Poll::Ready(Ok(1..)))
         {
             half_closed.spoken_to();
         }
@@ -345,7 +341,7 @@ impl Wire {
             return written;
         }
         self.writing
-            .poll(cx, Phase::Body, self.patience.stalled)
+            .poll(cx, Phase::Body, self.config.limits.stall_timeout)
             .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -380,7 +376,11 @@ impl AsyncWrite for Wire {
         if !sends_on || this.line.switched.load(Ordering::Relaxed) {
             return Pin::new(&mut this.stream).poll_shutdown(cx);
         }
-        this.linger.get_or_insert_with(|| Box::new(Linger::begin())).poll(cx, &mut this.stream)
+        if !matches!(this.ending, Ending::Linger(_)) {
+            this.ending = Ending::Linger(Box::new(Linger::begin()));
+        }
+        let Ending::Linger(linger) = &mut this.ending else { return Poll::Ready(Ok(())) };
+        linger.poll(cx, &mut this.stream)
     }
 }
 

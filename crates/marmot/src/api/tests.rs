@@ -14,6 +14,7 @@ mod previews;
 mod projects;
 mod scaling;
 mod secrets;
+mod traffic;
 mod usage;
 
 use axum::Router;

@@ -30,6 +30,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (9, "limits", include_str!("../../migrations/0009_limits.sql")),
     (10, "previews", include_str!("../../migrations/0010_previews.sql")),
     (12, "usage", include_str!("../../migrations/0012_usage.sql")),
+    (19, "traffic", include_str!("../../migrations/0019_traffic.sql")),
 ];
 
 /// The database cannot be used.
