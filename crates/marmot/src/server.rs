@@ -407,7 +407,9 @@ fn tls(settings: &Settings, listen: SocketAddr) -> anyhow::Result<Option<Tls>> {
     let (Some(certificate), Some(key)) = (&settings.tls_certificate, &settings.tls_key) else {
         return Ok(None);
     };
-    let certificates = Certificates::read(certificate.clone(), key.clone()).context("cannot use TLS")?;
+    let certificates =
+        Certificates::read(certificate.clone(), key.clone(), settings.tls_certificates.clone())
+            .context("cannot use TLS")?;
     let port = settings.public_url(listen).port().unwrap_or(443);
     Ok(Some(Tls { certificates: Arc::new(certificates), port }))
 }

@@ -179,6 +179,10 @@ settings! {
     tls_certificate: Option<PathBuf> = "", "FILE";
     /// The key of `tls_certificate`, in PEM.
     tls_key: Option<PathBuf> = "", "FILE";
+    /// A directory with further certificates: each in a file `NAME.pem` or `NAME.crt`, with its key in `NAME.key` beside it.
+    /// Visitors are shown the one that is good for the name they ask for, and else `tls_certificate`. Read again when
+    /// something in it changes.
+    tls_certificates: Option<PathBuf> = "", "DIR";
     /// With TLS, another address and port, at which visitors who come in plain text are sent to `https://`: usually
     /// port 80.
     redirect_listen: Option<SocketAddr> = "", "ADDR:PORT";
@@ -403,6 +407,10 @@ impl Settings {
         match (&self.tls_certificate, &self.tls_key) {
             (Some(_), None) => alone("tls_certificate", "not `tls_key`: name the file with its private key"),
             (None, Some(_)) => alone("tls_key", "not `tls_certificate`: name the file with its certificate"),
+            (None, None) if self.tls_certificates.is_some() => alone(
+                "tls_certificates",
+                "not `tls_certificate`: name the one for visitors who ask for none of these",
+            ),
             (None, None) if self.redirect_listen.is_some() => alone(
                 "redirect_listen",
                 "without `tls_certificate` there is no `https://` to send visitors to",
