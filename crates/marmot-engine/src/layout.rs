@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 /// ```text
 /// builds/BUILD_ID/            log, log.done, outcome.json, artefact/
 /// apps/APP/visits             when it was used, to foresee when it will be
-/// apps/APP/replicas/REPLICA/  spec.json, shim.json, state.json, exit.json, sockets, log, log.1, home/, work/
+/// apps/APP/replicas/REPLICA/  spec.json, shim.json, state.json, exit.json, sockets, log, log.1, revision, home/, work/
 /// ```
 #[derive(Debug, Clone)]
 pub struct Layout {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use futures_util::Stream;
 use futures_util::stream;
 use marmot_core::AppName;
-use marmot_core::id::{BuildId, ReplicaId};
+use marmot_core::id::{BuildId, ReplicaId, RevisionId};
 
 use crate::layout::{LOG, LOG_DONE, Layout};
 
@@ -28,6 +28,9 @@ use watch::Watch;
 pub struct Logs {
     layout: Layout,
 }
+
+/// Beside the log of a replica that is gone: which revision it ran.
+pub(crate) const REVISION: &str = "revision";
 
 /// A line that was written to a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +54,19 @@ impl Logs {
         off_the_reactor(move || {
             let read = |(id, dir): (ReplicaId, PathBuf)| Ok((source(id), last_lines(&dir, max_lines)?));
             replica_dirs(&replicas)?.into_iter().map(read).collect()
+        })
+        .await?
+    }
+
+    /// Which revisions those replicas of an app ran that are gone and whose logs are kept.
+    pub async fn revisions_of_the_gone(&self, app: &AppName) -> io::Result<BTreeMap<ReplicaId, RevisionId>> {
+        let replicas = self.layout.replicas(app);
+        off_the_reactor(move || {
+            let ran = |(id, dir): (ReplicaId, PathBuf)| {
+                let text = fs::read_to_string(dir.join(REVISION)).ok()?;
+                Some((id, text.trim().parse().ok()?))
+            };
+            Ok(replica_dirs(&replicas)?.into_iter().filter_map(ran).collect())
         })
         .await?
     }

@@ -64,6 +64,9 @@ fn inspected(podman: &Podman, machine: &Machine, replica: &ObservedReplica) -> V
     let config = ["User", "WorkingDir", "StopSignal", "Labels", "Cmd", "Entrypoint"];
     let config = config.map(|name| found["Config"][name].take());
     let health = found["Config"]["Healthcheck"]["Test"].take();
+    // In the order of a map that Podman keeps: another one each time.
+    let places = found["Mounts"].as_array_mut().unwrap();
+    places.sort_by_key(|place| place["Destination"].as_str().unwrap().to_owned());
     let rest = ["HostConfig", "EffectiveCaps", "BoundingCaps", "Mounts"].map(|name| found[name].take());
     serde_json::json!([config, health, rest])
 }

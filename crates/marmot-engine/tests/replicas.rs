@@ -42,6 +42,8 @@ async fn an_app_boots_with_the_promised_environment_and_is_gone_without_a_trace_
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "its port is closed");
     let lines = machine.engine.logs().app(&app(), 10).await.unwrap();
     assert_eq!(lines.len(), 1, "its log can still be read");
+    let ran = machine.engine.logs().revisions_of_the_gone(&app()).await.unwrap();
+    assert_eq!(ran.into_iter().collect::<Vec<_>>(), [(replica.id, replica.revision)]);
 }
 
 #[tokio::test]

@@ -174,9 +174,10 @@ async fn an_app_that_cannot_be_reached_or_keeps_silent_is_told_by_one_status_eac
     };
     let world = World::with_limits(limits).await;
     let silent = listen(([127, 0, 0, 1], 0).into());
-    let refusing = listen(([127, 0, 0, 1], 0).into());
+    // Bound and never listened on: connections are refused, and nobody else is given the port.
+    let refusing = tokio::net::TcpSocket::new_v4().unwrap();
+    refusing.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let address = refusing.local_addr().unwrap();
-    drop(refusing);
     for (address, status) in [(silent.local_addr().unwrap(), 504), (address, 504)] {
         world.set(on(vec![replica(address)]));
         let answer = world.client().post(world.url("/")).body("x").send().await.unwrap();

@@ -118,14 +118,52 @@
     }).observe(log, { childList: true, subtree: true });
   }
 
-  // One more empty row of variables, as soon as the last one is used.
-  const variables = document.getElementById("variables");
-  if (variables) variables.addEventListener("input", () => {
-    const rows = variables.querySelectorAll(".variable");
-    const last = rows[rows.length - 1];
+  // One more empty row of variables or secrets, as soon as the last one is used.
+  for (const rows of document.querySelectorAll(".rows")) rows.addEventListener("input", () => {
+    const last = rows.lastElementChild;
     if (![...last.querySelectorAll("input")].some((input) => input.value)) return;
     const row = last.cloneNode(true);
     for (const input of row.querySelectorAll("input")) { input.value = ""; input.removeAttribute("aria-invalid"); }
-    variables.append(row);
+    rows.append(row);
+  });
+
+  // A field is looked at by the server a moment after it was typed; what is wrong stands beside it. The last question wins.
+  const TYPED_FOR_MS = 400;
+  const questions = new Map();
+  const placed = (field, html) => {
+    const place = field.closest(".rows, .choices")?.parentElement || field.closest(".field");
+    const fragment = document.createElement("template");
+    fragment.innerHTML = html;
+    const fresh = fragment.content.querySelector(".wrong");
+    const of = field.closest(".rows") ? [...field.closest(".rows").querySelectorAll("input")] : [field];
+    const ids = (field.getAttribute("aria-describedby") || "").split(" ").filter((id) => id.endsWith("-wrong"));
+    const old = place?.querySelector(":scope > .wrong") || ids.map((id) => document.getElementById(id)).find(Boolean);
+    if (old) old.remove();
+    for (const input of of) {
+      if (fresh && input.value) input.setAttribute("aria-invalid", "true");
+      else if (!fresh) input.removeAttribute("aria-invalid");
+    }
+    if (!fresh || !place) return;
+    if (place.tagName === "FIELDSET") place.append(fresh);
+    else field.insertAdjacentElement("afterend", fresh);
+    if (field.type !== "radio" && !field.closest(".rows")) field.setAttribute("aria-invalid", "true");
+  };
+  const ask = async (field, form) => {
+    questions.get(field.name)?.stop.abort();
+    const stop = new AbortController();
+    const body = new URLSearchParams(new FormData(form));
+    body.set("check", field.name);
+    questions.set(field.name, { stop });
+    try {
+      const answer = await fetch(form.dataset.check, { method: "POST", body, signal: stop.signal, headers: { "HX-Request": "true" } });
+      if (answer.ok) placed(field, await answer.text());
+    } catch { /* Typed on, or the server is away: it is looked at again when the form is sent. */ }
+  };
+  document.addEventListener("input", (event) => {
+    const field = event.target, form = field.form;
+    if (!form || !form.dataset.check || !field.name || field.tagName === "SELECT") return;
+    clearTimeout(questions.get(field.name)?.timer);
+    const timer = setTimeout(() => ask(field, form), TYPED_FOR_MS);
+    questions.set(field.name, { timer, stop: questions.get(field.name)?.stop || new AbortController() });
   });
 })();

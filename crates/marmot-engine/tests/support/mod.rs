@@ -342,7 +342,7 @@ impl Machine {
         for replica in fs::read_dir(self.layout().replicas(&app())).into_iter().flatten().flatten() {
             for entry in fs::read_dir(replica.path()).unwrap().flatten() {
                 let name = entry.file_name().into_string().unwrap();
-                if !["log", "log.1", "exit.json"].contains(&name.as_str()) {
+                if !["log", "log.1", "exit.json", "revision"].contains(&name.as_str()) {
                     left.push(entry.path().display().to_string());
                 }
             }

@@ -82,7 +82,9 @@ async fn bodies_that_drip_in_are_cut() {
     let dripping = clients(server.address, count, begun).await;
     let most = drip(&server, dripping, b"a").await;
     println!("{} MiB more", most.saturating_sub(before) / MIB);
-    let allowed = (100 * MIB).max(count * 60 * 1024);
+    // Buffers on both sides, and those of the app, which is in the same process: how many were kept at once depends on who was
+    // quick. No buffer is of the length that a client names.
+    let allowed = (100 * MIB).max(count * 200 * 1024);
     assert!(most < before + allowed, "{before} bytes before, {most} then");
 }
 

@@ -72,6 +72,13 @@ pub(super) struct ReplicaOut {
     /// While it is hibernated, how far its memory is out of the way: `frozen`, all of it is resident; `light`, all but
     /// what its last wake-ups used is paged out; `deep`, all of it is.
     depth: Option<&'static str>,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// Visitors with a connection to it that is open, or kept for them.
+    sessions: u64,
+    /// Requests that it works on.
+    requests: u64,
     /// Resident memory, in bytes.
     memory_bytes: u64,
     /// Memory that was swapped out, in bytes.
@@ -91,6 +98,9 @@ impl From<ReplicaView> for ReplicaOut {
                 SleepDepth::Light => "light",
                 SleepDepth::Deep => "deep",
             }),
+            created_at: replica.created_at(),
+            sessions: replica.sessions,
+            requests: replica.requests,
             memory_bytes: replica.memory.resident,
             swapped_bytes: replica.memory.swapped,
             compressed_bytes: replica.memory.compressed,
@@ -260,6 +270,18 @@ pub(super) async fn update(
         _ => return Err(Problem::unprocessable("`state` must be `running` or `hibernated`")),
     };
     Ok(Json(app.into()))
+}
+
+/// Starts an app afresh, with the program and settings it has. New replicas come up beside those that serve and take over
+/// from them; nobody is cut off.
+#[utoipa::path(post, path = "/apps/{name}/restart", tag = "apps", params(("name" = String, Path)),
+    responses((status = 200, body = AppOut)))]
+pub(super) async fn restart(
+    State(service): State<Service>,
+    Who(who): Who,
+    Path(name): Path<String>,
+) -> Result<Json<AppOut>> {
+    Ok(Json(service.restart(&who, &parse(&name)?).await?.into()))
 }
 
 /// Shuts an app down: nobody can open it, and it uses nothing.

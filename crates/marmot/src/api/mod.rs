@@ -98,6 +98,7 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(apps::logs))
         .routes(routes!(apps::events))
         .routes(routes!(apps::revisions))
+        .routes(routes!(apps::restart))
         .routes(routes!(apps::roll_back))
         .routes(routes!(scaling::get, scaling::set))
         .routes(routes!(traffic::get, traffic::set))

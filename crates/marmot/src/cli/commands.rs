@@ -533,6 +533,11 @@ pub(super) enum App {
         /// The app's name.
         name: String,
     },
+    /// Start an app afresh beside itself: new replicas take over from those that serve, and nobody is cut off.
+    Restart {
+        /// The app's name.
+        name: String,
+    },
     /// Put an app to rest without waiting for it to be idle.
     Rest {
         /// The app's name.
@@ -594,6 +599,9 @@ impl App {
             Self::Key(key) => key.run(&client, output).await,
             Self::Wake { name } => {
                 output.print(&client.patch(&app(&name), json!({"state": "running"})).await?, show)
+            }
+            Self::Restart { name } => {
+                output.print(&client.post(&format!("{}/restart", app(&name)), None).await?, show)
             }
             Self::Rest { name } => {
                 output.print(&client.patch(&app(&name), json!({"state": "hibernated"})).await?, show)

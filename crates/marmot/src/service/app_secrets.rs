@@ -54,13 +54,31 @@ impl Service {
         value: Secret,
         form: SecretForm,
     ) -> Result<StoredSecret> {
-        check_variable_name(name)?;
-        check_value(name, &value)?;
+        check_secret(name, &value)?;
         let mut db = self.db().write().await?;
         let (project, launcher) = allowed(&mut db, who, of).await?;
-        let (project_id, launcher_id) = (project.id, launcher.as_ref().map(|launcher| launcher.id));
+        let owner = (&project, launcher.as_ref());
+        let secret = self.keep_secret(&mut db, who, owner, name, &value, form).await?;
+        self.roll_out_to(&mut db, who, of, &format!("goes on with another value of the secret {name}"))
+            .await?;
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote_and_in_force().await;
+        Ok(secret)
+    }
+
+    /// Seals a secret into the database, be it new or not.
+    pub(super) async fn keep_secret(
+        &self,
+        db: &mut Connection,
+        who: &Identity,
+        (project, launcher): (&Project, Option<&Launcher>),
+        name: &str,
+        value: &Secret,
+        form: SecretForm,
+    ) -> Result<StoredSecret> {
+        let (project_id, launcher_id) = (project.id, launcher.map(|launcher| launcher.id));
         let now = now();
-        let known = secrets::by_name(&mut db, project_id, launcher_id, name).await?;
+        let known = secrets::by_name(db, project_id, launcher_id, name).await?;
         let is_new = known.is_none();
         let secret = match known {
             Some(known) => StoredSecret { form, updated_at: now, ..known },
@@ -74,21 +92,17 @@ impl Service {
                 updated_at: now,
             },
         };
-        let sealed = self.vault().seal(&place(&secret), &value).map_err(unsealable)?;
+        let sealed = self.vault().seal(&place(&secret), value).map_err(unsealable)?;
         if is_new {
-            if secrets::list(&mut db, project_id, launcher_id).await?.len() >= MOST {
+            if secrets::list(db, project_id, launcher_id).await?.len() >= MOST {
                 return Err(Error::invalid(format!("there may be {MOST} secrets at most: remove one first")));
             }
-            secrets::insert(&mut db, &secret, &sealed).await?;
+            secrets::insert(db, &secret, &sealed).await?;
         } else {
-            secrets::update(&mut db, &secret, &sealed).await?;
+            secrets::update(db, &secret, &sealed).await?;
         }
-        let thing = Thing::secret(&secret, &owner(&project, launcher.as_ref()));
-        audit::record(&mut db, who, "secret.set", thing, json!({"form": form.as_str()})).await?;
-        self.roll_out_to(&mut db, who, of, &format!("goes on with another value of the secret {name}"))
-            .await?;
-        db.commit().await.map_err(DbError::from)?;
-        self.wrote_and_in_force().await;
+        let thing = Thing::secret(&secret, &owner(project, launcher));
+        audit::record(db, who, "secret.set", thing, json!({"form": form.as_str()})).await?;
         Ok(secret)
     }
 
@@ -226,6 +240,12 @@ async fn allowed(db: &mut Connection, who: &Identity, of: SecretsOf) -> Result<(
 /// Whose secret it is, in words for the record.
 fn owner(project: &Project, launcher: Option<&Launcher>) -> String {
     launcher.map_or_else(|| project.slug.to_string(), |launcher| launcher.app_name.to_string())
+}
+
+/// Whether there may be a secret of this name and value.
+pub(super) fn check_secret(name: &str, value: &Secret) -> Result<()> {
+    check_variable_name(name)?;
+    check_value(name, value)
 }
 
 fn check_value(name: &str, value: &Secret) -> Result<()> {

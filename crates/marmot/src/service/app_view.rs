@@ -94,6 +94,18 @@ pub struct ReplicaView {
     pub memory: Memory,
     /// How far its memory is out of the way, while it is hibernated.
     pub depth: SleepDepth,
+    /// Visitors with a connection to it that is open, or kept for them.
+    pub sessions: u64,
+    /// Requests that it works on.
+    pub requests: u64,
+}
+
+impl ReplicaView {
+    /// When it was made: its id begins with that.
+    pub fn created_at(&self) -> Timestamp {
+        let milliseconds = i64::try_from(self.id.as_u128() >> 80).unwrap_or_default();
+        Timestamp::from_millisecond(milliseconds).unwrap_or_default()
+    }
 }
 
 /// A build, as it is at this moment.
@@ -366,6 +378,8 @@ fn replicas(observed: &Observed, name: &AppName) -> Vec<ReplicaView> {
         since: replica.since,
         memory: replica.memory,
         depth: replica.depth,
+        sessions: replica.gate.sessions(),
+        requests: replica.gate.inside(),
     };
     seen.iter().map(view).collect()
 }

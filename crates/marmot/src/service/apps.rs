@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::Stream;
 use marmot_core::AppName;
-use marmot_core::id::{EnvironmentId, LauncherId, ProjectId, RevisionId};
+use marmot_core::id::{EnvironmentId, LauncherId, ProjectId, ReplicaId, RevisionId};
 use marmot_core::phase::Phase;
 use marmot_engine::logs::LogLine;
 use serde_json::json;
@@ -21,9 +21,6 @@ use crate::db::{Connection, DbError, apps, builds, events, history, launchers, p
 use crate::model::{
     App, AppEvent, Build, EnvironmentSource, Launcher, Page, Paged, Program, Project, Revision,
 };
-
-/// The most revisions that are listed.
-const MOST_REVISIONS: u32 = 100;
 
 impl Service {
     /// Activates a launcher: its app is on from now. Without a successful build of what the launcher asks for, one is
@@ -216,6 +213,28 @@ impl Service {
         self.inner.live.logs.app(name, max_lines.min(MOST_LINES)).await.map_err(unreadable)
     }
 
+    /// Which revision each replica runs or ran that is there or whose log is kept, as far as that is known.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn revisions_in_logs(
+        &self,
+        who: &Identity,
+        name: &AppName,
+    ) -> Result<BTreeMap<ReplicaId, RevisionId>> {
+        self.check_app_logs(who, name).await?;
+        let mut known = self.inner.live.logs.revisions_of_the_gone(name).await.map_err(unreadable)?;
+        known.extend(self.revisions_of_the_living(name));
+        Ok(known)
+    }
+
+    /// Which revision each replica runs that is there now.
+    pub fn revisions_of_the_living(&self, name: &AppName) -> BTreeMap<ReplicaId, RevisionId> {
+        let observed = self.observed();
+        let replicas = observed.apps.get(name).map(|app| app.replicas.as_slice()).unwrap_or_default();
+        replicas.iter().map(|replica| (replica.id, replica.revision)).collect()
+    }
+
     /// Whether `who` may (still) read the logs of an app.
     ///
     /// # Errors
@@ -247,77 +266,6 @@ impl Service {
         let (launcher, _) = allowed_app(&mut db, who, name, Action::ReadLogs).await?;
         let (items, total) = events::list(&mut db, launcher.id, page).await?;
         Ok(Paged { items, page, total })
-    }
-
-    /// The revisions of an app, newest first, without the values of their variables.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`].
-    pub async fn revisions(&self, who: &Identity, name: &AppName) -> Result<Vec<Revision>> {
-        let mut db = self.db().read().await?;
-        let (launcher, _) = allowed_app(&mut db, who, name, Action::See).await?;
-        let mut found = apps::revisions(&mut db, launcher.id, MOST_REVISIONS).await?;
-        found
-            .iter_mut()
-            .flat_map(|revision| &mut revision.variables)
-            .for_each(|variable| variable.value.clear());
-        Ok(found)
-    }
-
-    /// For each revision of an app the names of variables whose value is not that of the revision before.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn changed_variables(
-        &self,
-        who: &Identity,
-        name: &AppName,
-    ) -> Result<BTreeMap<RevisionId, Vec<String>>> {
-        let mut db = self.db().read().await?;
-        let (launcher, _) = allowed_app(&mut db, who, name, Action::See).await?;
-        let found = apps::revisions(&mut db, launcher.id, MOST_REVISIONS).await?;
-        let changed = |pair: &[Revision]| {
-            let [new, old] = pair else { return None };
-            let another = |name: &str, value: &str| {
-                old.variables.iter().any(|before| before.name == name && before.value != value)
-            };
-            let names = new.variables.iter().filter(|variable| another(&variable.name, &variable.value));
-            Some((new.id, names.map(|variable| variable.name.clone()).collect()))
-        };
-        Ok(found.windows(2).filter_map(changed).collect())
-    }
-
-    /// Makes an app run an earlier (or later) revision of its own, and scale as it did then.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Conflict`] when its build is no longer kept.
-    pub async fn roll_back(&self, who: &Identity, name: &AppName, revision: RevisionId) -> Result<AppView> {
-        self.may_run_code(who)?;
-        let mut db = self.db().write().await?;
-        let (launcher, project) = allowed_app(&mut db, who, name, Action::Operate).await?;
-        let mut app = active(&mut db, &launcher).await?;
-        let found = apps::revision(&mut db, revision).await?.filter(|found| found.launcher_id == launcher.id);
-        let found = found.ok_or_else(|| Error::not_found("revision", revision))?;
-        if let Some(build) = found.program.build()
-            && !builds::kept(&mut db, super::lifecycle::REVISIONS_KEPT).await?.contains(&build)
-        {
-            return Err(Error::conflict(
-                "the result of that revision's build is no longer kept: build it again",
-            ));
-        }
-        if let Some(given) = found.scaling.as_ref().filter(|_| launcher.preview.is_none()) {
-            scaling::set(&mut db, launcher.id, given).await?;
-        }
-        (app.wanted, app.awaits) = (Some(revision), None);
-        apps::set_wanted(&mut db, launcher.id, app.wanted, None).await?;
-        note(&mut db, who, launcher.id, "rolled_back", &format!("was set to revision {}", found.number))
-            .await?;
-        let details = json!({"revision": found.number});
-        audit::record(&mut db, who, "app.rolled_back", Thing::app(&launcher), details).await?;
-        let view = self.view(&mut db, who, launcher, project, app).await?;
-        db.commit().await.map_err(DbError::from)?;
-        self.wrote();
-        Ok(view)
     }
 
     /// Starts what failed once more: the build, or the same program as a new revision with a clean record.

@@ -6,6 +6,7 @@ use marmot_core::name::{MAX_LENGTH, slugify};
 use serde_json::json;
 
 use super::audit::{self, Thing};
+use super::beginnings::Beginning;
 use super::error::{Error, Result};
 use super::permission::{Action, Decision, Identity, Target, decide, enforce};
 use super::projects::{allowed_project, description, role_of, title};
@@ -124,32 +125,48 @@ impl Service {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Invalid`], [`Error::NotOffered`].
     pub async fn create_launcher(&self, who: &Identity, new: NewLauncher) -> Result<Launcher> {
-        let mut db = self.db().write().await?;
-        let project = allowed_project(&mut db, who, new.project_id, Action::Change).await?;
+        self.begin_launcher(who, new, Beginning::default()).await
+    }
+
+    /// The launcher that is asked for, which is not in the database yet, and its project.
+    pub(super) async fn drafted(
+        &self,
+        db: &mut Connection,
+        who: &Identity,
+        new: NewLauncher,
+    ) -> Result<(Launcher, Project)> {
+        let project = allowed_project(db, who, new.project_id, Action::Change).await?;
         let name = title("launcher's name", &new.name)?;
         let now = now();
         let launcher = Launcher {
             id: fresh(),
             project_id: project.id,
-            app_name: free_app_name(&mut db, &name, &project).await?,
+            app_name: free_app_name(db, &name, &project).await?,
             name,
             description: description(new.description)?,
             kind: LauncherKind::App,
             environment: Environment { id: fresh(), source: self.checked_source(new.source)? },
             variables: checked_variables(new.variables)?,
-            resource_class_id: self.checked_class(&mut db, who, new.resource_class_id, None).await?,
+            resource_class_id: self.checked_class(db, who, new.resource_class_id, None).await?,
             network: checked_network(new.network)?,
             preview: None,
             created_by: who.signed_in()?.id,
             created_at: now,
             updated_at: now,
         };
-        launchers::insert(&mut db, &launcher).await?;
+        Ok((launcher, project))
+    }
+
+    /// Puts a launcher into the database.
+    pub(super) async fn insert_launcher(
+        &self,
+        db: &mut Connection,
+        who: &Identity,
+        launcher: &Launcher,
+    ) -> Result<()> {
+        launchers::insert(db, launcher).await?;
         let details = json!({"app": launcher.app_name.as_str()});
-        audit::record(&mut db, who, "launcher.created", Thing::launcher(&launcher), details).await?;
-        db.commit().await.map_err(DbError::from)?;
-        self.wrote_and_in_force().await;
-        Ok(launcher)
+        audit::record(db, who, "launcher.created", Thing::launcher(launcher), details).await
     }
 
     /// The launchers of a project, or of all projects that `who` may see, oldest first.

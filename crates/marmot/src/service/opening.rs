@@ -86,13 +86,7 @@ impl Service {
     ) -> Result<OpeningView> {
         let mut db = self.db().write().await?;
         let (launcher, project) = allowed_app(&mut db, who, name, Action::Govern).await?;
-        if to == OpenTo::Everyone && project.visibility == Visibility::Private {
-            return Err(Error::invalid(
-                "`everyone` is for public projects, and this one is private: make it public, or choose one of project, \
-                 link, signed_in, members, named",
-            ));
-        }
-        let said = Opening { to, guests: find_guests(&mut db, guests).await? };
+        let said = checked_opening(&mut db, &project, to, guests).await?;
         opening::set(&mut db, launcher.id, &said).await?;
         let view = opening_view(&mut db, &said, &project).await?;
         let names = |names: &[Namespace]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -362,6 +356,22 @@ async fn admits(db: &mut Connection, who: &Identity, launcher: &Launcher) -> Res
         admitted |= groups::role(db, group, user).await?.is_some();
     }
     Ok(admitted)
+}
+
+/// What is said of who may open an app of this project, if it makes sense.
+pub(super) async fn checked_opening(
+    db: &mut Connection,
+    project: &Project,
+    to: OpenTo,
+    guests: Invited<'_>,
+) -> Result<Opening> {
+    if to == OpenTo::Everyone && project.visibility == Visibility::Private {
+        return Err(Error::invalid(
+            "`everyone` is for public projects, and this one is private: make it public, or choose one of project, \
+             link, signed_in, members, named",
+        ));
+    }
+    Ok(Opening { to, guests: find_guests(db, guests).await? })
 }
 
 /// Those who are named, or who of them does not exist.

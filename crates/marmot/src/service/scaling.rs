@@ -57,10 +57,15 @@ impl Service {
         Ok(view)
     }
 
-    fn scaling_view(&self, launcher: &Launcher, given: Scaling) -> Result<ScalingView> {
+    /// What is said of how an app scales comes to this here.
+    pub(super) fn policy_of(&self, given: &Scaling) -> Result<Policy> {
         let options = self.options();
         let policy = given.policy(&options.policy, options.max_replicas);
-        let policy = policy.map_err(|refused| Error::invalid(refused.to_string()))?;
+        policy.map_err(|refused| Error::invalid(refused.to_string()))
+    }
+
+    fn scaling_view(&self, launcher: &Launcher, given: Scaling) -> Result<ScalingView> {
+        let policy = self.policy_of(&given)?;
         let policy = if launcher.preview.is_some() { of_preview(policy) } else { policy };
         let observed = self.observed();
         let decision = observed.apps.get(&launcher.app_name).and_then(|app| app.decision);

@@ -38,8 +38,9 @@ struct AdminPage {
 }
 
 /// What something is used for, drawn as one bar and told.
-#[derive(Debug)]
-struct Meter {
+#[derive(Debug, Template)]
+#[template(path = "meter.html")]
+pub(super) struct Meter {
     title: &'static str,
     parts: Vec<MeterPart>,
 }
@@ -188,6 +189,19 @@ fn memory(machine: &Machine) -> Meter {
         ("Free".to_owned(), "track", machine.available),
     ];
     meter("Memory", machine.memory, parts)
+}
+
+/// The memory of a server that there is not.
+pub(super) fn sample() -> Meter {
+    memory(&Machine {
+        memory: 16 << 30,
+        available: 9 << 30,
+        running: 3 << 30,
+        hibernated: 1 << 30,
+        awake: 4,
+        asleep: 12,
+        ..Machine::default()
+    })
 }
 
 fn swap(machine: &Machine) -> Meter {

@@ -1,4 +1,4 @@
-//! What is done to an app from its card: activate, shut down, build again, wake, put to sleep.
+//! What is done to an app from its card: activate, shut down, build again, wake, put to sleep, restart.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -93,6 +93,17 @@ pub(super) async fn wake(
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &path).await?;
     let done = web.service.wake(&visitor.who, &view.launcher.app_name).await.map(drop);
+    answer(&web, &visitor, &path, done).await
+}
+
+/// Starts it afresh beside itself.
+pub(super) async fn restart(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(path): LauncherPath,
+) -> Result<Response, Failed> {
+    let view = find_launcher(&web, &visitor.who, &path).await?;
+    let done = web.service.restart(&visitor.who, &view.launcher.app_name).await.map(drop);
     answer(&web, &visitor, &path, done).await
 }
 

@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use marmot_core::id::{BuildId, RevisionId};
 use marmot_core::phase::Phase;
+use marmot_engine::observed::SleepDepth;
 
 use super::Web;
 use super::launchers::{LauncherPath, find_launcher};
@@ -81,6 +82,12 @@ struct ReplicasSection {
 struct ReplicaRow {
     id: String,
     stage: &'static str,
+    /// How many use it, in words.
+    used: String,
+    /// How long it is there.
+    age: String,
+    /// The exact moment since when.
+    since: String,
     /// Which revision it runs, by its number.
     revision: String,
     /// Resident memory, in words.
@@ -164,7 +171,7 @@ impl Drawn {
         });
         Ok(Self {
             card: presenter.card(view, None),
-            replicas: replicas(view, &revisions),
+            replicas: replicas(view, &revisions, &presenter),
             revisions: revisions_section(view, &revisions, &commits, &changed, &presenter),
             events,
         })
@@ -329,7 +336,7 @@ fn roll_back_path(view: &LauncherView, revision: RevisionId) -> String {
     format!("{}/revisions/{revision}/roll-back", own_path(view))
 }
 
-fn replicas(view: &LauncherView, revisions: &[Revision]) -> ReplicasSection {
+fn replicas(view: &LauncherView, revisions: &[Revision], presenter: &Presenter<'_>) -> ReplicasSection {
     let number = |id: RevisionId| {
         let found = revisions.iter().find(|revision| revision.engine_id() == id);
         found.map_or_else(|| "an earlier one".to_owned(), |revision| revision.number.to_string())
@@ -339,10 +346,17 @@ fn replicas(view: &LauncherView, revisions: &[Revision]) -> ReplicasSection {
         id: replica.id.to_string(),
         stage: match replica.stage {
             "running" => "awake",
-            "hibernated" => "asleep, in memory",
+            "hibernated" => match replica.depth {
+                SleepDepth::Frozen => "asleep, all of it in memory",
+                SleepDepth::Light => "asleep, what it needs to wake in memory",
+                SleepDepth::Deep => "asleep, out of memory",
+            },
             "draining" => "finishing",
             other => other,
         },
+        used: words::used_by(replica.sessions, replica.requests),
+        age: presenter.ago(replica.created_at()),
+        since: replica.created_at().to_string(),
         revision: number(replica.revision),
         memory: words(replica.memory.resident),
         swapped: (replica.memory.swapped >> 20 > 0).then(|| words(replica.memory.swapped)),

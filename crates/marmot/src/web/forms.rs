@@ -15,7 +15,7 @@ use crate::model::{
 use crate::service::Error;
 
 /// Empty rows that the form of variables ends with.
-const SPARE_ROWS: usize = 2;
+pub(super) const SPARE_ROWS: usize = 2;
 
 /// The fields of a form that was sent.
 #[derive(Debug, Default)]
@@ -48,6 +48,13 @@ impl<S: Send + Sync> FromRequest<S> for Typed {
 /// Some text, or nothing where nothing was typed.
 fn given(field: &Field) -> Option<String> {
     (!field.value.is_empty()).then(|| field.value.clone())
+}
+
+/// The rows of names and values in which something was typed.
+pub(super) fn given_rows(typed: &Typed, names: &str, values: &str) -> Vec<TypedVariable> {
+    let row = |(name, value): (&str, &str)| TypedVariable { name: name.to_owned(), value: value.to_owned() };
+    let rows = typed.all(names).map(str::trim).zip(typed.all(values)).map(row);
+    rows.filter(|row| !row.name.is_empty() || !row.value.is_empty()).collect()
 }
 
 /// What the service refused, when it is about what was typed.
@@ -134,12 +141,7 @@ impl LauncherForm {
     }
 
     pub(super) fn typed(typed: &Typed) -> Self {
-        let names = typed.all("variable_name").map(str::trim);
-        let mut variables: Vec<_> = names
-            .zip(typed.all("variable_value"))
-            .map(|(name, value)| TypedVariable { name: name.to_owned(), value: value.to_owned() })
-            .filter(|variable| !variable.name.is_empty() || !variable.value.is_empty())
-            .collect();
+        let mut variables = given_rows(typed, "variable_name", "variable_value");
         variables.resize(variables.len() + SPARE_ROWS, TypedVariable::default());
         Self {
             source: if typed.get("source") == "image" { Source::Image } else { Source::Code },
@@ -160,6 +162,55 @@ impl LauncherForm {
             variables,
             ..Self::default()
         }
+    }
+
+    /// A form with which nothing is wrong.
+    pub(super) fn sound() -> Self {
+        Self {
+            name: Field::of("A name"),
+            repository: Field::of("https://example.org/code"),
+            image: Field::of("example.org/image:1"),
+            ..Self::default()
+        }
+    }
+
+    /// A form in which nothing can be wrong but the field of this name, as it is here; `None` where there is none.
+    pub(super) fn only(self, name: &str) -> Option<Self> {
+        let sound = Self { source: self.source, ..Self::sound() };
+        Some(match name {
+            "source" => sound,
+            "name" => Self { name: self.name, ..sound },
+            "description" => Self { description: self.description, ..sound },
+            "repository" => Self { repository: self.repository, ..sound },
+            "revision" => Self { revision: self.revision, ..sound },
+            "directory" => Self { directory: self.directory, ..sound },
+            "image" => Self { image: self.image, ..sound },
+            "arguments" => Self { arguments: self.arguments, ..sound },
+            "user" => Self { user: self.user, ..sound },
+            "command" => Self { command: self.command, ..sound },
+            "port" => Self { port: self.port, ..sound },
+            "variable_name" | "variable_value" => Self { variables: self.variables, ..sound },
+            _ => return None,
+        })
+    }
+
+    /// What is wrong with the field of this name, and where that stands.
+    pub(super) fn wrong_of(&self, name: &str) -> (&'static str, Field) {
+        let (id, field) = match name {
+            "source" => ("source", &self.source_wrong),
+            "description" => ("description", &self.description),
+            "repository" => ("repository", &self.repository),
+            "revision" => ("revision", &self.revision),
+            "directory" => ("directory", &self.directory),
+            "image" => ("image", &self.image),
+            "arguments" => ("arguments", &self.arguments),
+            "user" => ("user", &self.user),
+            "command" => ("command", &self.command),
+            "port" => ("port", &self.port),
+            "variable_name" | "variable_value" => ("variables", &self.variables_wrong),
+            _ => ("name", &self.name),
+        };
+        (id, field.clone())
     }
 
     pub(super) fn of(launcher: &Launcher) -> Self {
@@ -378,7 +429,13 @@ impl LauncherForm {
     }
 
     /// Puts what the service refused beside the field that it is about.
-    pub(super) fn refused(mut self, error: Error) -> Result<Self, Failed> {
+    pub(super) fn refused(mut self, mut error: Error) -> Result<Self, Failed> {
+        if let Some(start) = &mut self.start {
+            match start.refused(error)? {
+                Some(other) => error = other,
+                None => return Ok(self),
+            }
+        }
         let offered = matches!(error, Error::NotOffered { .. });
         let wrong = complaint(error)?;
         let about = |words: &[&str]| words.iter().any(|word| wrong.contains(word));

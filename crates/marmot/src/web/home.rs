@@ -8,6 +8,7 @@ use marmot_core::phase::{Depth, Phase};
 use serde::Deserialize;
 
 use super::Web;
+use super::admin;
 use super::ansi::Line;
 use super::gallery::{self, Gallery, Sought};
 use super::live;
@@ -16,6 +17,8 @@ use super::people::beside;
 use super::present;
 use super::respond::{Failed, Html};
 use super::session::Visitor;
+use super::share;
+use super::start::StartForm;
 use super::tabs::{Here, Tab};
 use super::usage;
 use super::view::{AppView, BuildView, FailureView, Field, LauncherCard, SourceView};
@@ -64,7 +67,7 @@ pub(super) struct Mine {
 }
 
 /// Every part of every page, with sample content.
-pub(super) async fn design(visitor: Visitor) -> Response {
+pub(super) async fn design(State(web): State<Web>, visitor: Visitor) -> Result<Response, Failed> {
     let wake = Some(Duration::from_millis(4200));
     let phases = [
         Phase::Inactive,
@@ -83,7 +86,10 @@ pub(super) async fn design(visitor: Visitor) -> Response {
         "\u{1b}[2m10:04:21\u{1b}[0m \u{1b}[31mERROR\u{1b}[0m <b>this is text</b>, not markup",
     ];
     let (charts, saved) = usage::sample();
-    Html(DesignPage {
+    Ok(Html(DesignPage {
+        form: StartForm::sample(&web)?,
+        memory: admin::sample(),
+        share: share::sample(),
         frame: visitor.frame(),
         tabs: Tab::below("/design", true, true, Here::Overview),
         charts,
@@ -97,7 +103,7 @@ pub(super) async fn design(visitor: Visitor) -> Response {
         },
         lines: log.map(Line::of).into(),
     })
-    .into_response()
+    .into_response())
 }
 
 fn sample_launchers() -> LaunchersBox {

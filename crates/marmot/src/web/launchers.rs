@@ -16,6 +16,7 @@ use super::projects::{ProjectPath, find};
 use super::respond::{Failed, Html, see_other};
 use super::scaling::MoreSettings;
 use super::session::Visitor;
+use super::start::StartForm;
 use super::tabs::{Here, Tab};
 use super::words;
 use crate::model::Project;
@@ -50,7 +51,7 @@ pub(super) async fn form_page(
     visitor: &Visitor,
     project: &Project,
     editing: Option<LauncherId>,
-    form: LauncherForm,
+    mut form: LauncherForm,
 ) -> Result<LauncherFormPage, Failed> {
     let class = |class: &crate::model::ResourceClass| ClassChoice {
         id: class.id,
@@ -61,6 +62,10 @@ pub(super) async fn form_page(
         None => None,
     };
     let classes = web.service.classes_for(&visitor.who, before).await?;
+    let start = match form.start.take() {
+        Some(start) => Some(start.section(web, visitor, project).await?),
+        None => None,
+    };
     Ok(LauncherFormPage {
         frame: visitor.frame(),
         editing: editing.is_some(),
@@ -79,6 +84,8 @@ pub(super) async fn form_page(
             Some(id) => format!("{}/launchers/{id}/edit", project.path()),
             None => format!("{}/launchers/new", project.path()),
         },
+        check_path: format!("{}/launchers/new/check", project.path()),
+        start,
         project_name: project.name.clone(),
         project_path: project.path(),
         repositories: project.repositories.clone(),
@@ -118,6 +125,7 @@ pub(super) async fn new(
         _ => None,
     };
     let form = LauncherForm::empty(class.map(|class| class.id).unwrap_or_default(), only);
+    let form = LauncherForm { start: Some(Box::new(StartForm::empty(&web)?)), ..form };
     Ok(Html(form_page(&web, &visitor, &project, None, form).await?).into_response())
 }
 
@@ -129,10 +137,18 @@ pub(super) async fn create(
 ) -> Result<Response, Failed> {
     let project = project_to_change(&web, &visitor, &path).await?;
     let refused = async |form| refused(form_page(&web, &visitor, &project, None, form).await);
-    let (form, source) = match LauncherForm::typed(&typed).source(None) {
+    let form = LauncherForm::typed(&typed);
+    let (start, beginning) = match StartForm::typed(&web, &typed)?.read() {
+        Ok((start, beginning)) => (start, Some(beginning)),
+        Err(start) => (*start, None),
+    };
+    // What is wrong with either half is said at once.
+    let form = LauncherForm { start: Some(Box::new(start)), ..form };
+    let (form, source) = match form.source(None) {
         Ok(read) => read,
         Err(form) => return refused(*form).await,
     };
+    let Some(beginning) = beginning else { return refused(form).await };
     let new = NewLauncher {
         project_id: project.id,
         name: form.name.value.clone(),
@@ -142,7 +158,7 @@ pub(super) async fn create(
         resource_class_id: Some(form.resource_class),
         network: Default::default(),
     };
-    match web.service.create_launcher(&visitor.who, new).await {
+    match web.service.begin_launcher(&visitor.who, new, beginning).await {
         Ok(launcher) => {
             // It is the last one, which may be on a page further back.
             let views = web.service.launcher_views(&visitor.who, project.id, Which::default().page()).await?;

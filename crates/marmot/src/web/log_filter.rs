@@ -1,7 +1,9 @@
 //! Which lines of a log somebody wants to see: by words, level and copy of the app.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
+use marmot_core::id::{ReplicaId, RevisionId};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
@@ -14,6 +16,34 @@ pub(super) struct Wanted {
     pub(super) level: Level,
     /// The id of one replica; all when empty.
     pub(super) copy: String,
+    /// The id of one revision, as replicas have it; all when empty.
+    pub(super) revision: String,
+}
+
+/// Which revision each replica runs or ran.
+#[derive(Debug, Clone)]
+pub(super) struct Origins {
+    known: BTreeMap<ReplicaId, RevisionId>,
+}
+
+impl Origins {
+    pub(super) fn new(known: BTreeMap<ReplicaId, RevisionId>) -> Self {
+        Self { known }
+    }
+
+    /// The revision of the replica that this source, `replica/container`, names. `living`: those there are now, asked
+    /// when it is new. What was known once stays known: the last lines of a replica come when it is gone.
+    pub(super) fn of(
+        &mut self,
+        source: &str,
+        living: impl FnOnce() -> BTreeMap<ReplicaId, RevisionId>,
+    ) -> Option<RevisionId> {
+        let id: ReplicaId = source.split('/').next()?.parse().ok()?;
+        if !self.known.contains_key(&id) {
+            self.known.extend(living());
+        }
+        self.known.get(&id).copied()
+    }
 }
 
 /// How grave a line is at least.
@@ -66,10 +96,11 @@ impl Wanted {
         *self == Self::default()
     }
 
-    /// Whether a line of this source, `replica/container`, is.
-    pub(super) fn takes(&self, source: &str, line: &str) -> bool {
+    /// Whether a line of this source, `replica/container`, is. `of`: which revision that replica runs, where it is known.
+    pub(super) fn takes(&self, source: &str, line: &str, of: Option<RevisionId>) -> bool {
         let copy = source.split('/').next().unwrap_or(source);
-        (self.copy.is_empty() || self.copy == copy)
+        (self.revision.is_empty() || of.is_some_and(|id| id.to_string() == self.revision))
+            && (self.copy.is_empty() || self.copy == copy)
             && Level::of(line) >= self.level
             && (self.find.is_empty()
                 || without_colours(line).to_lowercase().contains(&self.find.to_lowercase()))
@@ -84,7 +115,12 @@ impl Wanted {
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         match self.is_everything() {
             true => String::new(),
-            false => format!("?find={}&level={level}&copy={}", encoded(&self.find), encoded(&self.copy)),
+            false => format!(
+                "?find={}&level={level}&copy={}&revision={}",
+                encoded(&self.find),
+                encoded(&self.copy),
+                encoded(&self.revision)
+            ),
         }
     }
 }
@@ -124,12 +160,33 @@ mod tests {
 
     #[test]
     fn a_line_is_wanted_by_copy_level_and_words() {
-        let wanted = Wanted { find: "Depth".to_owned(), level: Level::Errors, copy: "A".to_owned() };
-        assert!(wanted.takes("A/app", "KeyError: 'depth'"));
-        assert!(!wanted.takes("B/app", "KeyError: 'depth'"));
-        assert!(!wanted.takes("A/app", "depth is fine"));
-        assert!(!wanted.takes("A/app", "KeyError: 'age'"));
-        assert_eq!(wanted.query(), "?find=Depth&level=errors&copy=A");
-        assert!(Wanted::default().takes("A/app", "") && Wanted::default().query().is_empty());
+        let wanted = Wanted {
+            find: "Depth".to_owned(),
+            level: Level::Errors,
+            copy: "A".to_owned(),
+            ..Wanted::default()
+        };
+        assert!(wanted.takes("A/app", "KeyError: 'depth'", None));
+        assert!(!wanted.takes("B/app", "KeyError: 'depth'", None));
+        assert!(!wanted.takes("A/app", "depth is fine", None));
+        assert!(!wanted.takes("A/app", "KeyError: 'age'", None));
+        assert_eq!(wanted.query(), "?find=Depth&level=errors&copy=A&revision=");
+        assert!(Wanted::default().takes("A/app", "", None) && Wanted::default().query().is_empty());
+    }
+
+    #[test]
+    fn a_line_is_wanted_by_revision_also_of_a_replica_that_came_later_and_of_one_that_is_gone() {
+        let (old, new, later): (ReplicaId, ReplicaId, ReplicaId) = (1.into(), 2.into(), 3.into());
+        let (first, second): (RevisionId, RevisionId) = (10.into(), 20.into());
+        let wanted = Wanted { revision: second.to_string(), ..Wanted::default() };
+        let mut origins = Origins::new(BTreeMap::from([(old, first), (new, second)]));
+        let mut takes = |replica: ReplicaId, living: &[(ReplicaId, RevisionId)]| {
+            let source = format!("{replica}/app");
+            let of = origins.of(&source, || living.iter().copied().collect());
+            wanted.takes(&source, "line", of)
+        };
+        assert!(!takes(old, &[]) && takes(new, &[]));
+        assert!(!takes(later, &[]), "nobody knows what it runs");
+        assert!(takes(later, &[(later, second)]) && takes(later, &[]));
     }
 }

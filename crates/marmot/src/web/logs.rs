@@ -1,5 +1,6 @@
 //! Logs of apps and builds: their last lines at once, what is added as it is written.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 
 use axum::extract::{Path, Query, State};
@@ -7,13 +8,13 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt};
 use jiff::Timestamp;
-use marmot_core::id::BuildId;
+use marmot_core::id::{BuildId, RevisionId};
 
 use super::Web;
 use super::ansi::Line;
 use super::launchers::{LauncherPath, find_launcher};
 use super::live::{self, Fragments, Part};
-use super::log_filter::{Level, Wanted};
+use super::log_filter::{Level, Origins, Wanted};
 use super::pages::{Choice, LogAction, LogFilter, LogPage, LogState};
 use super::present::{Presenter, build_phase};
 use super::projects::find;
@@ -98,8 +99,14 @@ pub(super) async fn app(
     // What is looked for may be further back than what is shown at first.
     let most = if wanted.is_everything() { FIRST_LINES } else { SEARCHED_LINES };
     let logs = web.service.app_logs(&visitor.who, &view.launcher.app_name, most).await?;
+    let ran = web.service.revisions_in_logs(&visitor.who, &view.launcher.app_name).await?;
+    let numbers = numbers(&web, &visitor, &view).await?;
+    let mut origins = Origins::new(ran.clone());
+    let of_source = |source: &String| (source.clone(), origins.of(source, BTreeMap::new));
+    let of: BTreeMap<String, Option<RevisionId>> = logs.keys().map(of_source).collect();
     let all = logs.iter().flat_map(|(source, texts)| texts.iter().map(move |text| (source, text)));
-    let found: Vec<_> = all.filter(|(source, text)| wanted.takes(source, text)).collect();
+    let found: Vec<_> =
+        all.filter(|(source, text)| wanted.takes(source, text, of.get(*source).copied().flatten())).collect();
     let (mut drawing, mut lines) = (Drawing::default(), String::new());
     for (source, text) in found.iter().skip(found.len().saturating_sub(FIRST_LINES)) {
         drawing.draw(&mut lines, Some(source), text);
@@ -119,6 +126,7 @@ pub(super) async fn app(
         filter: Some(LogFilter {
             levels: levels(wanted.level),
             copies: copies(&view, logs.keys(), &wanted.copy),
+            revisions: revisions(ran.into_values().collect(), &numbers, &wanted.revision),
             told,
             download: format!("{own}/logs/download{}", wanted.query()),
             find: wanted.find,
@@ -157,6 +165,28 @@ fn copies<'a>(view: &LauncherView, sources: impl Iterator<Item = &'a String>, wa
     std::iter::once(all).chain(sources.map(copy)).collect()
 }
 
+/// The numbers of revisions, by what their replicas have as their id: the newest, where only the scaling differs.
+async fn numbers(
+    web: &Web,
+    visitor: &Visitor,
+    view: &LauncherView,
+) -> Result<BTreeMap<RevisionId, i64>, Failed> {
+    let revisions = web.service.revisions(&visitor.who, &view.launcher.app_name).await?;
+    Ok(revisions.iter().rev().map(|revision| (revision.engine_id(), revision.number)).collect())
+}
+
+/// The revisions that have written something, newest first, and all of them.
+fn revisions(ran: BTreeSet<RevisionId>, numbers: &BTreeMap<RevisionId, i64>, wanted: &str) -> Vec<Choice> {
+    let all = Choice { value: String::new(), label: "All revisions".to_owned(), chosen: wanted.is_empty() };
+    let revision = |id: RevisionId| {
+        let label = numbers
+            .get(&id)
+            .map_or_else(|| "An earlier one".to_owned(), |number| format!("Revision {number}"));
+        Choice { chosen: wanted == id.to_string(), value: id.to_string(), label }
+    };
+    std::iter::once(all).chain(ran.into_iter().rev().map(revision)).collect()
+}
+
 /// The lines as a file of text, as the app wrote them.
 pub(super) async fn download(
     State(web): State<Web>,
@@ -167,10 +197,12 @@ pub(super) async fn download(
     let view = find_launcher(&web, &visitor.who, &path).await?;
     let name = &view.launcher.app_name;
     let logs = web.service.app_logs(&visitor.who, name, SEARCHED_LINES).await?;
+    let mut origins = Origins::new(web.service.revisions_in_logs(&visitor.who, name).await?);
     let mut text = String::new();
     for (source, lines) in &logs {
         let mut headed = false;
-        for line in lines.iter().filter(|line| wanted.takes(source, line)) {
+        let of = origins.of(source, BTreeMap::new);
+        for line in lines.iter().filter(|line| wanted.takes(source, line, of)) {
             if !std::mem::replace(&mut headed, true) {
                 text.push_str(&format!("==> {source} <==\n"));
             }
@@ -195,7 +227,13 @@ pub(super) async fn app_events(
     let view = find_launcher(&web, &visitor.who, &path).await?;
     let most = if wanted.is_everything() { FIRST_LINES } else { SEARCHED_LINES };
     let lines = web.service.follow_app_logs(&visitor.who, &view.launcher.app_name, most).await?;
-    let lines = lines.filter(move |line| ready(wanted.takes(&line.source, &line.text)));
+    let name = view.launcher.app_name.clone();
+    let mut origins = Origins::new(web.service.revisions_in_logs(&visitor.who, &name).await?);
+    let service = web.service.clone();
+    let lines = lines.filter(move |line| {
+        let of = origins.of(&line.source, || service.revisions_of_the_living(&name));
+        ready(wanted.takes(&line.source, &line.text, of))
+    });
     let lines = appended(lines.map(|line| (Some(line.source), line.text)));
     let state = live::fragments(web.clone(), visitor.session, move |web, who| {
         let path = path.clone();

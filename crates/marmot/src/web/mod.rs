@@ -11,7 +11,9 @@ mod ansi;
 mod apps;
 mod assets;
 mod audit;
+mod boxes;
 mod charts;
+mod checks;
 mod command;
 mod credentials;
 mod detail;
@@ -42,6 +44,7 @@ mod secrets;
 mod session;
 mod settings;
 mod share;
+mod start;
 mod tabs;
 mod traffic;
 mod usage;
@@ -146,6 +149,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/shut-down", get(apps::ask_shut_down).post(apps::shut_down))
         .route("/wake", post(apps::wake))
         .route("/rest", post(apps::put_to_rest))
+        .route("/restart", post(apps::restart))
         .route("/build", post(apps::build_again))
         .route("/scaling", post(scaling::save))
         .route("/network", post(scaling::save_network))
@@ -162,6 +166,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/delete", get(projects::ask_delete).post(projects::delete))
         .route("/launchers/new", get(launchers::new).post(launchers::create))
         .route("/launchers/new/plan", post(plans::look))
+        .route("/launchers/new/check", post(checks::check))
         .nest("/launchers/{launcher}", launcher)
         .route("/builds/{build}", get(logs::build))
         .route("/builds/{build}/events", get(logs::build_events))

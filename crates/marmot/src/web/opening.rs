@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use marmot_core::id::{AppKeyId, ShareLinkId};
@@ -10,13 +10,13 @@ use marmot_core::name::Namespace;
 
 use super::Web;
 use super::account_pages::Lifetime;
+use super::boxes;
 use super::detail;
 use super::forms::Typed;
 use super::launchers::{LauncherPath, find_launcher};
 use super::present::Presenter;
 use super::respond::{Failed, removed, see_other};
 use super::session::Visitor;
-use super::words;
 use crate::model::{Secret, Visibility};
 use crate::opening::{Grant, KeyQuota, OpenTo};
 use crate::service::{Error, Identity, Invited, LauncherView, NewGrant};
@@ -50,12 +50,12 @@ pub(super) struct AccessSection {
 }
 
 #[derive(Debug)]
-struct Choice {
-    value: &'static str,
-    label: &'static str,
-    icon: &'static str,
-    help: &'static str,
-    chosen: bool,
+pub(super) struct Choice {
+    pub(super) value: &'static str,
+    pub(super) label: &'static str,
+    pub(super) icon: &'static str,
+    pub(super) help: &'static str,
+    pub(super) chosen: bool,
 }
 
 /// Links, or keys.
@@ -142,8 +142,8 @@ fn names(names: &[Namespace]) -> String {
 }
 
 /// Names as somebody types them.
-fn typed_names(typed: &Typed, field: &str) -> Vec<String> {
-    let names = typed.get(field).split([',', ' ', '\n', '\r', '\t']);
+pub(super) fn typed_names(text: &str) -> Vec<String> {
+    let names = text.split([',', ' ', '\n', '\r', '\t']);
     names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
@@ -157,7 +157,7 @@ fn told(to: OpenTo) -> &'static str {
     }
 }
 
-fn choices(to: OpenTo, visibility: Visibility) -> Vec<Choice> {
+pub(super) fn choices(to: OpenTo, visibility: Visibility) -> Vec<Choice> {
     let public = visibility == Visibility::Public;
     let choice = |value: OpenTo, label, icon, help| Choice {
         value: value.as_str(),
@@ -218,22 +218,22 @@ async fn answer<T>(
     done: Result<T, Error>,
     fresh: impl FnOnce(T) -> Fresh,
 ) -> Result<Response, Failed> {
-    let (status, outcome) = match done {
-        Ok(made) => (StatusCode::OK, Outcome { fresh: Some(fresh(made)), problem: None }),
-        Err(error @ (Error::Invalid { .. } | Error::Conflict { .. })) => (
-            StatusCode::UNPROCESSABLE_ENTITY,
-            Outcome { fresh: None, problem: Some(words::plainly(&error.to_string())) },
-        ),
-        Err(other) => return Err(other.into()),
+    let access = match done {
+        Ok(made) => Outcome { fresh: Some(fresh(made)), problem: None },
+        Err(error) => {
+            let said = |problem| {
+                let access = Outcome { fresh: None, problem: Some(problem) };
+                detail::Outcomes { access, ..Default::default() }
+            };
+            return boxes::refused(web, visitor, path, error, said).await;
+        }
     };
     // In the answer itself, not behind a redirect: a secret is kept nowhere.
-    let outcomes = detail::Outcomes { access: outcome, ..Default::default() };
-    let page = detail::page(web, visitor, path, outcomes).await?;
-    Ok((status, page).into_response())
+    detail::page(web, visitor, path, detail::Outcomes { access, ..Default::default() }).await
 }
 
 fn back(view: &LauncherView) -> String {
-    format!("{}#access", detail::own_path(view))
+    boxes::back(view, "access")
 }
 
 pub(super) async fn save(
@@ -243,7 +243,7 @@ pub(super) async fn save(
     typed: Typed,
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &path).await?;
-    let (users, groups) = (typed_names(&typed, "users"), typed_names(&typed, "groups"));
+    let (users, groups) = (typed_names(typed.get("users")), typed_names(typed.get("groups")));
     let invited = Invited { users: &users, groups: &groups };
     let done = match typed.get("open_to").parse::<OpenTo>() {
         Ok(to) => web.service.set_opening(&visitor.who, &view.launcher.app_name, to, invited).await,

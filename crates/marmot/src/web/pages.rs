@@ -4,10 +4,13 @@ use std::borrow::Cow;
 
 use askama::Template;
 
+use super::admin::Meter;
 use super::ansi::Line;
 use super::charts::Chart;
 use super::gallery::Gallery;
 use super::scaling::MoreSettings;
+use super::share::Share;
+use super::start::{StartForm, StartSection};
 use super::tabs::Tab;
 use super::usage::Saved;
 use super::view::{Field, Frame, LauncherCard, PhaseView, ProjectTile};
@@ -172,6 +175,8 @@ pub(super) struct LauncherForm {
     pub(super) resource_class_wrong: Field,
     pub(super) variables: Vec<TypedVariable>,
     pub(super) variables_wrong: Field,
+    /// What a new launcher begins with; absent of one that there is.
+    pub(super) start: Option<Box<StartForm>>,
     /// What is wrong with no field in particular.
     pub(super) problem: Option<String>,
 }
@@ -236,8 +241,12 @@ pub(super) struct LauncherFormPage {
     pub(super) action: String,
     /// Where it is sent for a look at the code.
     pub(super) look_path: String,
+    /// Where a field is sent to be looked at while it is typed.
+    pub(super) check_path: String,
     pub(super) images_offered: bool,
     pub(super) form: LauncherForm,
+    /// Who may open a new one, how it scales, its secrets.
+    pub(super) start: Option<StartSection>,
 }
 
 /// Asked before something that cannot be taken back.
@@ -302,6 +311,8 @@ pub(super) struct LogFilter {
     pub(super) levels: Vec<Choice>,
     /// The app's replicas, and all of them.
     pub(super) copies: Vec<Choice>,
+    /// What they run, and all of it.
+    pub(super) revisions: Vec<Choice>,
     /// How many lines there are, where not all of them are shown.
     pub(super) told: Option<String>,
     /// Where everything is as a file.
@@ -344,6 +355,9 @@ pub(super) struct DesignPage {
     pub(super) saved: Saved,
     pub(super) phases: Vec<PhaseView>,
     pub(super) launchers: LaunchersBox,
+    pub(super) form: StartSection,
+    pub(super) memory: Meter,
+    pub(super) share: Share,
     pub(super) right: Field,
     pub(super) wrong: Field,
     pub(super) lines: Vec<Line>,

@@ -13,6 +13,7 @@ use super::pages::{BuilderChoice, CodePlan, CodePlanPart, LauncherForm};
 use super::projects::ProjectPath;
 use super::respond::{Failed, Html};
 use super::session::Visitor;
+use super::start::StartForm;
 use super::words;
 use crate::model::{BuilderVariant, Project};
 use crate::service::Error;
@@ -50,6 +51,9 @@ async fn answer(
     typed: Typed,
 ) -> Result<Response, Failed> {
     let mut form = LauncherForm::typed(&typed);
+    if editing.is_none() {
+        form.start = Some(Box::new(StartForm::typed(web, &typed)?));
+    }
     let mut changed = false;
     if let Some((code, run)) = form.code() {
         let (plan, command) = match web.service.plan_code(&visitor.who, project.id, code, run).await {

@@ -2,12 +2,12 @@
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use jiff::Timestamp;
 use marmot_core::id::LauncherId;
 
 use super::Web;
+use super::boxes;
 use super::detail::{self, Outcomes};
 use super::forms::Typed;
 use super::launchers::{LauncherPath, find_launcher};
@@ -142,26 +142,13 @@ fn ends(at: Timestamp) -> String {
 }
 
 fn back(view: &LauncherView) -> Response {
-    see_other(&format!("{}#previews", detail::own_path(view)))
+    see_other(&boxes::back(view, "previews"))
 }
 
-/// The page again, with why something was not done.
-async fn refused(
-    web: &Web,
-    visitor: &Visitor,
-    path: &(String, String, String),
-    error: Error,
-    typed: &str,
-) -> Result<Response, Failed> {
-    match error {
-        Error::Invalid { .. } | Error::Conflict { .. } | Error::NotOffered { .. } => {
-            let problem = Some(words::plainly(&error.to_string()));
-            let previews = Outcome { problem, typed: typed.to_owned() };
-            let page = detail::page(web, visitor, path, Outcomes { previews, ..Outcomes::default() }).await?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
-        }
-        other => Err(other.into()),
-    }
+/// The box again, with why something was not done and the branch that was typed.
+fn said(problem: String, typed: &str) -> Outcomes {
+    let previews = Outcome { problem: Some(problem), typed: typed.to_owned() };
+    Outcomes { previews, ..Outcomes::default() }
 }
 
 /// A number that was typed, or nothing. What is no number is refused as one that is not allowed.
@@ -181,7 +168,7 @@ pub(super) async fn make(
     let days = number(typed.get("days"));
     match web.service.make_preview(&visitor.who, view.launcher.id, branch, days).await {
         Ok(_) => Ok(back(&view)),
-        Err(error) => refused(&web, &visitor, &path, error, branch).await,
+        Err(error) => boxes::refused(&web, &visitor, &path, error, |why| said(why, branch)).await,
     }
 }
 
@@ -236,6 +223,6 @@ pub(super) async fn follow(
     };
     match web.service.set_following(&visitor.who, view.launcher.id, patch).await {
         Ok(_) => Ok(back(&view)),
-        Err(error) => refused(&web, &visitor, &path, error, "").await,
+        Err(error) => boxes::refused(&web, &visitor, &path, error, |why| said(why, "")).await,
     }
 }

@@ -33,39 +33,39 @@ pub(super) struct MoreSettings {
 }
 
 /// What somebody typed about scaling.
-#[derive(Debug)]
-struct ScalingForm {
-    presets: Vec<PresetChoice>,
-    usual: Vec<SettingField>,
-    advanced: Vec<SettingField>,
+#[derive(Debug, Clone)]
+pub(super) struct ScalingForm {
+    pub(super) presets: Vec<PresetChoice>,
+    pub(super) usual: Vec<SettingField>,
+    pub(super) advanced: Vec<SettingField>,
     /// When it is kept awake, a schedule a line.
-    keep_warm: Field,
+    pub(super) keep_warm: Field,
     /// `on`, `off`, or nothing for the server's own.
-    foresight: String,
+    pub(super) foresight: String,
     /// What is wrong with no field in particular.
-    problem: Option<String>,
+    pub(super) problem: Option<String>,
     /// Something is set among the advanced ones, or wrong there.
-    advanced_open: bool,
+    pub(super) advanced_open: bool,
 }
 
-#[derive(Debug)]
-struct PresetChoice {
-    value: &'static str,
-    label: &'static str,
-    help: &'static str,
-    icon: &'static str,
-    chosen: bool,
+#[derive(Debug, Clone)]
+pub(super) struct PresetChoice {
+    pub(super) value: &'static str,
+    pub(super) label: &'static str,
+    pub(super) help: &'static str,
+    pub(super) icon: &'static str,
+    pub(super) chosen: bool,
 }
 
 /// A number or a duration.
-#[derive(Debug)]
-struct SettingField {
-    name: &'static str,
-    label: &'static str,
-    help: &'static str,
+#[derive(Debug, Clone)]
+pub(super) struct SettingField {
+    pub(super) name: &'static str,
+    pub(super) label: &'static str,
+    pub(super) help: &'static str,
     /// What is in force without it.
-    usual: String,
-    field: Field,
+    pub(super) usual: String,
+    pub(super) field: Field,
 }
 
 /// What somebody typed about what may be reached.
@@ -220,7 +220,7 @@ impl ScalingForm {
     }
 
     /// What was typed, as it was typed.
-    fn typed(view: &ScalingView, typed: &Typed) -> Self {
+    pub(super) fn typed(view: &ScalingView, typed: &Typed) -> Self {
         let preset = PRESETS.iter().find(|(_, value, ..)| *value == typed.get("preset"));
         let preset = preset.map_or(Preset::Single, |(preset, ..)| *preset);
         let form = Self::with(view, preset, |(name, ..)| typed.get(name).trim().to_owned());
@@ -232,7 +232,7 @@ impl ScalingForm {
     }
 
     /// What it says; or the form again, with what cannot be read beside its field.
-    fn read(mut self) -> Result<(Self, Scaling), Box<Self>> {
+    pub(super) fn read(mut self) -> Result<(Self, Scaling), Box<Self>> {
         let mut given = serde_json::Map::new();
         let mut unreadable = false;
         let settings = USUAL.iter().chain(&ADVANCED);
@@ -277,12 +277,42 @@ impl ScalingForm {
         Ok((self, scaling))
     }
 
+    /// Whether this is one of its fields.
+    pub(super) fn has(&self, name: &str) -> bool {
+        name == "keep_warm" || self.usual.iter().chain(&self.advanced).any(|setting| setting.name == name)
+    }
+
+    /// Whether what the service refused is about one of its fields.
+    pub(super) fn names(&self, message: &str) -> bool {
+        message.split('`').nth(1).is_some_and(|name| self.has(name))
+    }
+
+    /// What is wrong with the field of this name, and where that stands.
+    pub(super) fn wrong_of(self, name: &str) -> (&'static str, Field) {
+        if name == "keep_warm" {
+            return ("keep_warm", self.keep_warm);
+        }
+        let mut all = self.usual.into_iter().chain(self.advanced);
+        let found = all.find(|setting| setting.name == name);
+        found.map_or_else(|| ("preset", Field::default()), |setting| (setting.name, setting.field))
+    }
+
+    /// Whether *Advanced* is to be open, where the usual settings stand above it.
+    fn advanced_open(&self) -> bool {
+        self.advanced_open || self.keep_warm.wrong.is_some() || !self.keep_warm.value.is_empty()
+    }
+
+    /// Whether *Advanced* is to be open, where it holds the usual settings, too.
+    pub(super) fn is_open(&self) -> bool {
+        self.advanced_open() || self.usual.iter().any(|setting| !setting.field.value.is_empty())
+    }
+
     fn open_where_wrong(&mut self) {
         self.advanced_open |= self.advanced.iter().any(|setting| setting.field.wrong.is_some());
     }
 
     /// The form again, with what the service refused beside the field it names first.
-    fn refused(mut self, error: Error) -> Result<Self, Failed> {
+    pub(super) fn refused(mut self, error: Error) -> Result<Self, Failed> {
         let Error::Invalid { .. } = &error else { return Err(error.into()) };
         let message = error.to_string();
         let name = message.split('`').nth(1).unwrap_or_default().to_owned();

@@ -2,19 +2,18 @@
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::Web;
+use super::boxes;
 use super::detail::{self, Outcomes};
 use super::forms::Typed;
 use super::launchers::{LauncherPath, find_launcher};
 use super::present::Presenter;
 use super::respond::{Failed, removed, see_other};
 use super::session::Visitor;
-use super::words;
 use crate::model::{EnvironmentSource, Hook, Secret, SecretForm, StoredSecret};
-use crate::service::{Error, Identity, LauncherView, SecretsOf};
+use crate::service::{Identity, LauncherView, SecretsOf};
 
 /// What the app is given in confidence, and how it is told of pushes.
 #[derive(Debug, Template)]
@@ -107,26 +106,13 @@ impl SecretsSection {
 }
 
 fn back(view: &LauncherView) -> String {
-    format!("{}#secrets", detail::own_path(view))
+    boxes::back(view, "secrets")
 }
 
-/// The page again, with why something was not done. What must not be seen is not shown again; the rest that was typed is.
-async fn refused(
-    web: &Web,
-    visitor: &Visitor,
-    path: &(String, String, String),
-    error: Error,
-    name: &str,
-) -> Result<Response, Failed> {
-    match error {
-        Error::Invalid { .. } | Error::Conflict { .. } => {
-            let problem = Some(words::plainly(&error.to_string()));
-            let secrets = Outcome { problem, name: name.to_owned(), fresh: None };
-            let page = detail::page(web, visitor, path, Outcomes { secrets, ..Outcomes::default() }).await?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
-        }
-        other => Err(other.into()),
-    }
+/// The box again, with why something was not done. What must not be seen is not shown again; the rest that was typed is.
+fn said(problem: String, name: &str) -> Outcomes {
+    let secrets = Outcome { problem: Some(problem), name: name.to_owned(), fresh: None };
+    Outcomes { secrets, ..Outcomes::default() }
 }
 
 pub(super) async fn set(
@@ -143,7 +129,7 @@ pub(super) async fn set(
     let of = SecretsOf::Launcher(view.launcher.id);
     match web.service.set_secret(&visitor.who, of, name, value, form).await {
         Ok(_) => Ok(see_other(&back(&view))),
-        Err(error) => refused(&web, &visitor, &path, error, name).await,
+        Err(error) => boxes::refused(&web, &visitor, &path, error, |why| said(why, name)).await,
     }
 }
 
@@ -172,7 +158,7 @@ pub(super) async fn make_hook(
             let secrets = Outcome { fresh: Some(made), ..Outcome::default() };
             detail::page(&web, &visitor, &path, Outcomes { secrets, ..Outcomes::default() }).await
         }
-        Err(error) => refused(&web, &visitor, &path, error, "").await,
+        Err(error) => boxes::refused(&web, &visitor, &path, error, |why| said(why, "")).await,
     }
 }
 

@@ -27,7 +27,7 @@ struct SharePage {
 /// What the menu holds.
 #[derive(Debug, Template)]
 #[template(path = "share.html")]
-struct Share {
+pub(super) struct Share {
     name: String,
     link: String,
     /// The code as one path in a square of so many modules.
@@ -74,6 +74,23 @@ pub(super) async fn show(
         return Ok(Html(share).into_response());
     }
     Ok(Html(SharePage { frame: visitor.frame(), back: own_path(&view), share }).into_response())
+}
+
+/// The menu of an app that there is not.
+pub(super) fn sample() -> Share {
+    let link = "https://marmot.example.org/p/ada/ice-cores/apps/01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned();
+    Share {
+        name: "Ice-core explorer".to_owned(),
+        code: modules(&link),
+        subject: "Ice-core explorer".to_owned(),
+        text: format!("Ice-core explorer: four minutes of an ice core\n\n{link}"),
+        mailto: "mailto:?subject=Ice-core%20explorer".to_owned(),
+        embed: "<iframe src=\"https://ice-core-explorer.example.net/\" title=\"Ice-core explorer\"></iframe>"
+            .to_owned(),
+        for_everyone: true,
+        back: "/design".to_owned(),
+        link,
+    }
 }
 
 /// A QR code: how many modules its square has on a side, and the dark ones as one path. None for what is too long.

@@ -2,18 +2,17 @@
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Web;
+use super::boxes;
 use super::detail;
 use super::forms::Typed;
 use super::launchers::{LauncherPath, find_launcher};
 use super::present::Presenter;
 use super::respond::{Failed, see_other};
 use super::session::Visitor;
-use super::words;
 use crate::config::bytes;
 use crate::service::{Error, Identity, LauncherView};
 use crate::traffic::Traffic;
@@ -120,14 +119,11 @@ pub(super) async fn save(
         Err(refused) => Err(refused),
     };
     match done {
-        Ok(_) => Ok(see_other(&format!("{}#requests", detail::own_path(&view)))),
-        Err(error @ Error::Invalid { .. }) => {
-            let problem = Some(words::plainly(&error.to_string()));
-            let outcomes = detail::Outcomes { traffic: problem, ..Default::default() };
-            let page = detail::page(&web, &visitor, &path, outcomes).await?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+        Ok(_) => Ok(see_other(&boxes::back(&view, "requests"))),
+        Err(error) => {
+            let said = |why| detail::Outcomes { traffic: Some(why), ..Default::default() };
+            boxes::refused(&web, &visitor, &path, error, said).await
         }
-        Err(other) => Err(other.into()),
     }
 }
 

@@ -95,6 +95,21 @@ pub(super) fn ago(now: Timestamp, then: Timestamp) -> String {
 }
 
 /// How many people use an app now, as a sentence; `None` when nobody does.
+pub(super) fn used_by(sessions: u64, requests: u64) -> String {
+    let sessions = match sessions {
+        0 => None,
+        1 => Some("1 session".to_owned()),
+        more => Some(format!("{more} sessions")),
+    };
+    let requests = match requests {
+        0 => None,
+        1 => Some("1 request".to_owned()),
+        more => Some(format!("{more} requests")),
+    };
+    let used = sessions.into_iter().chain(requests).collect::<Vec<_>>().join(", ");
+    if used.is_empty() { "nobody".to_owned() } else { used }
+}
+
 pub(super) fn people_now(people: u64) -> Option<String> {
     match people {
         0 => None,
@@ -119,7 +134,7 @@ pub(super) fn shut_down_warning(people: u64) -> String {
 
 /// Memory as people say it.
 pub(super) fn memory(mebibytes: u32) -> String {
-    if mebibytes.is_multiple_of(1024) {
+    if mebibytes > 0 && mebibytes.is_multiple_of(1024) {
         format!("{} GB", mebibytes / 1024)
     } else {
         format!("{mebibytes} MB")

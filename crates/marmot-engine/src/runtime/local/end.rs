@@ -241,8 +241,11 @@ fn without_timestamp(line: String) -> String {
     }
 }
 
-/// Removes everything of a replica but its log. That it is gone is the last thing to be true.
+/// Removes everything of a replica but its log, and of what revision that is. That it is gone is the last thing to be true.
 pub(super) fn clear(dir: &Path) -> io::Result<()> {
+    if let Ok(Some(spec)) = spec::read::<spec::Spec>(dir, spec::SPEC) {
+        std::fs::write(dir.join(logs::REVISION), spec.revision)?;
+    }
     let mut names = vec![
         WORK,
         HOME,

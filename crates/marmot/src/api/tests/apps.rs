@@ -153,10 +153,13 @@ async fn an_activated_launcher_is_built_started_put_to_sleep_and_shut_down() {
           "replicas": [
             {
               "compressed_bytes": 0,
+              "created_at": "[TIME]",
               "depth": null,
               "id": "[ID]",
               "memory_bytes": 1048576,
+              "requests": 0,
               "revision_id": "[ID]",
+              "sessions": 0,
               "state": "running",
               "swapped_bytes": 0
             }
@@ -273,6 +276,37 @@ async fn a_new_build_of_an_active_app_updates_it_and_the_one_before_can_be_rolle
     assert_eq!((rolled.body["revision"].as_i64(), rolled.text("phase")), (Some(1), "running".to_owned()));
     let revisions = platform.get("/apps/iris/revisions", "").await.is(StatusCode::OK);
     assert_eq!(revisions.body.as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn a_restart_is_the_same_revision_again_with_replicas_of_its_own() {
+    let (platform, ada, launcher) = Platform::with_iris().await;
+    platform.post("/apps", &ada, json!({"launcher_id": launcher["id"]})).await.is(StatusCode::CREATED);
+    let early = platform.post("/apps/iris/restart", &ada, json!({})).await.is(StatusCode::CONFLICT);
+    assert!(
+        early.body["error"]["message"].as_str().unwrap().contains("has not been built yet"),
+        "{}",
+        early.body
+    );
+    platform.build_succeeds().await;
+    let first = platform.wanted().await;
+    platform.service.revision_ready(first).await.unwrap();
+    platform.sees(with(replica(first, ReplicaStage::Running { address: address() })));
+    // A change of scaling is a revision, too, but one that runs as the first.
+    platform.put("/apps/iris/scaling", &ada, json!({"max_replicas": 2})).await.is(StatusCode::OK);
+    let again = platform.post("/apps/iris/restart", &ada, json!({})).await.is(StatusCode::OK);
+    assert_eq!((again.body["revision"].as_i64(), again.text("phase")), (Some(3), "updating".to_owned()));
+    let next = platform.wanted().await;
+    assert_ne!(next, first, "replicas of the first are no replicas of it");
+    let revisions = platform.get("/apps/iris/revisions", "").await.is(StatusCode::OK);
+    assert_eq!(revisions.body[0]["build_id"], revisions.body[2]["build_id"]);
+    assert_eq!(revisions.body[0]["scaling"], json!({"max_replicas": 2}));
+    let events = platform.get("/apps/iris/events", &ada).await.is(StatusCode::OK);
+    assert_eq!(events.body[0]["kind"], "restarted");
+    assert_eq!(events.body[0]["by"], "ada");
+    platform.service.revision_ready(next).await.unwrap();
+    platform.sees(with(replica(next, ReplicaStage::Running { address: address() })));
+    assert_eq!(platform.phase().await, phase("running", "ready"));
 }
 
 #[tokio::test]

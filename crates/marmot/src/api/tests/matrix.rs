@@ -81,6 +81,7 @@ fn routes() -> Vec<(&'static str, &'static str, Needs, Value)> {
         ("DELETE", "/apps/{name}", Needs::Change, none.clone()),
         ("GET", "/apps/{name}/events", Needs::ReadLogs, none.clone()),
         ("GET", "/apps/{name}/logs", Needs::ReadLogs, none.clone()),
+        ("POST", "/apps/{name}/restart", Needs::Change, none.clone()),
         ("GET", "/apps/{name}/revisions", Needs::See, none.clone()),
         ("POST", "/apps/{name}/revisions/{revision_id}/activate", Needs::Change, none.clone()),
         ("GET", "/apps/{name}/scaling", Needs::See, none.clone()),

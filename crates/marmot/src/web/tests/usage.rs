@@ -53,3 +53,36 @@ async fn a_log_is_searched_by_a_form_and_downloaded() {
     file.shows(&format!("==> {id}/app <==\n2026-05-04T10:00:00Z INFO ready\n")).shows("line 2999");
     Browser::default().get(&platform, &format!("{launcher}/logs/download")).await.is(StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn a_log_is_read_by_revision_also_of_replicas_that_are_gone() {
+    let platform = Platform::new().await;
+    let ada = platform.browser_of("ada").await;
+    let (_, launcher) = platform.with_launcher(&ada, "private").await;
+    ada.post(&platform, &format!("{launcher}/activate"), &[]).await;
+    platform.build_succeeds("0123456789abcdef").await;
+    let wanted = async || platform.service.picture().await.unwrap().apps[0].app.wanted.unwrap();
+    let first = wanted().await;
+    ada.post(&platform, &format!("{launcher}/restart"), &[]).await.is(StatusCode::SEE_OTHER);
+    let second = wanted().await;
+    for (replica, revision, line) in [
+        ("01ARZ3NDEKTSV4RRFFQ69G5FAV", first, "of the old one"),
+        ("01BX5ZZKBKACTAV9WEVGEMMVRZ", second, "of the new one"),
+    ] {
+        let dir = platform.bench.dir.path().join(format!("apps/explorer/replicas/{replica}"));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("log"), format!("2026-05-04T10:00:00Z {line}\n")).unwrap();
+        std::fs::write(dir.join("revision"), revision.to_string()).unwrap();
+    }
+    let all = ada.get(&platform, &format!("{launcher}/logs")).await;
+    all.shows("of the old one")
+        .shows("of the new one")
+        .shows(">Revision 1</option>")
+        .shows(">Revision 2</option>");
+    let query = format!("revision={first}");
+    let old = ada.get(&platform, &format!("{launcher}/logs?{query}")).await;
+    old.shows("of the old one").hides("of the new one").shows(&format!("value=\"{first}\" selected"));
+    old.shows(&format!("/logs/download?find=&#38;level=all&#38;copy=&#38;revision={first}"));
+    let file = ada.get(&platform, &format!("{launcher}/logs/download?{query}")).await;
+    file.shows("of the old one").hides("of the new one");
+}

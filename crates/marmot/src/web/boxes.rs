@@ -1,0 +1,36 @@
+//! What the forms in the boxes of an app's page have in common: the way back to a box, and the page again with why
+//! something was refused.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::Web;
+use super::detail::{self, Outcomes};
+use super::respond::Failed;
+use super::session::Visitor;
+use super::words;
+use crate::service::{Error, LauncherView};
+
+/// The path of the box with this id.
+pub(super) fn back(view: &LauncherView, id: &str) -> String {
+    format!("{}#{id}", detail::own_path(view))
+}
+
+/// The page again: `said` puts into its box why something was not done. What is not about the form is refused as
+/// everywhere.
+pub(super) async fn refused(
+    web: &Web,
+    visitor: &Visitor,
+    path: &(String, String, String),
+    error: Error,
+    said: impl FnOnce(String) -> Outcomes,
+) -> Result<Response, Failed> {
+    match error {
+        Error::Invalid { .. } | Error::Conflict { .. } | Error::NotOffered { .. } => {
+            let outcomes = said(words::plainly(&error.to_string()));
+            let page = detail::page(web, visitor, path, outcomes).await?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+        }
+        other => Err(other.into()),
+    }
+}

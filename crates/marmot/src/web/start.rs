@@ -1,0 +1,158 @@
+//! What the form of a new launcher asks besides the recipe: who may open its app, how that scales, its secrets.
+
+use askama::Template;
+
+use super::Web;
+use super::forms::{SPARE_ROWS, Typed, given_rows};
+use super::opening::{Choice, choices, typed_names};
+use super::pages::TypedVariable;
+use super::respond::Failed;
+use super::scaling::ScalingForm;
+use super::session::Visitor;
+use super::view::Field;
+use super::words;
+use crate::model::{Project, Secret};
+use crate::opening::OpenTo;
+use crate::service::{Beginning, Error};
+
+/// What somebody typed of it.
+#[derive(Debug, Clone)]
+pub(super) struct StartForm {
+    open_to: OpenTo,
+    users: String,
+    groups: String,
+    pub(super) opening_wrong: Field,
+    pub(super) scaling: ScalingForm,
+    secrets: Vec<TypedVariable>,
+    pub(super) secrets_wrong: Field,
+}
+
+/// That part of the form.
+#[derive(Debug, Template)]
+#[template(path = "launcher_start.html")]
+pub(super) struct StartSection {
+    /// Who could open it; nobody but owners may choose.
+    choices: Vec<Choice>,
+    users: String,
+    groups: String,
+    opening_wrong: Field,
+    scaling: ScalingForm,
+    secrets: Vec<TypedVariable>,
+    secrets_wrong: Field,
+}
+
+impl StartForm {
+    /// Nothing said yet.
+    pub(super) fn empty(web: &Web) -> Result<Self, Failed> {
+        Self::typed(web, &Typed::default())
+    }
+
+    pub(super) fn typed(web: &Web, typed: &Typed) -> Result<Self, Failed> {
+        let mut secrets = given_rows(typed, "secret_name", "secret_value");
+        secrets.resize(secrets.len() + SPARE_ROWS, TypedVariable::default());
+        Ok(Self {
+            open_to: typed.get("open_to").parse().unwrap_or_default(),
+            users: typed.get("users").trim().to_owned(),
+            groups: typed.get("groups").trim().to_owned(),
+            opening_wrong: Field::default(),
+            scaling: ScalingForm::typed(&web.service.usual_scaling()?, typed),
+            secrets,
+            secrets_wrong: Field::default(),
+        })
+    }
+
+    /// What it says; or the form again, with what cannot be read beside its field.
+    pub(super) fn read(mut self) -> Result<(Self, Beginning), Box<Self>> {
+        let scaling = match self.scaling.clone().read() {
+            Ok((_, scaling)) => scaling,
+            Err(form) => {
+                self.scaling = *form;
+                return Err(Box::new(self));
+            }
+        };
+        if self.secrets.iter().any(|secret| secret.name.is_empty() && !secret.value.is_empty()) {
+            self.secrets_wrong.wrong = Some("A value has no name.".to_owned());
+            return Err(Box::new(self));
+        }
+        // Browsers end lines in forms as mail does.
+        let secret = |row: &TypedVariable| (row.name.clone(), Secret::new(row.value.replace("\r\n", "\n")));
+        let named = self.open_to == OpenTo::Named;
+        let beginning = Beginning {
+            open_to: self.open_to,
+            users: if named { typed_names(&self.users) } else { Vec::new() },
+            groups: if named { typed_names(&self.groups) } else { Vec::new() },
+            scaling,
+            secrets: self.secrets.iter().filter(|row| !row.name.is_empty()).map(secret).collect(),
+        };
+        Ok((self, beginning))
+    }
+
+    /// Only what is said of `part`, with everything else as usual; `None` where that is no part of this form.
+    pub(super) fn only(self, part: &str, usual: Self) -> Option<Self> {
+        match part {
+            "open_to" | "users" | "groups" => {
+                Some(Self { open_to: self.open_to, users: self.users, groups: self.groups, ..usual })
+            }
+            "secret_name" | "secret_value" => Some(Self { secrets: self.secrets, ..usual }),
+            "preset" => Some(Self { scaling: self.scaling, ..usual }),
+            other => self.scaling.has(other).then_some(Self { scaling: self.scaling, ..usual }),
+        }
+    }
+
+    /// Takes what the service refused, if that is about this part of the form; gives it back if it is not.
+    pub(super) fn refused(&mut self, error: Error) -> Result<Option<Error>, Failed> {
+        let Error::Invalid { message } = &error else { return Ok(Some(error)) };
+        let about = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        let wrong = Some(words::plainly(message));
+        // What is wrong with a secret's name is said as of a variable's.
+        let named = |row: &TypedVariable| {
+            let name: String = row.name.chars().take(80).collect();
+            !name.is_empty() && message.contains(&format!("`{name}`"))
+        };
+        if about(&["the secret "]) || self.secrets.iter().any(named) {
+            self.secrets_wrong.wrong = wrong;
+        } else if about(&["there is no user", "there is no group", "can be named", "is for public projects"])
+        {
+            self.opening_wrong.wrong = wrong;
+        } else if self.scaling.names(message) {
+            self.scaling = self.scaling.clone().refused(error)?;
+        } else {
+            return Ok(Some(error));
+        }
+        Ok(None)
+    }
+
+    /// As an owner sees it, with something wrong.
+    pub(super) fn sample(web: &Web) -> Result<StartSection, Failed> {
+        let mut form = Self::empty(web)?;
+        form.secrets[0] = TypedVariable { name: "PORT".to_owned(), value: String::new() };
+        form.secrets_wrong.wrong =
+            Some("The variable “PORT” is set by the platform: choose another name.".to_owned());
+        let choices = choices(form.open_to, crate::model::Visibility::Public);
+        Ok(form.drawn(choices))
+    }
+
+    fn drawn(self, choices: Vec<Choice>) -> StartSection {
+        StartSection {
+            choices,
+            users: self.users,
+            groups: self.groups,
+            opening_wrong: self.opening_wrong,
+            scaling: self.scaling,
+            secrets: self.secrets,
+            secrets_wrong: self.secrets_wrong,
+        }
+    }
+
+    /// As it is drawn.
+    pub(super) async fn section(
+        self,
+        web: &Web,
+        visitor: &Visitor,
+        project: &Project,
+    ) -> Result<StartSection, Failed> {
+        let may_open = web.service.may_open_to(&visitor.who, project).await?;
+        let choices = if may_open { choices(self.open_to, project.visibility) } else { Vec::new() };
+        Ok(self.drawn(choices))
+    }
+}
