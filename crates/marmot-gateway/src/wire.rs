@@ -291,11 +291,12 @@ impl Wire {
 
     /// The client has closed its side. Where a whole request of its is being answered, nobody is told for now.
     fn closed_by_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_being_answered() && !self.line.switched.load(Ordering::Relaxed) {
-            if let Some(watched) = HalfClosed::watch(&self.stream) {
-                self.ending = Ending::HalfClosed(watched);
-                return self.poll_half_closed(cx);
-            }
+        if self.is_being_answered()
+            && !self.line.switched.load(Ordering::Relaxed)
+            && let Some(watched) = HalfClosed::watch(&self.stream)
+        {
+            self.ending = Ending::HalfClosed(watched);
+            return self.poll_half_closed(cx);
         }
         self.is_over = true;
         Poll::Ready(Ok(()))
