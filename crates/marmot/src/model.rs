@@ -256,6 +256,8 @@ words! {
         Static = "static",
         /// An image, by the `Dockerfile` in the code.
         Dockerfile = "dockerfile",
+        /// An image, by the buildpacks of the builder that the operator names.
+        Buildpacks = "buildpacks",
     }
     /// How a replica is given a secret.
     SecretForm {

@@ -326,6 +326,10 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
     build.cache_bytes = settings.cache_limit.0;
     build.environment = operators_environment(std::env::vars());
     build.base_image = settings.base_image.as_ref().map(|image| image.0.clone());
+    build.buildpacks = settings.buildpacks_builder.as_ref().map(|builder| build::Buildpacks {
+        builder: builder.0.clone(),
+        run_image: settings.buildpacks_run_image.as_ref().map(|image| image.0.clone()),
+    });
     build.local_images.clone_from(&settings.local_images.0);
     build.network = match settings.builds_network {
         config::BuildsNetwork::Fenced => build::BuildsNetwork::Fenced,

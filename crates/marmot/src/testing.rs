@@ -44,6 +44,7 @@ impl Bench {
             allow_local_repositories: false,
             containers: true,
             makes_images: false,
+            buildpacks: false,
             push: None,
             resource_classes: ResourceClass::standard(),
             policy: marmot_core::scaling::Policy::default(),

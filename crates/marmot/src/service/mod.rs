@@ -154,6 +154,8 @@ pub struct Options {
     pub containers: bool,
     /// Images can be made of code that has no `Dockerfile`.
     pub makes_images: bool,
+    /// Images can be made by buildpacks.
+    pub buildpacks: bool,
     /// Where images that are made here are given to.
     pub push: Option<PushTo>,
     /// What replicas may use.

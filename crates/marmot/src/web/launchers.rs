@@ -74,7 +74,7 @@ pub(super) async fn form_page(
             Some(id) => Tab::below(&format!("{}/launchers/{id}", project.path()), true, true, Here::Settings),
             None => Vec::new(),
         },
-        builders: plans::builders(form.builder),
+        builders: plans::builders(form.builder, web.service.options().buildpacks),
         look_path: match editing {
             Some(id) => format!("{}/launchers/{id}/plan", project.path()),
             None => format!("{}/launchers/new/plan", project.path()),

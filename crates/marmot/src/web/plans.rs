@@ -91,7 +91,7 @@ fn shown(Preview { commit, plan }: Preview) -> (CodePlan, Option<String>) {
         Some("r") => "An R app",
         Some("node") => "A Node app",
         Some("static") => "A static site",
-        Some("dockerfile") => "A container image",
+        Some("dockerfile" | "buildpacks") => "A container image",
         _ => "A program",
     };
     let mut facts = Vec::new();
@@ -117,17 +117,21 @@ fn shown(Preview { commit, plan }: Preview) -> (CodePlan, Option<String>) {
     (shown, plan.command)
 }
 
-/// The builders to choose from.
-pub(super) fn builders(chosen: BuilderVariant) -> Vec<BuilderChoice> {
+/// The builders to choose from. `buildpacks`: they are offered here.
+pub(super) fn builders(chosen: BuilderVariant, buildpacks: bool) -> Vec<BuilderChoice> {
     let told = |word| match word {
         "auto" => "What is found in the code",
         "python" => "Python",
         "r" => "R",
         "node" => "Node",
         "static" => "A static site",
+        "dockerfile" => "An image, by its Dockerfile",
+        "buildpacks" => "An image, by buildpacks",
         other => other,
     };
     let choice =
         |word: &&'static str| BuilderChoice { word, told: told(word), chosen: *word == chosen.as_str() };
-    BuilderVariant::WORDS.iter().map(choice).collect()
+    let is_offered =
+        |word: &&&str| **word != "buildpacks" || buildpacks || chosen == BuilderVariant::Buildpacks;
+    BuilderVariant::WORDS.iter().filter(is_offered).map(choice).collect()
 }

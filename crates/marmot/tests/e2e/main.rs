@@ -1,5 +1,7 @@
 //! End to end, black box: the real program, real repositories, real processes, over HTTP.
 
+#[path = "../../../marmot-engine/tests/support/buildpacks.rs"]
+mod buildpacks;
 mod canaries;
 mod chaos;
 mod contract;
