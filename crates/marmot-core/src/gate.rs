@@ -275,10 +275,15 @@ impl Gate {
 
     /// Whether there is room for one more newcomer, were it open.
     pub fn has_room(&self) -> bool {
+        self.has_room_for(1)
+    }
+
+    /// Whether there is room for so many newcomers, were it open.
+    pub fn has_room_for(&self, newcomers: u64) -> bool {
         let word = self.word.load(Ordering::Acquire);
         match self.limit {
-            Limit::Inside(limit) => word & INSIDE < limit,
-            Limit::Seats(limit) => (word & SEATS) / ONE_SEAT < limit,
+            Limit::Inside(limit) => (word & INSIDE) + newcomers <= limit,
+            Limit::Seats(limit) => (word & SEATS) / ONE_SEAT + newcomers <= limit,
         }
     }
 

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use marmot_core::id::ReplicaId;
 use marmot_core::{Clock, Gate, Moment};
-use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes, Step};
+use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes, Step, Traffic};
 use marmot_gateway::{Gateway, GatewayConfig, Tickets};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         title: "App".into(),
         access: Access::everyone(),
         state: RouteState::On { backends, progress },
+        traffic: Traffic::default(),
         log_readers: Arc::default(),
         demand: Arc::default(),
         meter: Arc::default(),

@@ -29,19 +29,63 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug)]
 pub(crate) enum RequestBody {
     Empty,
-    Client {
-        body: Incoming,
-        /// How many pieces of it have been taken: an upload that goes on is not a silent app.
-        taken: Arc<AtomicU64>,
-        /// Of the app that it is for.
-        meter: Arc<Meter>,
-    },
+    /// Boxed: most requests have none.
+    Client(Box<Stream>),
+}
+
+/// A body that a client sends.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// What was waited for.
+    pub(crate) first: Option<Frame<Bytes>>,
+    /// What follows.
+    pub(crate) body: Incoming,
+    /// How many bytes may still pass.
+    pub(crate) left: u64,
+    /// How many pieces of it have been taken: an upload that goes on is not a silent app.
+    pub(crate) taken: Arc<AtomicU64>,
+    /// Of the app that it is for.
+    pub(crate) meter: Arc<Meter>,
 }
 
 /// The client did not send the whole body, or sent it wrongly.
 #[derive(Debug, thiserror::Error)]
-#[error("the client's body did not arrive whole")]
-pub(crate) struct ClientBodyError(#[source] hyper::Error);
+pub(crate) enum ClientBodyError {
+    #[error("the client's body did not arrive whole")]
+    Broken(#[source] hyper::Error),
+    #[error("the client's body is longer than the app takes")]
+    TooLarge,
+}
+
+impl RequestBody {
+    /// How many bytes of it are kept until a replica takes them.
+    pub(crate) fn kept(&self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::Client(stream) => stream.first.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len),
+        }
+    }
+
+    /// Gives what is kept memory of its own, for one that waits: as it came, it is part of what was read from its
+    /// connection.
+    pub(crate) fn unshare(&mut self) {
+        if let Self::Client(stream) = self
+            && let Some(data) = stream.first.as_ref().and_then(Frame::data_ref)
+        {
+            stream.first = Some(Frame::data(Bytes::copy_from_slice(data)));
+        }
+    }
+}
+
+impl Stream {
+    fn pass(&mut self, mut frame: Frame<Bytes>) -> Result<Frame<Bytes>, ClientBodyError> {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        self.meter.received(length);
+        self.left = self.left.checked_sub(length as u64).ok_or(ClientBodyError::TooLarge)?;
+        frame.trailers_mut().into_iter().for_each(trailers::of_request);
+        Ok(frame)
+    }
+}
 
 impl Body for RequestBody {
     type Data = Bytes;
@@ -51,32 +95,31 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Client { body, taken, meter } => {
-                let mut frame = ready!(Pin::new(body).poll_frame(cx));
-                taken.fetch_add(1, Ordering::Relaxed);
-                if let Some(Ok(frame)) = &mut frame {
-                    meter.received(frame.data_ref().map_or(0, Bytes::len));
-                    frame.trailers_mut().into_iter().for_each(trailers::of_request);
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(ClientBodyError)))
-            }
-        }
+        let Self::Client(stream) = self.get_mut() else { return Poll::Ready(None) };
+        let frame = match stream.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => ready!(Pin::new(&mut stream.body).poll_frame(cx)),
+        };
+        stream.taken.fetch_add(1, Ordering::Relaxed);
+        let frame = frame.map(|frame| frame.map_err(ClientBodyError::Broken));
+        Poll::Ready(frame.map(|frame| frame.and_then(|frame| stream.pass(frame))))
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client { body, .. } => body.is_end_stream(),
+            Self::Client(stream) => stream.first.is_none() && stream.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Client { body, .. } => body.size_hint(),
+        let Self::Client(stream) = self else { return SizeHint::with_exact(0) };
+        let (first, mut size) = (self.kept() as u64, stream.body.size_hint());
+        if let Some(upper) = size.upper() {
+            size.set_upper(upper + first);
         }
+        size.set_lower(size.lower() + first);
+        size
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) enum Malformed {
     Expectation,
     #[error("the request target is too long")]
     TargetTooLong,
+    #[error("the head has too many fields")]
+    TooManyFields,
 }
 
 impl Malformed {
@@ -45,6 +47,7 @@ impl Malformed {
         match self {
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -68,6 +71,9 @@ pub(crate) fn check<'r, B>(request: &'r Request<B>, limits: &Limits) -> Result<&
         return Err(Malformed::BadTarget);
     }
     let headers = request.headers();
+    if headers.len() > limits.header_fields {
+        return Err(Malformed::TooManyFields);
+    }
     let host = match request.version() {
         Version::HTTP_2 if !matches!(uri.scheme_str(), None | Some("http" | "https")) => {
             return Err(Malformed::BadTarget);

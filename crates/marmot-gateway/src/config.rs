@@ -87,6 +87,9 @@ impl Scheme {
     }
 }
 
+/// Fields of a head for which there is always room. For more, it is made with each request.
+pub(crate) const HEADER_FIELDS: usize = 100;
+
 /// What the gateway allows. Every number has a default that holds for the open internet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -132,6 +135,8 @@ pub struct Limits {
     pub guess_rate: Option<Rate>,
     /// Bytes of a request's head. More: 431.
     pub header_bytes: usize,
+    /// Fields of a request's head. More: 431.
+    pub header_fields: usize,
     /// Bytes of a request's target. More: 414.
     pub uri_bytes: usize,
     /// How long requests in flight may take once the gateway stops.
@@ -170,6 +175,7 @@ impl Default for Limits {
             // 160 bits cannot be guessed at any rate; whoever tries is told to stop.
             guess_rate: Rate::at_most(10, Duration::from_secs(60)),
             header_bytes: 64 * 1024,
+            header_fields: HEADER_FIELDS,
             uri_bytes: 16 * 1024,
             stop_grace: Duration::from_secs(30),
             pong_timeout: Duration::from_secs(10),

@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tower::Service;
 
 use crate::body::{BoxError, Watched};
+use crate::config::HEADER_FIELDS;
 use crate::service::{handle, to_https};
 use crate::shared::Shared;
 use crate::stream::Stream;
@@ -80,17 +81,16 @@ pub(crate) async fn serve_connection<P, B>(
 /// Begins TLS, where that is to be, and finds out the protocol. Also says whether nobody can read along, as far as
 /// the gateway is concerned.
 async fn open(shared: &Shared, stream: TcpStream) -> io::Result<(Wire, bool)> {
-    let limits = &shared.config.limits;
     let Some(tls) = &shared.config.tls else {
-        return Ok((Wire::open(Stream::Plain(stream), limits).await?, false));
+        return Ok((Wire::open(Stream::Plain(stream), &shared.config).await?, false));
     };
     let mut first = [0];
     if stream.peek(&mut first).await? == 1 && first[0] != tls::HANDSHAKE {
-        return Ok((Wire::open(Stream::Plain(stream), limits).await?, false));
+        return Ok((Wire::open(Stream::Plain(stream), &shared.config).await?, false));
     }
     // Boxed, as what else only some connections need: the place of the largest would be there for all of them.
     let stream = Box::pin(tls.certificates.accept(stream)).await?;
-    Ok((Wire::open(Stream::Tls(Box::new(stream)), limits).await?, true))
+    Ok((Wire::open(Stream::Tls(Box::new(stream)), &shared.config).await?, true))
 }
 
 /// What the requests of one connection share.
@@ -116,13 +116,15 @@ where
     B: HttpBody<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let (clear, busy) = client.line.begin();
+    let (clear, busy) = client.line.begin(request.version() < Version::HTTP_11);
     let clear = clear || client.is_http2;
     if let Some(port) = client.elsewhere {
         let response = to_https(&client.shared, port, clear, &request);
+        client.line.answer();
         return Ok(response.map(|body| Watched { body, _busy: busy }));
     }
     let response = handle(&client.shared, &client.platform, client.peer, clear, request).await;
+    client.line.answer();
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         client.line.switch();
     }
@@ -162,7 +164,11 @@ where
 {
     let shared = &client.shared;
     let service = service_fn(|request| answer(Arc::clone(client), Box::new(request)));
-    let serving = http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    if shared.config.limits.header_fields != HEADER_FIELDS {
+        builder.max_headers(shared.config.limits.header_fields);
+    }
+    let serving = builder
         // Kept by the wire, which tells a slow head from an idle connection.
         .header_read_timeout(None)
         .max_header_size(shared.config.limits.header_bytes)

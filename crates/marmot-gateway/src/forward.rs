@@ -21,7 +21,7 @@ use crate::affinity::{self, Bond};
 use crate::body::{AnswerBody, AppBody, ClientBodyError, Held, OpenStream, RequestBody};
 use crate::headers::rewrite_response;
 use crate::hold::{Refusal, hold, weight};
-use crate::routes::Backend;
+use crate::routes::{Backend, Route};
 use crate::scanner::Phase;
 use crate::shared::Shared;
 use crate::slot::{Session, Slot, Waited};
@@ -48,6 +48,10 @@ pub(crate) enum Failure {
     Silent,
     #[error("the request's body did not arrive whole")]
     Client,
+    #[error("the request's body did not arrive in time")]
+    TooSlow,
+    #[error("the request's body is longer than {limit} bytes")]
+    TooLarge { limit: u64 },
     #[error("the app's answer cannot be understood")]
     Nonsense,
     #[error("who asked may not open the app any more")]
@@ -57,7 +61,7 @@ pub(crate) enum Failure {
 /// A request whose head has been rewritten for the replica.
 pub(crate) struct Outgoing {
     pub(crate) parts: request::Parts,
-    pub(crate) body: Incoming,
+    pub(crate) body: RequestBody,
     /// The client's side of a connection that it asks to turn into a WebSocket.
     pub(crate) upgrade: Option<Upgrade>,
     /// The right of who asks to do so.
@@ -78,16 +82,14 @@ pub(crate) async fn forward(
     mut slot: Slot,
 ) -> Result<Response<AnswerBody>, Failure> {
     let Outgoing { parts, body, upgrade, mut stay } = outgoing;
-    let bytes = weight(&parts);
-    let empty = body.is_end_stream();
-    let is_grpc = is_grpc(&parts.headers);
+    let bytes = weight(&parts) + body.kept();
+    let empty = matches!(body, RequestBody::Empty);
+    let http2 = slot.route.traffic.is_http2 && upgrade.is_none() || is_grpc(&parts.headers);
     // Kept for another try, where one is allowed.
     let spare = (empty && is_safe(&parts.method) && upgrade.is_none()).then(|| copy(&parts));
-    let taken = Arc::new(AtomicU64::new(0));
-    let body = if empty {
-        RequestBody::Empty
-    } else {
-        RequestBody::Client { body, taken: Arc::clone(&taken), meter: Arc::clone(&slot.route.meter) }
+    let taken = match &body {
+        RequestBody::Empty => None,
+        RequestBody::Client(stream) => Some(Arc::clone(&stream.taken)),
     };
     let mut request = Request::from_parts(parts, body);
     let started = shared.clock.now();
@@ -95,17 +97,18 @@ pub(crate) async fn forward(
     let (response, slot, connection, upstream) = loop {
         attempts += 1;
         let mut connection;
-        (slot, connection) = connection_for(shared, slot, started, bytes, is_grpc).await?;
+        (slot, connection) = connection_for(shared, slot, started, bytes, http2).await?;
         let handed_over = Instant::now();
         let sent = connection.send(request);
         let patience = shared.config.limits.response_timeout;
-        let answer = while_taken(&mut connection, sent, &taken, patience).await.ok_or(Failure::Silent)?;
+        let answer =
+            while_taken(&mut connection, sent, taken.as_deref(), patience).await.ok_or(Failure::Silent)?;
         let mut error = match answer {
             Ok(response) => break (response, slot, connection, handed_over.elapsed()),
             Err(error) => error,
         };
-        if is_clients_fault(error.error()) {
-            return Err(Failure::Client);
+        if let Some(fault) = clients_fault(error.error(), &slot.route) {
+            return Err(fault);
         }
         let replica = slot.backend.replica;
         shared.pool.distrust(replica);
@@ -173,11 +176,12 @@ impl Added {
 async fn while_taken<T>(
     connection: &mut Connection,
     answer: impl Future<Output = T>,
-    taken: &AtomicU64,
+    taken: Option<&AtomicU64>,
     patience: Duration,
 ) -> Option<T> {
     let mut answer = pin!(answer);
-    let mut before = taken.load(Ordering::Relaxed);
+    let pieces = || taken.map_or(0, |taken| taken.load(Ordering::Relaxed));
+    let mut before = pieces();
     connection.silence.begin();
     let is_http2 = connection.is_http2();
     poll_fn(|cx| {
@@ -188,7 +192,7 @@ async fn while_taken<T>(
         if let Poll::Ready(answer) = polled {
             return Poll::Ready(Some(answer));
         }
-        let now = taken.load(Ordering::Relaxed);
+        let now = pieces();
         if now != std::mem::replace(&mut before, now) {
             connection.silence.begin();
         }
@@ -198,7 +202,7 @@ async fn while_taken<T>(
 }
 
 /// gRPC is spoken over HTTP/2 alone.
-fn is_grpc(headers: &HeaderMap) -> bool {
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return false };
     let rest = content_type.as_bytes().strip_prefix(b"application/grpc");
     // `application/grpc-web` is another protocol, over HTTP/1.1.
@@ -218,15 +222,19 @@ fn copy(parts: &request::Parts) -> Request<()> {
     request
 }
 
-fn is_clients_fault(error: &hyper::Error) -> bool {
+/// What the client did wrong, if it was the client.
+fn clients_fault(error: &hyper::Error, route: &Route) -> Option<Failure> {
     let mut source = error.source();
     while let Some(cause) = source {
-        if cause.is::<ClientBodyError>() {
-            return true;
+        match cause.downcast_ref::<ClientBodyError>() {
+            Some(ClientBodyError::Broken(_)) => return Some(Failure::Client),
+            Some(ClientBodyError::TooLarge) => {
+                return Some(Failure::TooLarge { limit: route.traffic.body_limit.unwrap_or(u64::MAX) });
+            }
+            None => source = cause.source(),
         }
-        source = cause.source();
     }
-    false
+    None
 }
 
 /// A connection to the slot's replica. One that refuses is taken for dead: the request waits for another, or for the
@@ -236,10 +244,10 @@ async fn connection_for(
     mut slot: Slot,
     started: Moment,
     bytes: usize,
-    is_grpc: bool,
+    http2: bool,
 ) -> Result<(Slot, Connection), Failure> {
     loop {
-        let error = match take_or_connect(shared, &slot.backend, is_grpc).await {
+        let error = match take_or_connect(shared, &slot.backend, http2).await {
             Ok(connection) => return Ok((slot, connection)),
             Err(error) => error,
         };
@@ -261,9 +269,9 @@ async fn elsewhere(shared: &Arc<Shared>, slot: Slot, bytes: usize) -> Result<Slo
     hold(shared, &route, guest, bytes, Some(replica)).await
 }
 
-async fn take_or_connect(shared: &Arc<Shared>, backend: &Backend, is_grpc: bool) -> io::Result<Connection> {
+async fn take_or_connect(shared: &Arc<Shared>, backend: &Backend, http2: bool) -> io::Result<Connection> {
     let replica = backend.replica;
-    if !is_grpc && !shared.pool.is_http2_only(replica) {
+    if !http2 && !shared.pool.is_http2_only(replica) {
         return match shared.pool.take(replica, shared.clock.now()) {
             Some(connection) => Ok(connection),
             None => connect(shared, backend).await,

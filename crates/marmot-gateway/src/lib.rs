@@ -6,16 +6,19 @@
 mod access_log;
 mod affinity;
 mod answers;
+mod arrival;
 mod body;
 mod check;
 mod connection;
 mod doorkeeper;
 mod forward;
+mod half_closed;
 mod headers;
 mod hold;
 mod host;
 mod identity;
 mod limits;
+mod linger;
 mod listen;
 mod lobby;
 mod opening;
@@ -45,6 +48,7 @@ pub mod tls;
 pub mod trust;
 
 pub use access::{Person, Tickets};
+pub use access_log::LoggedRequest;
 pub use config::{GatewayConfig, Limits, Scheme, Tls};
 pub use headers::{APP_KEY_PREFIX, PRIVATE_COOKIE, PRIVATE_TOKEN_PREFIX};
 pub use identity::{Identities, IdentityKey};

@@ -12,6 +12,8 @@ use std::time::Duration;
 use http::StatusCode;
 use marmot_core::Moment;
 
+use crate::access_log::{LoggedRequest, REMEMBERED as LOGGED};
+
 /// Upper bounds of the histograms' buckets, in microseconds. What takes longer is in none of them.
 pub const BUCKETS: [u64; 14] = [
     1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
@@ -28,6 +30,8 @@ pub struct Meter {
     shards: OnceLock<Box<[Shard]>>,
     /// How long waking took.
     pub wakes: Wakes,
+    /// The last requests, where they are written down.
+    logged: OnceLock<Box<Mutex<VecDeque<LoggedRequest>>>>,
 }
 
 #[derive(Default)]
@@ -54,6 +58,28 @@ impl Meter {
             (0..cores).map(|_| Shard::default()).collect()
         });
         &shards[thread_number() % shards.len()]
+    }
+
+    /// Writes a request down, and forgets the oldest where there are many.
+    pub(crate) fn log(&self, request: LoggedRequest) {
+        let mut logged = self.logged.get_or_init(Box::default).lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() == LOGGED {
+            logged.pop_front();
+        }
+        logged.push_back(request);
+    }
+
+    /// The last requests that were written down, the newest first.
+    pub fn logged(&self) -> Vec<LoggedRequest> {
+        let Some(logged) = self.logged.get() else { return Vec::new() };
+        logged.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+    }
+
+    /// Forgets what was written down.
+    pub fn forget_logged(&self) {
+        if let Some(logged) = self.logged.get() {
+            logged.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
 
     /// An answer with this status has begun.

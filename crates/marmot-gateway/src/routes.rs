@@ -164,12 +164,25 @@ pub struct Route {
     pub access: Access,
     /// Whether and how it can be opened.
     pub state: RouteState,
+    /// How its requests are treated.
+    pub traffic: Traffic,
     /// Who may read its log while it wakes, and why it failed.
     pub log_readers: Arc<BTreeSet<UserId>>,
     /// Counts what is under way. The same for all of the app's life in this process.
     pub demand: Arc<Demand>,
     /// Counts what has passed. The same for all of the app's life in this process.
     pub meter: Arc<Meter>,
+}
+
+/// How requests to an app are treated, as its owner says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Bytes of a request's body. More: 413. As many as one likes when absent.
+    pub body_limit: Option<u64>,
+    /// Each request is written down, for its owner.
+    pub is_logged: bool,
+    /// Its port speaks HTTP/2 in plain text, whatever is asked.
+    pub is_http2: bool,
 }
 
 impl Route {
@@ -191,6 +204,7 @@ impl Route {
             && self.access == other.access
             && self.log_readers == other.log_readers
             && self.state == other.state
+            && self.traffic == other.traffic
             && Arc::ptr_eq(&self.demand, &other.demand)
             && Arc::ptr_eq(&self.meter, &other.meter)
     }
@@ -314,6 +328,7 @@ mod tests {
             title: title.to_owned(),
             access: Access::everyone(),
             state: RouteState::Off,
+            traffic: Traffic::default(),
             demand: Arc::default(),
             meter: Arc::default(),
             log_readers: Arc::default(),

@@ -17,11 +17,12 @@ use tower::{Service, ServiceExt as _};
 use crate::access_log::Line;
 use crate::affinity::Guest;
 use crate::answers::{Problem, Reader, Words, language, reader, redirect};
-use crate::body::{AnswerBody, BoxError};
+use crate::arrival::receive;
+use crate::body::{AnswerBody, BoxError, RequestBody};
 use crate::check::{Malformed, check};
 use crate::config::Scheme;
 use crate::doorkeeper::{self, Doorstep, Entry};
-use crate::forward::{Failure, Outgoing, Upgrade, forward};
+use crate::forward::{Failure, Outgoing, Upgrade, forward, is_grpc};
 use crate::headers::{self, Visitor};
 use crate::hold::{Refusal, admit, hold, rung, unshare, wake, weight};
 use crate::host::{Host, Target};
@@ -75,12 +76,14 @@ where
         Target::App(label) => match find(shared, label) {
             Some(route) => {
                 let (host, meter) = (&host, Arc::clone(&route.meter));
-                let line = Line::begin(&shared.config, &route.app, peer, &request);
-                let response =
-                    App { shared, route, peer, scheme, host, request_id: &request_id }.answer(request).await;
+                let line = Line::begin(&shared.config, &route, peer, &request);
+                let line = line.map(|line| (line, Arc::clone(&route)));
+                let is_http1 = request.version() < Version::HTTP_2;
+                let app = App { shared, route, peer, scheme, is_http1, host, request_id: &request_id };
+                let response = app.answer(request).await;
                 meter.answered(response.status());
-                if let Some(line) = line {
-                    line.end(response.status(), &request_id);
+                if let Some((line, route)) = line {
+                    line.end(&route, response.status(), &request_id, shared.tickets.time());
                 }
                 response
             }
@@ -171,6 +174,7 @@ struct App<'a> {
     route: Arc<Route>,
     peer: SocketAddr,
     scheme: Scheme,
+    is_http1: bool,
     host: &'a str,
     request_id: &'a HeaderValue,
 }
@@ -272,9 +276,19 @@ impl App<'_> {
             client: hyper::upgrade::on(&mut *request),
         });
         let (mut parts, body) = request.into_parts();
+        let mut body = if HttpBody::is_end_stream(&body) {
+            RequestBody::Empty
+        } else {
+            let speaks_first =
+                parts.version == Version::HTTP_2 && is_grpc(&parts.headers) || client.is_some();
+            match Box::pin(receive(self.shared, &self.route, body, speaks_first)).await {
+                Ok(body) => body,
+                Err(failure) => return self.explain(failure, reader, viewer),
+            }
+        };
         let slot = match admit(self.shared, &self.route, guest) {
             Some(slot) => slot,
-            None => match self.wait(&mut parts, guest, reader, progress, viewer).await {
+            None => match self.wait(&mut parts, &mut body, guest, reader, progress, viewer).await {
                 Ok(slot) => slot,
                 Err(response) => return *response,
             },
@@ -310,6 +324,7 @@ impl App<'_> {
     async fn wait(
         &self,
         parts: &mut request::Parts,
+        body: &mut RequestBody,
         guest: Guest,
         reader: Reader,
         progress: &Progress,
@@ -335,7 +350,8 @@ impl App<'_> {
             return Err(Box::new(self.explain(refusal.into(), reader, visitor)));
         }
         unshare(parts);
-        let hold = || hold(self.shared, &self.route, guest, weight(parts), None);
+        body.unshare();
+        let hold = || hold(self.shared, &self.route, guest, weight(parts) + body.kept(), None);
         let turn = if reader == Reader::Program {
             hold().await
         } else {
@@ -420,7 +436,8 @@ impl App<'_> {
         };
         let problem = |status, title: &'static str, detail: Message| Problem::new(status, title, detail);
         let of_app = |id| Message::new(id).with("app", app.as_str());
-        match failure {
+        let breaks_off = self.is_http1 && matches!(failure, Failure::TooSlow | Failure::TooLarge { .. });
+        let mut response = match failure {
             Failure::Refused(Refusal::Off) => return self.off(reader, visitor),
             Failure::Refused(Refusal::Failed { reason }) => return self.failed(&reason, reader, visitor),
             Failure::Refused(Refusal::NoRoom { reason }) => match reader {
@@ -451,8 +468,20 @@ impl App<'_> {
             Failure::Client => {
                 problem(StatusCode::BAD_REQUEST, "gw-incomplete", Message::new("gw-incomplete-about"))
             }
+            Failure::TooSlow => {
+                problem(StatusCode::REQUEST_TIMEOUT, "gw-incomplete", Message::new("gw-too-slow-about"))
+            }
+            Failure::TooLarge { limit } => problem(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "gw-too-large",
+                of_app("gw-too-large-about").with("limit", limit),
+            ),
         }
-        .answer(reader)
+        .answer(reader);
+        if breaks_off {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     fn why_late(&self) -> Message {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) seats: Arc<Seats>,
+    /// Bytes that have come of bodies that are waited for.
+    pub(crate) arriving: Arc<AtomicUsize>,
     /// Whose connections there are.
     pub(crate) crowd: Arc<Crowd>,
     /// This core's own.
@@ -106,6 +108,7 @@ impl Shared {
             tokens: Tokens::default(),
             counters: Arc::default(),
             rooms: Arc::default(),
+            arriving: Arc::default(),
             crowd: Arc::default(),
             seats: Arc::default(),
             pool: Pool::default(),
@@ -133,6 +136,7 @@ impl Shared {
             apps_authority: Arc::clone(&self.apps_authority),
             counters: Arc::clone(&self.counters),
             rooms: Arc::clone(&self.rooms),
+            arriving: Arc::clone(&self.arriving),
             crowd: Arc::clone(&self.crowd),
             seats: Arc::clone(&self.seats),
             pool: Pool::default(),

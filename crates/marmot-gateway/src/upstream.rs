@@ -105,7 +105,9 @@ impl Connection {
         let Way::Http1 { stream, .. } = &self.way else { return false };
         let mut byte = [0u8; 1];
         let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-        matches!(rustix::net::recv(&lock(stream).stream, &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
+        let mut upstream = lock(stream);
+        upstream.is_asked = false;
+        matches!(rustix::net::recv(&upstream.stream, &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
     }
 
     /// It was opened for HTTP/1.1, and the replica has answered in HTTP/2: it knows nothing else.
@@ -126,7 +128,7 @@ impl Connection {
 pub(crate) async fn connect(shared: &Arc<Shared>, backend: &Backend) -> io::Result<Connection> {
     let stream = open(backend, shared.config.limits.connect_timeout).await?;
     stream.set_nodelay(true)?;
-    let stream = Arc::new(Mutex::new(Upstream { stream, began_with_settings: None }));
+    let stream = Arc::new(Mutex::new(Upstream { stream, began_with_settings: None, is_asked: false }));
     let (sender, driver) = http1::Builder::new()
         .max_header_size(ANSWER_HEAD_BYTES)
         .max_buf_size(ANSWER_BUFFER_BYTES)
@@ -182,6 +184,8 @@ struct Upstream {
     stream: TcpStream,
     /// The first that came was a SETTINGS frame, with which every server of HTTP/2 begins.
     began_with_settings: Option<bool>,
+    /// Something of the request that it is for has been sent.
+    is_asked: bool,
 }
 
 fn is_settings(bytes: &[u8]) -> bool {
@@ -204,9 +208,35 @@ impl AsyncRead for SharedStream {
     }
 }
 
+impl Upstream {
+    /// A replica that takes no more may have answered already, and closed the connection behind its answer: as long as
+    /// there is something to read, the answer comes first.
+    fn unless_answered(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let Poll::Ready(Err(error)) = &written else {
+            self.is_asked |= written.is_ready();
+            return written;
+        };
+        // What came before anything was asked is no answer.
+        if !self.is_asked
+            || !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+        {
+            return written;
+        }
+        let mut byte = [0u8; 1];
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        match rustix::net::recv(&self.stream, &mut byte[..], flags) {
+            // Whoever waits for the answer is woken by it.
+            Ok((_, 1..)) => Poll::Pending,
+            _ => written,
+        }
+    }
+}
+
 impl AsyncWrite for SharedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut lock(&self.0).stream).poll_write(cx, bytes)
+        let mut upstream = lock(&self.0);
+        let written = Pin::new(&mut upstream.stream).poll_write(cx, bytes);
+        upstream.unless_answered(written)
     }
 
     fn poll_write_vectored(
@@ -214,7 +244,9 @@ impl AsyncWrite for SharedStream {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut lock(&self.0).stream).poll_write_vectored(cx, bytes)
+        let mut upstream = lock(&self.0);
+        let written = Pin::new(&mut upstream.stream).poll_write_vectored(cx, bytes);
+        upstream.unless_answered(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -3,15 +3,18 @@
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::config::Limits;
+use crate::config::{GatewayConfig, Limits};
+use crate::half_closed::{HalfClosed, Say};
+use crate::linger::Linger;
 use crate::scanner::{Phase, Scanner};
 use crate::stream::Stream;
 
@@ -28,8 +31,12 @@ pub(crate) struct Line {
     requests: AtomicU64,
     /// A request is being answered.
     busy: AtomicBool,
+    /// The answer has begun, or must not be preceded by anything: the client speaks HTTP/1.0.
+    answering: AtomicBool,
     /// It is no HTTP any more.
     switched: AtomicBool,
+    /// Where the client has closed its side: wakes who waits for the end of its answer, which ends the connection.
+    answered: OnceLock<Box<AtomicWaker>>,
 }
 
 impl Line {
@@ -38,15 +45,24 @@ impl Line {
             ambiguous_from: AtomicU64::new(u64::MAX),
             requests: AtomicU64::new(0),
             busy: AtomicBool::new(false),
+            answering: AtomicBool::new(false),
             switched: AtomicBool::new(false),
+            answered: OnceLock::new(),
         }
     }
 
-    /// A request begins, and ends when the guard is dropped. False: it can be read in two ways.
-    pub(crate) fn begin(self: &Arc<Self>) -> (bool, Busy) {
+    /// A request begins, and ends when the guard is dropped. False: it can be read in two ways. `is_old`: its client
+    /// knows no interim answers.
+    pub(crate) fn begin(self: &Arc<Self>, is_old: bool) -> (bool, Busy) {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        self.answering.store(is_old, Ordering::Relaxed);
         self.busy.store(true, Ordering::Relaxed);
         (number < self.ambiguous_from.load(Ordering::Relaxed), Busy(Arc::clone(self)))
+    }
+
+    /// The request's answer begins.
+    pub(crate) fn answer(&self) {
+        self.answering.store(true, Ordering::Relaxed);
     }
 
     /// What follows is a WebSocket.
@@ -62,6 +78,9 @@ pub(crate) struct Busy(Arc<Line>);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.busy.store(false, Ordering::Relaxed);
+        if let Some(answered) = self.0.answered.get() {
+            answered.wake();
+        }
     }
 }
 
@@ -75,20 +94,30 @@ pub(crate) struct Wire {
     /// `None` for HTTP/2, which has one way only to say where a request ends.
     scanner: Option<Scanner>,
     line: Arc<Line>,
-    patience: Patience,
+    config: Arc<GatewayConfig>,
     pace: Pace,
     reading: Timer,
     writing: Timer,
     /// The client takes no more for now.
     is_full: bool,
+    /// The client is gone, or took too long.
+    is_over: bool,
+    ending: Ending,
 }
 
-/// How long a client may take.
+/// What few connections come to.
+#[derive(Debug)]
+enum Ending {
+    No,
+    /// The client has closed its side, in the middle of an answer.
+    HalfClosed(Box<HalfClosed>),
+    /// The answer is out, and the client still sends.
+    Linger(Box<Linger>),
+}
+
+/// How slowly a client may send a body.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
-    head: Duration,
-    idle: Duration,
-    stalled: Duration,
     /// Bytes of a body in each second, once this has passed.
     rate: u64,
     unhurried: Duration,
@@ -96,13 +125,7 @@ struct Patience {
 
 impl Patience {
     fn of(limits: &Limits) -> Self {
-        Self {
-            head: limits.header_timeout,
-            idle: limits.idle_timeout,
-            stalled: limits.stall_timeout,
-            rate: limits.body_rate,
-            unhurried: limits.body_grace,
-        }
+        Self { rate: limits.body_rate, unhurried: limits.body_grace }
     }
 }
 
@@ -137,7 +160,7 @@ impl Pace {
 
 impl Wire {
     /// Reads enough of a new connection to tell its protocol.
-    pub(crate) async fn open(mut stream: Stream, limits: &Limits) -> io::Result<Self> {
+    pub(crate) async fn open(mut stream: Stream, config: &Arc<GatewayConfig>) -> io::Result<Self> {
         let mut start = [0; 4];
         let mut seen = 0;
         while seen < start.len() && start[..seen] == HTTP2_PREFACE[..seen] {
@@ -152,11 +175,13 @@ impl Wire {
             left: 0..seen,
             scanner: (start != *HTTP2_PREFACE).then(Scanner::default),
             line: Arc::new(Line::new()),
-            patience: Patience::of(limits),
+            config: Arc::clone(config),
             pace: Pace::default(),
             reading: Timer::default(),
             writing: Timer::default(),
             is_full: false,
+            is_over: false,
+            ending: Ending::No,
         })
     }
 
@@ -175,10 +200,10 @@ impl Wire {
             return None;
         }
         match scanner.phase() {
-            Phase::Head => Some((Phase::Head, self.patience.head)),
+            Phase::Head => Some((Phase::Head, self.config.limits.header_timeout)),
             Phase::Between if self.line.busy.load(Ordering::Relaxed) => None,
-            Phase::Between => Some((Phase::Between, self.patience.idle)),
-            Phase::Body => Some((Phase::Body, self.patience.stalled)),
+            Phase::Between => Some((Phase::Between, self.config.limits.idle_timeout)),
+            Phase::Body => Some((Phase::Body, self.config.limits.stall_timeout)),
         }
     }
 
@@ -200,6 +225,9 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if matches!(this.ending, Ending::HalfClosed(_)) {
+            return this.poll_half_closed(cx);
+        }
         let before = buffer.filled().len();
         let here = this.left.len().min(buffer.remaining());
         buffer.put_slice(&this.start[this.left.start..this.left.start + here]);
@@ -208,7 +236,10 @@ impl AsyncRead for Wire {
         match Pin::new(&mut this.stream).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => {}
             _ if here > 0 => {}
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => {
+                this.is_over = true;
+                return Poll::Ready(Err(error));
+            }
             Poll::Pending => {
                 let Some((phase, patience)) = this.patience_for_reading() else { return Poll::Pending };
                 if phase == Phase::Body {
@@ -220,14 +251,21 @@ impl AsyncRead for Wire {
                 if phase == Phase::Head {
                     this.say_too_slow(cx);
                 }
+                this.is_over = true;
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
+        }
+        if buffer.filled().len() == before && buffer.remaining() > 0 {
+            return this.closed_by_client(cx);
         }
         let phase = this.scanner.as_ref().map(Scanner::phase);
         match phase {
             Some(Phase::Body) => {
                 let bytes = buffer.filled().len() - before;
-                if !this.pace.came(bytes, &this.patience) && !this.line.switched.load(Ordering::Relaxed) {
+                if !this.pace.came(bytes, &Patience::of(&this.config.limits))
+                    && !this.line.switched.load(Ordering::Relaxed)
+                {
+                    this.is_over = true;
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
             }
@@ -251,14 +289,60 @@ impl Wire {
         }
     }
 
+    /// The client has closed its side. Where a whole request of its is being answered, nobody is told for now.
+    fn closed_by_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_being_answered()
+            && !self.line.switched.load(Ordering::Relaxed)
+            && let Some(watched) = HalfClosed::watch(&self.stream)
+        {
+            self.ending = Ending::HalfClosed(watched);
+            return self.poll_half_closed(cx);
+        }
+        self.is_over = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Every request that has come is whole, and one of them has yet to be answered to its end.
+    fn is_being_answered(&self) -> bool {
+        let Some(scanner) = self.scanner.as_ref().filter(|scanner| scanner.phase() == Phase::Between) else {
+            return false;
+        };
+        // One that has been read is looked at a moment later.
+        self.line.busy.load(Ordering::Relaxed) || scanner.heads > self.line.requests.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the client has been answered, which ends the connection, or has left, which breaks it.
+    fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.line.answered.get_or_init(Box::default).register(cx.waker());
+        if !self.is_being_answered() {
+            self.is_over = true;
+            return Poll::Ready(Ok(()));
+        }
+        let say = match self.line.answering.load(Ordering::Relaxed) {
+            _ if self.is_full => Say::Spoken,
+            true => Say::Nothing,
+            false => Say::Question,
+        };
+        let Ending::HalfClosed(half_closed) = &mut self.ending else { return Poll::Ready(Ok(())) };
+        half_closed.poll_left(cx, &mut self.stream, say).map(|()| {
+            self.is_over = true;
+            Err(io::ErrorKind::ConnectionReset.into())
+        })
+    }
+
     fn written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.is_full = written.is_pending();
+        if let Ending::HalfClosed(half_closed) = &mut self.ending
+            && matches!(written, Poll::Ready(Ok(1..)))
+        {
+            half_closed.spoken_to();
+        }
         if written.is_ready() {
             self.writing.begin();
             return written;
         }
         self.writing
-            .poll(cx, Phase::Body, self.patience.stalled)
+            .poll(cx, Phase::Body, self.config.limits.stall_timeout)
             .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -287,7 +371,17 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        let phase = this.scanner.as_ref().map(Scanner::phase);
+        let sends_on = matches!(phase, Some(Phase::Head | Phase::Body)) && !this.is_over;
+        if !sends_on || this.line.switched.load(Ordering::Relaxed) {
+            return Pin::new(&mut this.stream).poll_shutdown(cx);
+        }
+        if !matches!(this.ending, Ending::Linger(_)) {
+            this.ending = Ending::Linger(Box::new(Linger::begin()));
+        }
+        let Ending::Linger(linger) = &mut this.ending else { return Poll::Ready(Ok(())) };
+        linger.poll(cx, &mut this.stream)
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::Response;
 use marmot_gateway::Routes;
-use marmot_gateway::routes::{Access, Backend, Route, RouteState};
+use marmot_gateway::routes::{Access, Backend, Route, RouteState, Traffic};
 use support::{TestApp, World, fed, full, on, replica, sleeping_replica, until};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -140,6 +140,7 @@ async fn an_app_that_thousands_wait_for_and_that_fails_again_and_again_costs_its
             title: "Rose".to_owned(),
             access: Access::everyone(),
             state: on(vec![replica(neighbour.address)]),
+            traffic: Traffic::default(),
             log_readers: Arc::default(),
             demand: Arc::default(),
             meter: Arc::default(),

@@ -174,7 +174,7 @@ async fn five_hundred_held_requests_are_answered_by_one_start_in_the_order_they_
 
 #[tokio::test]
 async fn an_upload_that_goes_on_is_not_a_silent_app() {
-    let limits = Limits { response_timeout: Duration::from_millis(150), ..Limits::default() };
+    let limits = Limits { response_timeout: Duration::from_secs(1), ..Limits::default() };
     let world = World::with_limits(limits).await;
     let app = TestApp::start_with(|request| async move {
         let whole = request.into_body().collect().await.unwrap().to_bytes();
@@ -190,7 +190,7 @@ async fn an_upload_that_goes_on_is_not_a_silent_app() {
     let answer = tokio::spawn(sender.send_request(request));
     for _ in 0..20 {
         feed.send(Bytes::from("x")).unwrap();
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     drop(feed);
     let answer = answer.await.unwrap().unwrap();

@@ -62,8 +62,10 @@ async fn an_upload_of_nobody_in_particular_is_cut_when_the_app_is_no_longer_for_
     world.set(on(vec![backend.clone()]));
     let mut stream = TcpStream::connect(world.address).await.unwrap();
     let head = format!(
-        "POST / HTTP/1.1\r\nhost: iris.localhost:{}\r\ncontent-length: 1000000\r\n\r\nbegun",
-        world.address.port()
+        "POST / HTTP/1.1\r\nhost: iris.localhost:{}\r\ncontent-length: 1000000\r\n\r\n{}",
+        world.address.port(),
+        // As much as is waited for before a replica is taken.
+        "begun".repeat(20_000),
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     until("the upload is under way", || world.demand.sample().in_flight == 1).await;

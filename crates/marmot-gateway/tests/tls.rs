@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use http::Version;
 use marmot_gateway::{Certificates, Limits, Scheme, Tls};
-use support::{LIMIT, TestApp, World, on, replica};
+use rustls::pki_types::pem::PemObject as _;
+use support::{LIMIT, TestApp, World, on, replica, sleeping_replica, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -44,7 +45,7 @@ impl Files {
     }
 
     fn read(&self) -> Arc<Certificates> {
-        Arc::new(Certificates::read(self.certificate(), self.key()).unwrap())
+        Arc::new(Certificates::read(self.certificate(), self.key(), None).unwrap())
     }
 }
 
@@ -135,6 +136,58 @@ async fn a_renewed_certificate_is_shown_to_new_connections_and_half_a_renewal_to
     world.stop().await;
 }
 
+/// A certificate for these names in a directory of certificates; what trusts it and nothing else.
+fn put(dir: &std::path::Path, file: &str, names: &[&str]) -> reqwest::Certificate {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    std::fs::write(dir.join(format!("{file}.pem")), made.cert.pem()).unwrap();
+    std::fs::write(dir.join(format!("{file}.key")), made.signing_key.serialize_pem()).unwrap();
+    reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn each_visitor_is_shown_the_certificate_for_the_name_they_ask_for() {
+    let (files, first) = Files::new();
+    let more = tempfile::tempdir().unwrap();
+    let wildcard = put(more.path(), "a-wildcard", &["*.apps.test"]);
+    let exact = put(more.path(), "rose", &["rose.apps.test"]);
+    let read = Certificates::read(files.certificate(), files.key(), Some(more.path().to_owned()));
+    let certificates = Arc::new(read.unwrap());
+    let world = world(&certificates).await;
+    // Whether a handshake with this name is trusted by this root; what is answered does not matter.
+    let shows = async |name: &str, root: &reqwest::Certificate| {
+        let client = reqwest::Client::builder().resolve(name, world.address).tls_certs_only([root.clone()]);
+        let client = client.timeout(LIMIT).build().unwrap();
+        client.get(format!("https://{name}:{}/", world.address.port())).send().await.is_ok()
+    };
+    for (name, root) in [
+        ("iris.localhost", &first),
+        ("iris.apps.test", &wildcard),
+        ("rose.apps.test", &exact),
+        ("ROSE.apps.test", &exact),
+    ] {
+        assert!(shows(name, root).await, "{name}");
+    }
+    // One label only; and the first for whoever asks for something else.
+    assert!(!shows("a.b.apps.test", &wildcard).await);
+    assert!(!shows("rose.apps.test", &wildcard).await);
+
+    let added = put(more.path(), "new", &["new.test"]);
+    assert!(!shows("new.test", &added).await);
+    assert!(certificates.read_again().unwrap());
+    assert!(shows("new.test", &added).await);
+    // Half of one is named, and what there was is used on.
+    std::fs::remove_file(more.path().join("rose.key")).unwrap();
+    let error = certificates.read_again().unwrap_err().to_string();
+    assert!(error.contains("rose.key"), "{error}");
+    assert!(shows("rose.apps.test", &exact).await);
+    // One that is gone is shown no more.
+    std::fs::remove_file(more.path().join("rose.pem")).unwrap();
+    assert!(certificates.read_again().unwrap());
+    assert!(!shows("rose.apps.test", &exact).await);
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_handshake_that_stalls_is_cut() {
     let (files, _) = Files::new();
@@ -148,10 +201,70 @@ async fn a_handshake_that_stalls_is_cut() {
     world.stop().await;
 }
 
+#[tokio::test]
+async fn who_closes_their_side_of_tls_and_waits_is_answered_and_who_has_left_is_noticed() {
+    let (files, _) = Files::new();
+    let world = world(&files.read()).await;
+    let app = TestApp::start().await;
+    let asleep = sleeping_replica(app.address, 10);
+    world.set(on(vec![asleep.clone()]));
+    let mut roots = rustls::RootCertStore::empty();
+    let certificate = std::fs::read(files.certificate()).unwrap();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(&certificate).unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let ask = async || {
+        let stream = TcpStream::connect(world.address).await.unwrap();
+        let mut stream = connector.connect("iris.localhost".try_into().unwrap(), stream).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: iris.localhost\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+        until("it is held", || world.demand.sample().held == 1).await;
+        stream.shutdown().await.unwrap();
+        stream
+    };
+    drop(ask().await);
+    until("its place is free", || world.demand.sample().held == 0).await;
+    let mut waiting = ask().await;
+    asleep.gate.open();
+    let mut answer = String::new();
+    let read = tokio::time::timeout(LIMIT, waiting.read_to_string(&mut answer)).await;
+    read.expect("the connection is closed").unwrap();
+    assert!(answer.contains("HTTP/1.1 200") && answer.ends_with("hello"), "{answer}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_crowd_that_begins_tls_and_says_no_more_is_closed_and_keeps_nobody_waiting() {
+    let (files, root) = Files::new();
+    let world = world(&files.read()).await;
+    let app = TestApp::start().await;
+    world.set(on(vec![replica(app.address)]));
+    let fresh = async || {
+        let client = client(&world, &root).build().unwrap();
+        assert_eq!(client.get(url(&world, "/")).send().await.unwrap().status(), 200);
+    };
+    let mut stalled = Vec::new();
+    for number in 0..300 {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(&b"\x16\x03\x01\x02\x00\x01"[..1 + number % 6]).await.unwrap();
+        stalled.push(stream);
+        if number % 60 == 0 {
+            fresh().await;
+        }
+    }
+    fresh().await;
+    for mut stream in stalled {
+        let read = tokio::time::timeout(LIMIT, stream.read(&mut [0; 64])).await;
+        assert!(matches!(read.expect("it is closed"), Ok(_) | Err(_)));
+    }
+    fresh().await;
+    world.stop().await;
+}
+
 #[test]
 fn files_that_cannot_be_used_are_named() {
     let (files, _) = Files::new();
-    let refusal = || Certificates::read(files.certificate(), files.key()).unwrap_err().to_string();
+    let refusal = || Certificates::read(files.certificate(), files.key(), None).unwrap_err().to_string();
     std::fs::write(files.key(), "no key").unwrap();
     assert!(refusal().contains("key.pem` must have a private key"), "{}", refusal());
     std::fs::write(files.certificate(), "no certificate").unwrap();

@@ -182,8 +182,6 @@ macro_rules! tell {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn what_a_value_holds_is_text_and_nothing_more() {
         let told = tell!("usage-of", name = "{ $name } <b>");

@@ -1,5 +1,7 @@
 //! Every language says all that pages say, with the same variables, and pages say nothing but messages.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

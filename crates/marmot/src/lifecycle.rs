@@ -243,6 +243,7 @@ fn route(
         app: address.app.clone(),
         title: address.title.clone(),
         access: address.access.clone(),
+        traffic: address.traffic,
         log_readers: Arc::clone(&address.log_readers),
         state,
         demand,

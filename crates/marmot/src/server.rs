@@ -31,6 +31,9 @@ pub const SHIM: &str = "replica-shim";
 /// reaches those who wait.
 const BEYOND_START: Duration = Duration::from_secs(10);
 
+/// A head of less would not hold what browsers send.
+const LEAST_HEADER_BYTES: usize = 8 * 1024;
+
 /// How often it is noted how links and keys are used: a crash loses no more than that.
 const USAGE_NOTED: Duration = Duration::from_secs(30);
 /// How often the database's room on the disk is looked after.
@@ -406,6 +409,13 @@ fn gateway_config(settings: &Settings, listen: SocketAddr) -> GatewayConfig {
         session_linger: settings.session_linger,
         visitor_rate: Rate::of(settings.visitor_rate.saturating_mul(10), Duration::from_secs(10)),
         visitor_requests: settings.visitor_requests,
+        header_bytes: usize::try_from(settings.header_bytes.0).unwrap_or(usize::MAX).max(LEAST_HEADER_BYTES),
+        header_fields: settings.header_fields as usize,
+        header_timeout: settings.header_timeout,
+        idle_timeout: settings.client_idle_timeout,
+        stall_timeout: settings.client_stall_timeout,
+        body_rate: settings.body_rate.0,
+        connections_per_client: usize::try_from(settings.connections_per_client).unwrap_or(usize::MAX),
         wake_rate: Rate::at_most(settings.wakes_per_minute, Duration::from_secs(60)),
         ..Default::default()
     };
@@ -426,7 +436,9 @@ fn tls(settings: &Settings, listen: SocketAddr) -> anyhow::Result<Option<Tls>> {
     let (Some(certificate), Some(key)) = (&settings.tls_certificate, &settings.tls_key) else {
         return Ok(None);
     };
-    let certificates = Certificates::read(certificate.clone(), key.clone()).context("cannot use TLS")?;
+    let certificates =
+        Certificates::read(certificate.clone(), key.clone(), settings.tls_certificates.clone())
+            .context("cannot use TLS")?;
     let port = settings.public_url(listen).port().unwrap_or(443);
     Ok(Some(Tls { certificates: Arc::new(certificates), port }))
 }

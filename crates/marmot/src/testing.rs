@@ -53,6 +53,7 @@ impl Bench {
             policy: marmot_core::scaling::Policy::default(),
             max_replicas: 10,
             people: Default::default(),
+            body_limit: None,
             memory_budget: None,
             limits: Default::default(),
             preview_days: 7,

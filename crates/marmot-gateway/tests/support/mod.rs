@@ -17,7 +17,7 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use marmot_core::id::{ReplicaId, UserId};
 use marmot_core::{AppName, Clock, Demand, Gate, Moment};
-use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes, Step};
+use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes, Step, Traffic};
 use marmot_gateway::{Gateway, GatewayConfig, Identities, IdentityKey, Limits, Meter, Tickets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -195,6 +195,7 @@ pub struct World {
     pub meter: Arc<Meter>,
     pub tickets: Arc<Tickets>,
     pub identities: Arc<Identities>,
+    pub traffic: Mutex<Traffic>,
     pub log_readers: Mutex<Arc<BTreeSet<UserId>>>,
     /// Lines of its log, as they are said.
     pub log: broadcast::Sender<String>,
@@ -263,6 +264,7 @@ impl World {
             meter,
             tickets,
             identities,
+            traffic: Mutex::default(),
             log_readers: Mutex::default(),
             log,
             clock,
@@ -284,6 +286,7 @@ impl World {
             title: "Iris <b>Explorer</b>".to_owned(),
             access,
             state,
+            traffic: *self.traffic.lock().unwrap(),
             demand: Arc::clone(&self.demand),
             meter: Arc::clone(&self.meter),
             log_readers: Arc::clone(&self.log_readers.lock().unwrap()),

@@ -24,6 +24,7 @@ mod previews;
 mod projects;
 mod scaling;
 mod secrets;
+mod traffic;
 mod usage;
 mod user;
 
@@ -102,6 +103,8 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(apps::restart))
         .routes(routes!(apps::roll_back))
         .routes(routes!(scaling::get, scaling::set))
+        .routes(routes!(traffic::get, traffic::set))
+        .routes(routes!(traffic::requests))
         .routes(routes!(usage::get))
         .routes(routes!(secrets::of_project))
         .routes(routes!(secrets::set_of_project, secrets::remove_of_project))

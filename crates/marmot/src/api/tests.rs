@@ -15,6 +15,7 @@ mod previews;
 mod projects;
 mod scaling;
 mod secrets;
+mod traffic;
 mod usage;
 
 use axum::Router;

@@ -516,6 +516,10 @@ pub(super) enum App {
     Usage(super::usage::Usage),
     /// Show how an app scales, or say it: each option changes one thing, the others stay.
     Scaling(Box<super::scaling::Scaling>),
+    /// Show how requests to an app are treated, or say it.
+    Traffic(super::traffic::Traffic),
+    /// Show the last requests to an app, where they are written down.
+    Requests(super::traffic::Requests),
     /// Show who may open an app, or say it.
     Access(super::opening::Access),
     /// Links that open an app for whoever has them.
@@ -588,6 +592,8 @@ impl App {
             }
             Self::Usage(usage) => usage.run(&client, output).await,
             Self::Scaling(scaling) => scaling.run(&client, output).await,
+            Self::Traffic(traffic) => traffic.run(&client, output).await,
+            Self::Requests(requests) => requests.run(&client, output).await,
             Self::Access(access) => access.run(&client, output).await,
             Self::Share(share) => share.run(&client, output).await,
             Self::Key(key) => key.run(&client, output).await,

@@ -16,6 +16,7 @@ mod scaling;
 mod secrets;
 mod serve;
 mod simulate;
+mod traffic;
 mod usage;
 
 use std::ffi::OsString;

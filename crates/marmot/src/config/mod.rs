@@ -179,6 +179,10 @@ settings! {
     tls_certificate: Option<PathBuf> = "", "FILE";
     /// The key of `tls_certificate`, in PEM.
     tls_key: Option<PathBuf> = "", "FILE";
+    /// A directory with further certificates: each in a file `NAME.pem` or `NAME.crt`, with its key in `NAME.key` beside it.
+    /// Visitors are shown the one that is good for the name they ask for, and else `tls_certificate`. Read again when
+    /// something in it changes.
+    tls_certificates: Option<PathBuf> = "", "DIR";
     /// With TLS, another address and port, at which visitors who come in plain text are sent to `https://`: usually
     /// port 80.
     redirect_listen: Option<SocketAddr> = "", "ADDR:PORT";
@@ -234,6 +238,26 @@ settings! {
     /// How many requests to all apps of a project may be under way at the same time. More: 429. By default as many as
     /// come.
     project_requests: Option<u32> = "", "NUMBER";
+    /// What the body of a request to an app may have at most. More: 413. The owner of an app may allow less. By default as
+    /// much as comes: bodies stream through, and are not kept.
+    request_body_limit: Option<Bytes> = "", "SIZE";
+    /// What the head of a request may have at most, at least 8K. More: 431.
+    header_bytes: Bytes = "64K", "SIZE";
+    /// How many fields the head of a request may have. More: 431. For more than 100, each request costs a little more.
+    header_fields: u32 = "100", "NUMBER";
+    /// How long a client may take to send the head of a request, from its first byte, and to begin TLS. Longer: 408.
+    header_timeout: Duration = "10s", "DURATION";
+    /// How long a client's connection may stay open between two requests.
+    client_idle_timeout: Duration = "75s", "DURATION";
+    /// How long a client may neither send more of a body that it announced, nor take more of an answer. Longer: its
+    /// connection is closed.
+    client_stall_timeout: Duration = "60s", "DURATION";
+    /// How many bytes of a body a client must send within each second that it is waited for, but for the first ten seconds.
+    /// Slower: its connection is closed.
+    body_rate: Bytes = "240", "SIZE";
+    /// How many connections one client may have at the same time, by its address. More: 429. This machine's own and trusted
+    /// proxies may have as many as they like.
+    connections_per_client: u64 = "1000", "NUMBER";
     /// How many days previews of branches stay, where nobody says otherwise: from 1 to 90.
     preview_days: Days = "7", "DAYS";
     /// How many apps one client may wake within a minute, by its address. More: 429. What is awake it may open at any time,
@@ -388,6 +412,10 @@ impl Settings {
         match (&self.tls_certificate, &self.tls_key) {
             (Some(_), None) => alone("tls_certificate", "not `tls_key`: name the file with its private key"),
             (None, Some(_)) => alone("tls_key", "not `tls_certificate`: name the file with its certificate"),
+            (None, None) if self.tls_certificates.is_some() => alone(
+                "tls_certificates",
+                "not `tls_certificate`: name the one for visitors who ask for none of these",
+            ),
             (None, None) if self.redirect_listen.is_some() => alone(
                 "redirect_listen",
                 "without `tls_certificate` there is no `https://` to send visitors to",
@@ -481,6 +509,7 @@ impl Settings {
                 session_life: self.session_life,
                 providers: self.identity_providers.clone(),
             },
+            body_limit: self.request_body_limit.map(|bytes| bytes.0),
             memory_budget: self.memory_budget.map(|bytes| bytes.0),
             limits: ProjectLimits {
                 memory_bytes: self.project_memory.map(|bytes| bytes.0),

@@ -34,6 +34,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (13, "build_starts", include_str!("../../migrations/0013_build_starts.sql")),
     (14, "answers", include_str!("../../migrations/0014_answers.sql")),
     (18, "language", include_str!("../../migrations/0018_language.sql")),
+    (19, "traffic", include_str!("../../migrations/0019_traffic.sql")),
 ];
 
 /// The database cannot be used.

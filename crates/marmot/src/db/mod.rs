@@ -27,6 +27,7 @@ pub mod scaling;
 pub mod secrets;
 pub mod sessions;
 pub mod tokens;
+pub mod traffic;
 pub mod users;
 
 pub use connect::{Db, OpenError};

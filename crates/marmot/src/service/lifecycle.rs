@@ -13,7 +13,9 @@ use super::credentials::Login;
 use super::error::{Error, Result};
 use super::{Service, now};
 use crate::db::projects::Viewer;
-use crate::db::{DbError, apps, builds, events, following, groups, launchers, limits, projects, scaling};
+use crate::db::{
+    DbError, apps, builds, events, following, groups, launchers, limits, projects, scaling, traffic,
+};
 use crate::model::{
     App, AppEvent, Build, BuildResult, BuildStatus, CredentialKind, EnvVariable, EnvironmentSource,
     FailedStart, GivenSecret, Launcher, Page, Program, ProjectLimits, Revision,
@@ -89,6 +91,8 @@ pub struct Address {
     pub title: String,
     /// Who may open it.
     pub access: Access,
+    /// How its requests are treated.
+    pub traffic: marmot_gateway::routes::Traffic,
     /// Who may read its logs: the members of its project.
     pub log_readers: Arc<BTreeSet<UserId>>,
     /// It is on.
@@ -154,6 +158,7 @@ impl Service {
         people.retain(|user| user.disabled_at.is_none());
         let admins: BTreeSet<_> = people.iter().filter(|user| user.is_admin).map(|user| user.id).collect();
         let said = limits::all(&mut db).await?;
+        let traffic = traffic::all(&mut db).await?;
         let mut doors = self.doors(&mut db, people.iter().map(|user| user.id).collect(), &said).await?;
         let members: BTreeMap<_, Arc<BTreeSet<UserId>>> = all_projects
             .keys()
@@ -166,6 +171,14 @@ impl Service {
                 app: launcher.app_name.clone(),
                 title: launcher.name.clone(),
                 access: self.access(&mut doors, launcher, project, members),
+                traffic: {
+                    let said = traffic.get(&launcher.ruled_by()).copied().unwrap_or_default();
+                    marmot_gateway::routes::Traffic {
+                        body_limit: said.body_limit(self.options().body_limit),
+                        is_logged: said.log_requests,
+                        is_http2: said.http2,
+                    }
+                },
                 log_readers: Arc::clone(members),
                 on: on.contains(&launcher.id),
             })

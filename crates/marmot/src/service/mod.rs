@@ -41,6 +41,7 @@ mod scaling;
 mod secrets;
 mod sessions;
 mod tokens;
+mod traffic;
 mod tries;
 mod usages;
 
@@ -88,6 +89,7 @@ pub use providers::Returned;
 pub use scaling::ScalingView;
 pub use sessions::SignedIn;
 pub use tokens::NewToken;
+pub use traffic::TrafficView;
 
 use crate::db::Db;
 pub use crate::db::projects::Filter as ProjectFilter;
@@ -166,6 +168,8 @@ pub struct Options {
     pub max_replicas: u32,
     /// How long previews of branches stay where nobody says otherwise, in days.
     pub preview_days: u32,
+    /// Bytes that the body of a request may have, whatever is said for an app; as many as one likes when absent.
+    pub body_limit: Option<u64>,
     /// What all replicas together may hold of the machine's memory, in bytes, where the operator has said so.
     pub memory_budget: Option<u64>,
     /// What the apps and builds of a project may use together, where nothing was said for it.

@@ -22,6 +22,7 @@ use super::revision_diff::{Difference, differences};
 use super::secrets::SecretsSection;
 use super::session::Visitor;
 use super::tabs::{Here, Tab};
+use super::traffic::TrafficSection;
 use super::usage::Lately;
 use super::view::{Frame, LauncherCard};
 use super::words;
@@ -50,6 +51,8 @@ struct DetailPage {
     private: bool,
     /// Who may open it, for members.
     access: Option<AccessSection>,
+    /// How requests are treated, for members.
+    traffic: Option<TrafficSection>,
     /// What it is given in confidence, for those who may change it.
     secrets: Option<SecretsSection>,
     /// Its previews and its branch, for members.
@@ -203,6 +206,8 @@ pub(super) async fn show(
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
     pub(super) access: super::opening::Outcome,
+    /// Why how requests are treated was not changed.
+    pub(super) traffic: Option<String>,
     pub(super) secrets: super::secrets::Outcome,
     pub(super) previews: super::previews::Outcome,
 }
@@ -219,6 +224,11 @@ pub(super) async fn page(
     // A preview is open to those that its launcher's app is open to.
     let access = if view.can.read_logs && view.launcher.preview.is_none() {
         Some(AccessSection::of(web, &visitor.who, &view, outcomes.access).await?)
+    } else {
+        None
+    };
+    let traffic = if view.can.read_logs && view.launcher.preview.is_none() {
+        Some(TrafficSection::of(web, &visitor.who, &view, outcomes.traffic).await?)
     } else {
         None
     };
@@ -247,6 +257,7 @@ pub(super) async fn page(
         snippets: snippets(&view.url, private),
         private,
         access,
+        traffic,
         secrets,
         previews,
         name: view.launcher.name,

@@ -47,6 +47,7 @@ mod settings;
 mod share;
 mod start;
 mod tabs;
+mod traffic;
 mod usage;
 mod view;
 mod words;
@@ -129,6 +130,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/events", get(detail::events))
         .route("/revisions/{revision}/roll-back", get(detail::ask_roll_back).post(detail::roll_back))
         .route("/access", post(opening::save))
+        .route("/traffic", post(traffic::save))
         .route("/links", post(opening::create_link))
         .route("/links/{link}/revoke", post(opening::revoke_link))
         .route("/keys", post(opening::create_key))
