@@ -17,3 +17,4 @@ mod previews;
 mod refusals;
 mod rollout;
 mod story;
+mod thumbnails;
