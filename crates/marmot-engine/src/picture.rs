@@ -17,6 +17,7 @@ use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::cgroup::{Groups, ReplicaGroup};
@@ -34,6 +35,8 @@ pub const SIZE: (u32, u32) = (1200, 750);
 const BROWSES_FOR: &str = "20";
 /// Everything is over by then.
 const WITHIN: Duration = Duration::from_secs(30);
+/// Ended processes are gone within that, unless the kernel is stuck.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 /// Time that passes on the page, as far as its scripts can tell.
 const PAGE_MILLIS: &str = "8000";
 /// Longest picture, in bytes.
@@ -61,6 +64,9 @@ pub enum NoPicture {
     /// The browser ended without one.
     #[error("the browser showed nothing within {BROWSES_FOR} seconds, or is no Chromium")]
     Nothing,
+    /// It was not waited for.
+    #[error("the server stops")]
+    Stopped,
     /// It is larger than any.
     #[error("the browser gave more than {} MiB", LONGEST >> 20)]
     TooLong,
@@ -83,6 +89,14 @@ pub struct Photographer {
 struct Sitting<'a> {
     dir: &'a Path,
     group: ReplicaGroup,
+}
+
+impl Sitting<'_> {
+    /// Ends what still runs, and waits until it is gone.
+    async fn end(&self) {
+        self.group.kill();
+        let _ = tokio::time::timeout(GONE_WITHIN, self.group.emptied()).await;
+    }
 }
 
 impl Drop for Sitting<'_> {
@@ -109,7 +123,7 @@ impl Photographer {
     /// A picture of the page at `url` as PNG, untouched as the browser gave it. `url`: how the app is asked, wherever that
     /// leads elsewhere; `sockets` and `address`: where its replica listens.
     ///
-    /// Dropped before it is done, it ends the browser.
+    /// `stop`: ends the browser before it is done.
     ///
     /// # Errors
     /// See [`NoPicture`].
@@ -118,6 +132,7 @@ impl Photographer {
         url: &str,
         sockets: Option<Arc<Sockets>>,
         address: SocketAddr,
+        stop: &CancellationToken,
     ) -> Result<Vec<u8>, NoPicture> {
         let _one = self.one.lock().await;
         let mut url: Url = url.parse().map_err(|_| NoPicture::Address)?;
@@ -127,9 +142,7 @@ impl Photographer {
         url.set_scheme("http")
             .and_then(|()| url.set_port(Some(port)).map_err(drop))
             .map_err(|()| NoPicture::Address)?;
-        tokio::time::timeout(WITHIN, self.sit(&url, port, sockets, address))
-            .await
-            .unwrap_or(Err(NoPicture::Nothing))
+        self.sit(&url, port, sockets, address, stop).await
     }
 
     async fn sit(
@@ -138,6 +151,7 @@ impl Photographer {
         port: u16,
         sockets: Option<Arc<Sockets>>,
         address: SocketAddr,
+        stop: &CancellationToken,
     ) -> Result<Vec<u8>, NoPicture> {
         let pipes = self.dir.join("pipes");
         files::remove(&self.dir)?;
@@ -154,6 +168,24 @@ impl Photographer {
         let sitting = Sitting { dir: &self.dir, group: self.groups.create_for_browser(LIMITS)? };
         let (spec, private) = self.spec(url, port, &pipes, sitting.group.clone());
         spec::write(&self.dir, spec::SPEC, &spec)?;
+        let look = self.look(&pipes, port, &private, sockets, address);
+        let taken = tokio::select! {
+            () = stop.cancelled() => Err(NoPicture::Stopped),
+            taken = tokio::time::timeout(WITHIN, look) => taken.unwrap_or(Err(NoPicture::Nothing)),
+        };
+        sitting.end().await;
+        taken
+    }
+
+    /// Runs the browser, and leads it to the replica, until it has handed out what it shows.
+    async fn look(
+        &self,
+        pipes: &Path,
+        port: u16,
+        private: &Private,
+        sockets: Option<Arc<Sockets>>,
+        address: SocketAddr,
+    ) -> Result<Vec<u8>, NoPicture> {
         // Opened for both, so that neither waits for the other side, nor ends before it has begun.
         let picture = pipe::OpenOptions::new().read_write(true).open_receiver(pipes.join("picture"))?;
         let mut go = pipe::OpenOptions::new().read_write(true).open_sender(pipes.join("go"))?;

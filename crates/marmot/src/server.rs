@@ -131,7 +131,6 @@ impl Server {
             api::router(service.clone()).merge(pages).layer(axum::middleware::map_request(tell_peer));
 
         let (tasks, stop_tasks) = (TaskTracker::new(), CancellationToken::new());
-        let stop_tasks_of_pictures = stop.clone();
         tasks.spawn(lifecycle.run(engine.observed(), stop_tasks.clone()));
         tasks.spawn(lifecycle::keep_record(service.clone(), engine.take_events()));
         tasks.spawn(keep_usage(service.clone(), stop_tasks.clone()));
@@ -144,8 +143,13 @@ impl Server {
             Some(photographer) => {
                 let every = settings.thumbnails_every;
                 service.keep_pictures_in(data_dir.join("pictures"));
-                let taking = thumbnails::take(service.clone(), photographer, engine.observed(), every);
-                tasks.spawn(async move { stop_tasks_of_pictures.run_until_cancelled(taking).await });
+                tasks.spawn(thumbnails::take(
+                    service.clone(),
+                    photographer,
+                    engine.observed(),
+                    every,
+                    stop.clone(),
+                ));
             }
             None if settings.thumbnails.is_some() => {
                 tracing::warn!("no pictures are taken of apps: the browser could not be confined here");

@@ -18,6 +18,7 @@ use marmot_engine::observed::{ObservedReplica, ReplicaStage};
 use marmot_engine::{Observed, Photographer, picture};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::service::Service;
 
@@ -33,27 +34,29 @@ const LOOK: Duration = Duration::from_secs(600);
 /// What was last tried of each app.
 type Tried = BTreeMap<AppName, (RevisionId, Instant)>;
 
-/// Takes pictures until it is dropped.
+/// Takes pictures until `stop`.
 pub(crate) async fn take(
     service: Service,
     photographer: Arc<Photographer>,
     mut observed: watch::Receiver<Arc<Observed>>,
     every: Duration,
+    stop: CancellationToken,
 ) {
     let mut tried = Tried::new();
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
+    while !stop.is_cancelled() {
         let now = Arc::clone(&observed.borrow_and_update());
         tried.retain(|app, _| now.apps.contains_key(app));
         if let Some((app, replica)) = due(&now, &tried, every) {
             tried.insert(app.clone(), (replica.revision, Instant::now()));
-            if let Err(why) = take_one(&service, &photographer, &app, &replica, every).await {
+            if let Err(why) = take_one(&service, &photographer, &app, &replica, every, &stop).await {
                 tracing::info!(%app, "there is no new picture of an app: {why:#}");
             }
             continue;
         }
         tokio::select! {
+            () = stop.cancelled() => return,
             changed = observed.changed() => if changed.is_err() { return },
             _ = look.tick() => if let Err(error) = service.sweep_pictures().await {
                 tracing::warn!(%error, "cannot look for pictures of apps that are gone; will try again");
@@ -80,6 +83,7 @@ async fn take_one(
     app: &AppName,
     replica: &ObservedReplica,
     every: Duration,
+    stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let Some(launcher) = service.launcher_named(app).await? else { return Ok(()) };
     let ReplicaStage::Running { address } = replica.stage else { return Ok(()) };
@@ -93,7 +97,7 @@ async fn take_one(
         return Ok(());
     }
     let url = service.options().app_url(app);
-    let png = photographer.take(&url, replica.sockets.clone(), address).await?;
+    let png = photographer.take(&url, replica.sockets.clone(), address, stop).await?;
     let jpeg = tokio::task::spawn_blocking(move || small(&png)).await??;
     service.keep_picture(launcher.id, &jpeg)?;
     Ok(())
