@@ -26,6 +26,9 @@ tar -rf "$0" --mode=a+rX --exclude=test ".$standard"
 for one in "$@"; do tar -rf "$0" --mode=a+rX ".$one"; done
 "#;
 
+/// Where this machine's own programs are.
+const OF_THE_MACHINE: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"];
+
 /// A registry with images of the examples.
 pub(crate) struct Images {
     podman: Podman,
@@ -81,7 +84,10 @@ impl Images {
         };
         let archive = crate::podman::archive(self.podman.dir.path(), &[]);
         let mut pack = Command::new("sh");
-        pack.args(["-c", PACK]).arg(&archive).arg(artefact).args(words("reads"));
+        // Of this machine's own directories, only the Python and the libraries that are needed are packed.
+        let mut reads = words("reads");
+        reads.retain(|path| !OF_THE_MACHINE.iter().any(|dir| Path::new(path).starts_with(dir)));
+        pack.args(["-c", PACK]).arg(&archive).arg(artefact).args(reads);
         ensure!(pack.status().await?.success(), "{} cannot be packed", app.name);
         let path = [words("path_prepend"), vec!["/usr/bin:/bin".to_owned()]].concat().join(":");
         let mut instructions = vec!["EXPOSE 8000".to_owned(), format!("ENV PATH={path}")];
@@ -100,6 +106,9 @@ impl Images {
             "container_image": name,
             "command": words("command"),
             "working_directory": place,
+            // Whoever runs as a user of their own finds an empty `/tmp`, which is where the server of a bench builds.
+            "uid": 1234,
+            "gid": 1234,
         });
         Ok(Image { name: format!("{}-image", app.name), environment })
     }

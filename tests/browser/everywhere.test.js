@@ -55,6 +55,9 @@ test("every page, without a script, for everybody, in light and dark", { timeout
     await holdsFor(marmot, browser, null, ["/", "/sign-in", ...all]);
     await holdsFor(marmot, browser, bob, members);
     await holdsFor(marmot, browser, ada, owners);
+    // The words of other languages are longer, and screen readers have to be told whose they are.
+    await holdsFor(marmot, browser, ada, owners.filter((path) => path !== "/design"), "de-CH");
+    await chosenAtTheFoot(marmot, browser);
     await viewerSeesNoSwitch(marmot, browser, bob, launcher);
     await firstPageIsLight(marmot, browser);
     await goesOnAfterAKill(marmot, browser, ada, project);
@@ -129,19 +132,24 @@ async function usageOutlastsTheServer(marmot, ada, address) {
   assert.ok((await asked()) >= before, "nothing was lost");
 }
 
-/** What holds for each of these pages, in both themes and on a phone. */
-async function holdsFor(marmot, browser, who, paths) {
-  const profile = await browser.newProfile({ reducedMotion: "reduce" });
+/** What holds for each of these pages, in both themes and on a phone, for whose browser asks for this language. */
+async function holdsFor(marmot, browser, who, paths, locale = "en-GB") {
+  const signedIn = await browser.newProfile();
+  if (who) await pages.signIn(await signedIn.newPage(), marmot.url, who);
+  const storageState = await signedIn.storageState();
+  await signedIn.close();
+  const profile = await browser.newProfile({ reducedMotion: "reduce", locale, storageState });
   const page = await profile.newPage();
   const elsewhere = [];
   page.on("request", (request) => {
     if (!request.url().startsWith(`${marmot.url}/`)) elsewhere.push(request.url());
   });
-  if (who) await pages.signIn(page, marmot.url, who);
-  const phone = await (await browser.newProfile({ ...PHONE, storageState: await profile.storageState() })).newPage();
+  const phone = await (await browser.newProfile({ ...PHONE, locale, storageState })).newPage();
   const wrong = [];
   for (const path of paths) {
     await page.goto(marmot.url + path);
+    const language = await page.evaluate(() => document.documentElement.lang);
+    if (language !== locale.slice(0, 2)) wrong.push(`${path}: is in ${language}, not in ${locale}`);
     await page.evaluate(AXE);
     for (const colorScheme of ["light", "dark"]) {
       await page.emulateMedia({ colorScheme });
@@ -171,6 +179,17 @@ async function viewerSeesNoSwitch(marmot, browser, bob, launcher) {
   assert.equal(await button(page, "Shut down").count(), 0);
   assert.equal(await link(page, "Settings").count(), 0);
   assert.equal(await link(page, "Usage").count(), 1);
+  await page.context().close();
+}
+
+/** A language is chosen by a form, and stays chosen. */
+async function chosenAtTheFoot(marmot, browser) {
+  const page = await (await browser.newProfile({ javaScriptEnabled: false })).newPage();
+  await page.goto(`${marmot.url}/sign-in`);
+  await button(page, "Français").click();
+  await page.getByLabel("Mot de passe").waitFor();
+  await page.goto(marmot.url);
+  await link(page, "Commencer ici").waitFor();
   await page.context().close();
 }
 

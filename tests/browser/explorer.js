@@ -2,6 +2,10 @@
 
 import { eventually } from "./harness/wait.js";
 
+export const name = "Explorer";
+/** What its log says once it runs. */
+export const line = "You can now view your Streamlit app";
+
 /** The first load brings many scripts, and the app may have to start first. */
 export async function isOpen(page) {
   await page.getByRole("heading", { name: "Colony explorer" }).waitFor({ timeout: 90_000 });

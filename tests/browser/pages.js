@@ -40,6 +40,17 @@ export async function createAppFromCode(page, { name, repository, command }) {
   await button(page, "Activate").waitFor();
 }
 
+/** From a project's page; leaves the page where the launcher is shown. */
+export async function createAppFromImage(page, { name, image }) {
+  await link(page, "New launcher").first().click();
+  await page.getByRole("radio", { name: "App", exact: true }).check();
+  await page.getByRole("radio", { name: "External environment" }).check();
+  await page.getByLabel("Name", { exact: true }).fill(name);
+  await page.getByLabel("Image", { exact: true }).fill(image);
+  await button(page, "Create launcher").click();
+  await button(page, "Activate").waitFor();
+}
+
 /** From anywhere; leaves the page at a project that is one's own. `name` may be a pattern. */
 export async function openProject(page, name) {
   await link(page, "Marmot").first().click();

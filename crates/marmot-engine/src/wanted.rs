@@ -328,4 +328,6 @@ pub enum Builder {
     Static,
     /// A container image, by its Dockerfile.
     Dockerfile,
+    /// A container image, by Cloud Native Buildpacks.
+    Buildpacks,
 }

@@ -278,6 +278,34 @@ async fn a_builds_output_is_bounded_and_its_secrets_are_masked() {
     assert!(!all.contains("hunter2") && !all.contains('\0'), "{all}");
 }
 
+/// The most memory that this process ever had, in bytes.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+#[tokio::test]
+async fn output_beyond_measure_takes_neither_disk_nor_memory() {
+    let bytes: u64 = std::env::var("MARMOT_LOG_BYTES").map_or(128 << 20, |bytes| bytes.parse().unwrap());
+    let mut place = Place::new();
+    place.context.limits.log_bytes = 1 << 20;
+    let flood = format!(
+        "import sys\nblock = (b'spam \\x1b]0;title\\x07\\xff ' * 50 + b'\\n') * 1000 + b'x' * 1000000 + b'\\n'\n\
+         said = 0\nwhile said < {bytes}:\n    said += sys.stdout.buffer.write(block)\nprint('the end', said)\n"
+    );
+    let procfile = "release: python3 flood.py\nweb: python3 -m http.server $PORT\n";
+    let files = [("Procfile", procfile), ("requirements.txt", ""), ("flood.py", &flood)];
+    let repository = place.repository("app", &files);
+    let before = peak();
+    let built = place.build(&repository).await;
+    built.outcome();
+    assert!(built.log.len() < 3 << 19, "{} bytes", built.log.len());
+    assert!(built.log.contains(" lines left out: the log of this build has become too long"));
+    let grown = peak() - before;
+    assert!(grown < 48 << 20, "{grown} bytes of memory for {bytes} of output");
+}
+
 /// The processes that are marked as of the build in `dir`.
 fn processes_of(dir: &std::path::Path) -> usize {
     let mark = format!("MARMOT_BUILD={}-", dir.file_name().unwrap().to_str().unwrap()).into_bytes();

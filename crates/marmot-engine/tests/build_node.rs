@@ -11,7 +11,7 @@ use std::fs;
 use std::process::Command;
 
 use marmot_engine::wanted::{Secret, Variable};
-use running::{answers, place, shows};
+use running::{answers, place};
 use support::{Built, Repository};
 
 const EXPRESS: &str = "const express = require('express')\nconst app = express()\n\
@@ -185,49 +185,6 @@ async fn a_release_runs_once_with_what_is_installed_and_one_that_fails_fails_the
     for part in ["`node release.js`", "failed with code 7", "no database"] {
         assert!(failure.reason.contains(part), "no {part} in {}", failure.reason);
     }
-}
-
-/// Each of these downloads a package manager or a framework.
-macro_rules! on_purpose {
-    ($($name:ident: $files:expr, $expected:expr;)*) => {$(
-        #[tokio::test]
-        async fn $name() {
-            if std::env::var_os("ALL_FRAMEWORKS").is_none() {
-                println!("skipped: it downloads packages; ALL_FRAMEWORKS=1 runs it");
-                return;
-            }
-            shows(&$files, "/", $expected).await;
-        }
-    )*};
-}
-
-const FASTIFY: &str = "import Fastify from 'fastify'\nconst app = Fastify()\napp.get('/', async () => 'Marmots')\n\
-    app.listen({ port: process.env.PORT, host: '0.0.0.0' })\n";
-
-on_purpose! {
-    fastify_by_pnpm: [("package.json", r#"{"type": "module", "packageManager": "pnpm@9.15.4", "dependencies": {"fastify": "^5.0.0"}}"#), ("server.js", FASTIFY)], "Marmots";
-    koa_by_the_first_yarn: [("package.json", r#"{"packageManager": "yarn@1.22.22", "dependencies": {"koa": "2"}}"#), ("index.js", "const Koa = require('koa')\nnew Koa().use(x => { x.body = 'Marmots' }).listen(process.env.PORT)\n")], "Marmots";
-    express_by_a_later_yarn: [("package.json", r#"{"packageManager": "yarn@4.6.0", "dependencies": {"express": "4"}}"#), ("server.js", EXPRESS)], "Marmots";
-    next: [("package.json", r#"{"dependencies": {"next": "15", "react": "19", "react-dom": "19"}, "scripts": {"build": "next build", "start": "next start"}}"#), ("pages/index.js", "export default () => <h1>Marmots</h1>\nexport const getServerSideProps = async () => ({ props: {} })\n")], "Marmots";
-    svelte_kit: [("package.json", r#"{"type": "module", "scripts": {"build": "vite build"}, "devDependencies": {"@sveltejs/kit": "2", "@sveltejs/adapter-node": "5", "@sveltejs/vite-plugin-svelte": "5", "svelte": "5", "vite": "6"}}"#), ("svelte.config.js", "import adapter from '@sveltejs/adapter-node'\nexport default { kit: { adapter: adapter() } }\n"), ("vite.config.js", "import { sveltekit } from '@sveltejs/kit/vite'\nexport default { plugins: [sveltekit()] }\n"), ("src/app.html", "<html><head>%sveltekit.head%</head><body>%sveltekit.body%</body></html>"), ("src/routes/+page.svelte", "<h1>Marmots</h1>\n")], "Marmots";
-}
-
-#[tokio::test]
-async fn vite_writes_a_site() {
-    if std::env::var_os("ALL_FRAMEWORKS").is_none() {
-        println!("skipped: it downloads packages; ALL_FRAMEWORKS=1 runs it");
-        return;
-    }
-    let place = place();
-    let package = r#"{"type": "module", "scripts": {"build": "vite build", "start": "vite preview"}, "devDependencies": {"vite": "6"}}"#;
-    let files = [
-        ("package.json", package),
-        ("index.html", "<script type=module src=/main.js></script>"),
-        ("main.js", "console.log('Marmots')"),
-    ];
-    let built = place.build(&place.repository("app", &files)).await;
-    assert_eq!(built.outcome().command.as_deref(), Some("marmot static-server dist --single-page"));
-    assert!(fs::read_to_string(built.code("dist/index.html")).unwrap().contains("/assets/"));
 }
 
 /// The first number of the version of Node that the machine has, and another one.

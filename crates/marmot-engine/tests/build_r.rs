@@ -116,18 +116,6 @@ async fn a_plumber_api_gets_what_this_machine_has_and_the_rest_from_the_reposito
 }
 
 #[tokio::test]
-async fn a_shiny_app_starts_on_the_port_that_it_is_given() {
-    if !has("shiny") {
-        return;
-    }
-    let app = "library(shiny)\nshinyApp(fluidPage(h1('Marmots')), function(input, output) {})\n";
-    let place = Place::new();
-    let built = place.build(&place.repository("app", &[("app.R", app)])).await;
-    assert!(built.outcome().command.as_deref().unwrap().contains("shiny::runApp"));
-    answers(&built, "/", "<h1>Marmots</h1>").await;
-}
-
-#[tokio::test]
 async fn packages_are_also_those_of_a_description_and_of_a_script() {
     if !has("plumber") {
         return;

@@ -2,12 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/contained.rs"]
+#[macro_use]
+mod contained;
+#[path = "support/docker.rs"]
+mod docker;
+#[path = "support/podman.rs"]
+mod podman;
 mod support;
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use contained::{Containers, activate, first_process, get, shut_down};
 use marmot_core::plan::Policy;
 use marmot_engine::observed::{ObservedReplica, ReplicaStage, SleepDepth};
 use marmot_engine::{CheckState, EngineConfig};
@@ -154,4 +162,66 @@ async fn it_wakes_from_twenty_sleeps_of_which_most_are_broken_off_while_it_is_pa
         let used = machine.demand.sample().last_activity;
         support::until(|| Some(machine.clock.now()) > used).await;
     }
+}
+
+by_each_engine! {
+    a_container_that_sleeps_is_held_still_and_its_memory_goes_where_the_machine_lets_it,
+}
+
+/// Where nothing can be paged out, it is held still all the same.
+async fn a_container_that_sleeps_is_held_still_and_its_memory_goes_where_the_machine_lets_it<
+    E: Containers,
+>() {
+    let Some(engine) = E::start() else { return };
+    let swap = SwapFile::make();
+    let machine = contained::machine(&engine).await;
+    let checks = machine.engine.capabilities().checks;
+    let pages_out = checks.iter().any(|check| check.name == "paging out" && check.state == CheckState::Good);
+    // A shell that keeps what it never looks at again, beside the program that answers.
+    let hoard = format!("x=$(busybox head -c {} /dev/zero | busybox tr '\\0' x); /serve & wait", COLD << 20);
+    let long = Policy { idle_after: Duration::from_secs(600), ..policy() };
+    activate(&machine, &engine, 1, &["/bin/sh", "-c", &hoard], &long);
+    let replica = machine.until_running().await;
+    assert!(get(&replica, "/").await.contains("hello"));
+    let awake = resident(&replica);
+    assert!(awake > COLD << 10, "{awake} KiB");
+    let pages_out = pages_out && swap.is_some();
+    let asleep = if pages_out {
+        sleeps(&machine, SleepDepth::Light).await
+    } else {
+        eprintln!("skipped: nothing is paged out here");
+        machine.demand.put_to_rest(machine.clock.now());
+        machine.engine.nudge().app(&app());
+        machine.until_hibernated().await
+    };
+    let pid = first_process(&machine, &replica);
+    let times = || std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    let before = times();
+    if pages_out {
+        assert!(asleep.memory.swapped > COLD * MIB, "{asleep:?}");
+        assert!(resident(&replica) < awake / 2, "{} of {awake} KiB", resident(&replica));
+    }
+    assert_eq!(times(), before, "it uses no processor");
+    machine.demand.touch(machine.clock.now() + Duration::from_millis(1));
+    let held = machine.demand.hold();
+    machine.engine.nudge().app(&app());
+    let woken = machine.until_running().await;
+    drop(held);
+    assert_eq!((woken.id, first_process(&machine, &woken)), (replica.id, pid), "it is the same one");
+    assert!(get(&woken, "/").await.contains("hello"));
+    shut_down(&machine, &engine).await;
+}
+
+/// What the replica's processes have in memory, in KiB.
+fn resident(replica: &ObservedReplica) -> u64 {
+    let marker = format!("MARMOT_REPLICA_ID={}", replica.id);
+    let of = |entry: std::fs::DirEntry| {
+        let pid = entry.file_name().into_string().ok()?;
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        environment.split(|&byte| byte == 0).find(|variable| *variable == marker.as_bytes())?;
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).map(str::to_owned);
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter_map(of).sum()
 }

@@ -5,6 +5,12 @@
 
 #[path = "build/support.rs"]
 mod building;
+#[path = "support/buildpacks.rs"]
+mod buildpacks;
+#[path = "support/contained.rs"]
+mod contained;
+#[path = "support/docker.rs"]
+mod docker;
 #[path = "support/podman.rs"]
 mod podman;
 mod support;
@@ -16,9 +22,9 @@ use std::sync::Arc;
 
 use building::Place;
 use marmot_core::id::BuildId;
-use marmot_engine::build::BuildsNetwork;
+use marmot_engine::build::{Buildpacks, BuildsNetwork};
 use marmot_engine::observed::BuildState;
-use marmot_engine::wanted::{Outbound, Source, Variable};
+use marmot_engine::wanted::{Builder, Outbound, Source, Variable, WantedBuild};
 use marmot_engine::{Confinement, EngineConfig};
 use support::{Machine, app, ask, policy};
 
@@ -377,6 +383,116 @@ async fn steps_inside() {
     let (links, rules) = (shown("ip", &["link"]), shown("nft", &["list", "ruleset"]));
     assert!(!links.contains("podman") && !rules.contains("NETAVARK"), "{links} {rules}");
     done();
+}
+
+/// Tries all of them by busybox, and says what answered.
+fn tries() -> String {
+    format!(
+        "for host in {ALL} 127.0.0.1; do echo \"to $host: $(busybox timeout 2 busybox nc $host 8080 2>&1)\"; done; \
+         cat /etc/resolv.conf"
+    )
+}
+
+/// What answered, of the lines that such a program printed.
+fn answered(lines: &[String]) -> Vec<&str> {
+    let tried = lines.iter().filter_map(|line| line.split_once("to ")?.1.split_once(": beyond"));
+    tried.map(|(host, _)| host).collect()
+}
+
+/// What a container reaches, by an engine in the network that stands for the machine's.
+async fn container_inside<E: contained::Containers>() {
+    let Some(engine) = E::start() else { return eprintln!("skipped") };
+    let socket = engine.socket();
+    let configure = |config: EngineConfig| EngineConfig {
+        container_engine: Some(socket),
+        resolver: Some(RESOLVER.parse().unwrap()),
+        ..config
+    };
+    let mut machine = Machine::configured(configure).await;
+    if !machine.engine.capabilities().outbound {
+        return eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
+    }
+    control_plane();
+    machine.outbound = Outbound::Internet;
+    // Docker lets a program begin a moment before its way out is there.
+    let script = format!("until [ -e /sys/class/net/eth0 ]; do sleep 0.05; done; {}; exec /serve", tries());
+    contained::activate(&machine, &engine, 1, &["/bin/sh", "-c", &script], &policy());
+    machine.until_running().await;
+    let lines = contained::logs_with(&machine, "nameserver 198.19.255.253").await;
+    assert_eq!(answered(&lines), ["203.0.113.1", "203.0.113.9"], "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("control")), "{lines:#?}");
+    contained::shut_down(&machine, &engine).await;
+    done();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the tests below, in a network of its own"]
+async fn podmans_container_inside() {
+    container_inside::<podman::Podman>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the tests below, in a network of its own"]
+async fn dockers_container_inside() {
+    container_inside::<docker::Docker>().await;
+}
+
+/// What buildpacks reach while they build.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the tests below, in a network of its own"]
+async fn buildpacks_inside() {
+    let Some(mut podman) = podman::Podman::start() else { return eprintln!("skipped") };
+    let registry = podman.registry(None);
+    let made = buildpacks::publish(&podman, &registry);
+    let place = Place::new();
+    let conf = format!("RUN='{}'", tries());
+    let repository = place.repository("site", &[("site.conf", &conf)]);
+    let mut build = place.another_context();
+    build.allow_private_networks = true;
+    build.buildpacks = Some(Buildpacks { builder: made.builder, run_image: None });
+    let machine = Machine::configured(|config| EngineConfig {
+        build: Arc::new(build),
+        container_engine: Some(podman.socket()),
+        resolver: Some(RESOLVER.parse().unwrap()),
+        ..config
+    })
+    .await;
+    if !machine.engine.capabilities().outbound {
+        return eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
+    }
+    control_plane();
+    let id = BuildId::from(1);
+    let source = Source { repository: repository.address(), revision: None, context_dir: None };
+    let wanted = Arc::new(WantedBuild { builder: Builder::Buildpacks, ..building::wanted(source) });
+    machine.want(|all| drop(all.builds.insert(id, wanted)));
+    let mut observed = machine.engine.observed();
+    let ended = observed.wait_for(|observed| {
+        let state = observed.builds.get(&id);
+        state.is_some_and(|state| !matches!(state, BuildState::Queued | BuildState::InProgress { .. }))
+    });
+    let ended = tokio::time::timeout(support::LIMIT, ended).await;
+    let log: Vec<String> = machine.engine.logs().build(id, 200).await.unwrap();
+    let state = ended.unwrap_or_else(|_| panic!("in time: {log:#?}")).unwrap().builds[&id].clone();
+    assert!(matches!(state, BuildState::Succeeded(_)), "{state:?} {log:#?}");
+    assert_eq!(answered(&log), ["203.0.113.1", "203.0.113.9"], "{log:#?}");
+    assert!(log.iter().any(|line| line.contains("nameserver 198.19.255.253")), "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains(": control")), "{log:#?}");
+    done();
+}
+
+#[test]
+fn a_container_reaches_the_internet_and_neither_the_machine_nor_private_networks() {
+    in_a_world_of_its_own("podmans_container_inside", true);
+}
+
+#[test]
+fn a_container_of_dockers_reaches_the_same() {
+    in_a_world_of_its_own("dockers_container_inside", true);
+}
+
+#[test]
+fn buildpacks_reach_the_same() {
+    in_a_world_of_its_own("buildpacks_inside", true);
 }
 
 #[test]

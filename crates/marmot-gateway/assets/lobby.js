@@ -4,8 +4,10 @@
   const byId = (id) => document.getElementById(id);
   const lobby = byId("lobby");
   const title = document.querySelector("h1").textContent;
+  // What is said here stands on the page, in the language of who reads it.
+  const say = lobby.dataset;
   // In the order in which they are passed.
-  const parts = [["building", "Building"], ["starting", "Starting"], ["port", "Waiting for its port"], ["almost", "Almost there"]];
+  const parts = ["building", "starting", "port", "almost"];
   const linesKept = 200;
   const signIn = byId("sign-in");
   let elapsedAtStart = Number(lobby.dataset.elapsed);
@@ -28,8 +30,8 @@
     if (known) byId("progress").value = 1000 * (part < 0.8 ? part : 1 - 0.2 * Math.exp(-(part - 0.8) / 0.2 / 5));
     else byId("progress").removeAttribute("value");
     byId("hint").textContent = known
-      ? `${seconds(elapsed)}, usually about ${seconds(expected)}`
-      : `${seconds(elapsed)} so far. It opens by itself as soon as it is ready.`;
+      ? say.hint.replace("%1", seconds(elapsed)).replace("%2", seconds(expected))
+      : say.hintUnknown.replace("%1", seconds(elapsed));
   };
 
   const drawParts = (at) => {
@@ -37,12 +39,12 @@
     // Whoever has not seen it being built need not be told that it was, long ago.
     const built = at === "building" || list.querySelector("[data-at=building]") !== null;
     const shown = built ? parts : parts.slice(1);
-    const now = shown.findIndex(([word]) => word === at);
+    const now = shown.indexOf(at);
     list.hidden = now < 0;
     if (now < 0) return;
-    list.replaceChildren(...shown.map(([word, label], place) => {
+    list.replaceChildren(...shown.map((word, place) => {
       const item = document.createElement("li");
-      item.textContent = label;
+      item.textContent = say[word];
       item.dataset.at = word;
       if (place < now) item.className = "done";
       if (place === now) {
@@ -74,7 +76,7 @@
     byId("off").hidden = state !== "off";
     byId("again").hidden = state !== "failed";
     if (signIn) signIn.hidden = state === "off";
-    document.title = state === "waking" ? `${title} is waking up` : `${title}: ${step}`;
+    document.title = state === "waking" ? say.title : `${title}: ${step}`;
     clearInterval(timer);
     if (state === "waking") timer = setInterval(draw, 250);
   };
@@ -82,7 +84,7 @@
   const tell = (said) => {
     switch (said.state) {
       case "waking":
-        show("waking", ({ busy: "In line", full: "No room yet" })[said.at] ?? "Waking up", said.step);
+        show("waking", ({ busy: say.inLine, full: say.noRoom })[said.at] ?? say.waking, said.step);
         elapsedAtStart = said.elapsed_ms;
         clock = performance.now();
         known = said.expected_ms !== null;
@@ -93,13 +95,13 @@
       case "ready":
         clearInterval(timer);
         news.close();
-        byId("step").textContent = "Opening";
+        byId("step").textContent = say.opening;
         byId("progress").value = 1000;
         drawParts("almost");
         location.reload();
         break;
       case "failed":
-        show("failed", "Out of order", "This app cannot be opened");
+        show("failed", say.outOfOrder, say.cannotOpen);
         byId("reason").textContent = said.reason;
         if (said.last_lines.length > 0) {
           byId("lines").replaceChildren();
@@ -107,7 +109,7 @@
         }
         break;
       case "off":
-        show("off", "Off", "This app is switched off");
+        show("off", say.off, say.switchedOff);
         break;
     }
   };

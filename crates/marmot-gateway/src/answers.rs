@@ -2,6 +2,7 @@
 
 use askama::Template;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use marmot_text::{Language, Message, filters, speaking_now, spoken};
 use serde::Serialize;
 
 use crate::body::AnswerBody;
@@ -13,8 +14,8 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; scr
 /// Who reads the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// A person, who opened an address in a browser.
-    Person,
+    /// A person, who opened an address in a browser, and the language that the browser asks for.
+    Person(Language),
     /// Anything else.
     Program,
 }
@@ -25,7 +26,23 @@ pub(crate) fn reader(method: &Method, headers: &HeaderMap) -> Reader {
         Some(mode) => mode == "navigate",
         None => prefers_html(headers),
     };
-    if is_page && matches!(*method, Method::GET | Method::HEAD) { Reader::Person } else { Reader::Program }
+    if is_page && matches!(*method, Method::GET | Method::HEAD) {
+        Reader::Person(language(headers))
+    } else {
+        Reader::Program
+    }
+}
+
+/// The language that a browser asks for.
+pub(crate) fn language(headers: &HeaderMap) -> Language {
+    let wanted = headers.get(header::ACCEPT_LANGUAGE).and_then(|wanted| wanted.to_str().ok());
+    wanted.and_then(Language::accepted).unwrap_or_default()
+}
+
+impl Reader {
+    pub(crate) fn is_person(self) -> bool {
+        matches!(self, Self::Person(_))
+    }
 }
 
 /// HTML is asked for by name, and nothing that programs read is liked as much.
@@ -53,12 +70,42 @@ fn prefers_html(headers: &HeaderMap) -> bool {
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
-    pub(crate) title: String,
-    pub(crate) detail: String,
+    pub(crate) title: Words,
+    pub(crate) detail: Words,
     /// Seconds after which another try makes sense.
     pub(crate) retry_after: Option<u64>,
     /// Where to go from here, for people: the address, and what it is called.
-    pub(crate) way: Option<(String, &'static str)>,
+    pub(crate) way: Option<(String, Message)>,
+}
+
+/// What is said of a problem: to people in their language, to programs in English.
+#[derive(Debug, Clone)]
+pub(crate) enum Words {
+    Message(Message),
+    /// Said by what knows English alone.
+    Plain(String),
+}
+
+impl Words {
+    fn said(&self) -> String {
+        match self {
+            Self::Message(message) => message.said(),
+            Self::Plain(text) => text.clone(),
+        }
+    }
+}
+
+impl From<Message> for Words {
+    fn from(message: Message) -> Self {
+        Self::Message(message)
+    }
+}
+
+/// The message of this name.
+impl From<&'static str> for Words {
+    fn from(id: &'static str) -> Self {
+        Self::Message(Message::new(id))
+    }
 }
 
 #[derive(Serialize)]
@@ -75,16 +122,17 @@ struct ProblemPage<'a> {
     title: &'a str,
     detail: &'a str,
     status: u16,
-    way: &'a Option<(String, &'static str)>,
+    way: Option<(&'a str, String)>,
 }
 
 impl Problem {
-    pub(crate) fn new(status: StatusCode, title: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, title: impl Into<Words>, detail: impl Into<Words>) -> Self {
         Self { status, title: title.into(), detail: detail.into(), retry_after: None, way: None }
     }
 
+    /// `label`: the message that says where it leads.
     pub(crate) fn way(self, to: String, label: &'static str) -> Self {
-        Self { way: Some((to, label)), ..self }
+        Self { way: Some((to, Message::new(label))), ..self }
     }
 
     pub(crate) fn retry_after(self, seconds: u64) -> Self {
@@ -94,16 +142,17 @@ impl Problem {
     pub(crate) fn answer(&self, reader: Reader) -> Response<AnswerBody> {
         let status = self.status.as_u16();
         let mut response = match reader {
-            Reader::Person => {
-                let (title, detail, way) = (&self.title, &self.detail, &self.way);
+            Reader::Person(language) => speaking_now(language, || {
+                let (title, detail) = (&*self.title.said(), &*self.detail.said());
+                let way = self.way.as_ref().map(|(to, label)| (to.as_str(), label.said()));
                 page(self.status, &ProblemPage { title, detail, status, way })
-            }
+            }),
             Reader::Program => {
                 let document = ProblemDocument {
                     r#type: "about:blank",
-                    title: &self.title,
+                    title: &self.title.said(),
                     status,
-                    detail: &self.detail,
+                    detail: &self.detail.said(),
                 };
                 let text = serde_json::to_vec(&document).unwrap_or_default();
                 let mut response = plain(self.status, "application/problem+json", text);
@@ -132,7 +181,7 @@ pub(crate) fn plain(
     response
 }
 
-/// A page of the gateway's own.
+/// A page of the gateway's own, in the language that is spoken.
 pub(crate) fn page(status: StatusCode, template: &impl Template) -> Response<AnswerBody> {
     let text = template.render().unwrap_or_else(|error| {
         tracing::error!(%error, "a page of the gateway cannot be rendered");
@@ -143,7 +192,8 @@ pub(crate) fn page(status: StatusCode, template: &impl Template) -> Response<Ans
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(header::VARY, HeaderValue::from_static("Accept, Sec-Fetch-Mode"));
+    headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(spoken().tag()));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Language, Sec-Fetch-Mode"));
     response
 }
 
@@ -176,8 +226,8 @@ mod tests {
     #[test]
     fn people_navigate_and_programs_do_not() {
         let chromium = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8";
-        assert_eq!(reads(Method::GET, &[("sec-fetch-mode", "navigate")]), Reader::Person);
-        assert_eq!(reads(Method::GET, &[("accept", chromium)]), Reader::Person);
+        assert_eq!(reads(Method::GET, &[("sec-fetch-mode", "navigate")]), Reader::Person(Language::English));
+        assert_eq!(reads(Method::GET, &[("accept", chromium)]), Reader::Person(Language::English));
         for fields in [
             &[][..],
             &[("accept", "*/*")],

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use marmot_text::Message;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::access::{Person, new_state, safe_next};
-use crate::answers::{Problem, Reader, redirect};
+use crate::answers::{Problem, Reader, Words, redirect};
 use crate::body::AnswerBody;
 use crate::config::Scheme;
 use crate::headers::{app_key, cookie};
@@ -92,8 +93,8 @@ pub(crate) fn enter<B>(at: &Doorstep<'_>, request: &Request<B>) -> Entry {
     }
     match (person, by_link) {
         (Some(_), _) => forbidden(shared, route, reader).into(),
-        (None, Some(_)) if reader == Reader::Person => link_is_over().into(),
-        _ if reader == Reader::Person && request.method() == Method::GET => {
+        (None, Some(_)) if reader.is_person() => link_is_over(reader).into(),
+        _ if reader.is_person() && request.method() == Method::GET => {
             let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
             send_to_sign_in(shared, route, headers, path).into()
         }
@@ -157,39 +158,32 @@ fn is_own_request<B>(shared: &Shared, host: &str, request: &Request<B>) -> bool 
 
 /// For who has signed in and may not open the app: says whom to ask, as far as that is for them to know.
 pub(crate) fn forbidden(shared: &Shared, route: &Route, reader: Reader) -> Response<AnswerBody> {
-    let title = "This app is not shared with you";
-    let denied = "You are signed in, but this app is open to others only.";
+    let title = "gw-not-shared";
     match &route.access.project {
         Some(project) => {
-            let detail =
-                format!("{denied} It belongs to the project {project}, whose owners can let you in.");
+            let detail = Message::new("gw-not-shared-project").with("project", &**project);
             let way = format!("{}/p/{project}", shared.config.platform_url);
-            Problem::new(StatusCode::FORBIDDEN, title, detail).way(way, "See its project")
+            Problem::new(StatusCode::FORBIDDEN, title, detail).way(way, "gw-see-project")
         }
-        None => {
-            let detail = format!("{denied} Ask whoever gave you its address to share it with you.");
-            Problem::new(StatusCode::FORBIDDEN, title, detail)
-        }
+        None => Problem::new(StatusCode::FORBIDDEN, title, "gw-not-shared-ask"),
     }
     .answer(reader)
 }
 
 fn not_from_there(reader: Reader) -> Response<AnswerBody> {
-    let detail = "Another site's page asked for this with your sign-in. Only the app's own pages may.";
-    Problem::new(StatusCode::FORBIDDEN, "Not from there", detail).answer(reader)
+    Problem::new(StatusCode::FORBIDDEN, "gw-not-from-there", "gw-not-from-there-about").answer(reader)
 }
 
-fn link_is_over() -> Response<AnswerBody> {
-    let detail =
-        "The link that you came by has expired or was revoked. Ask whoever gave it to you for another.";
-    Problem::new(StatusCode::FORBIDDEN, "Your link has ended", detail)
-        .way(format!("{RESERVED}sign-in"), "Sign in instead")
-        .answer(Reader::Person)
+fn link_is_over(reader: Reader) -> Response<AnswerBody> {
+    Problem::new(StatusCode::FORBIDDEN, "gw-link-ended", "gw-link-ended-about")
+        .way(format!("{RESERVED}sign-in"), "gw-sign-in-instead")
+        .answer(reader)
 }
 
 fn unauthorized(challenge: &'static str, detail: &str) -> Response<AnswerBody> {
-    let mut response =
-        Problem::new(StatusCode::UNAUTHORIZED, "Show who you are", detail).answer(Reader::Program);
+    let plain = |text: &str| Words::Plain(text.to_owned());
+    let problem = Problem::new(StatusCode::UNAUTHORIZED, plain("Show who you are"), plain(detail));
+    let mut response = problem.answer(Reader::Program);
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     response
 }
@@ -239,9 +233,7 @@ fn take_code<B>(
     match (&given, kept) {
         (Some(given), Some(kept)) if is_state(given) && is_equal(given, kept) => {}
         (Some(_), None) => {
-            let detail = "Your browser did not keep the cookie that signing in needs. Allow cookies for this \
-                          address, then open the app again.";
-            return Problem::new(StatusCode::BAD_REQUEST, "Cookies are needed", detail).answer(reader);
+            return Problem::new(StatusCode::BAD_REQUEST, "gw-cookies", "gw-cookies-about").answer(reader);
         }
         // Begun elsewhere: begin again here.
         _ => return redirect(to),
@@ -256,8 +248,8 @@ fn take_code<B>(
             response
         }
         Err(invalid) => {
-            let detail = format!("Signing in to this app did not work: {invalid}. Open the app again.");
-            Problem::new(StatusCode::FORBIDDEN, "Please try again", detail).answer(reader)
+            let detail = Message::new("gw-try-again-about").with("why", invalid.to_string());
+            Problem::new(StatusCode::FORBIDDEN, "gw-try-again", detail).answer(reader)
         }
     }
 }

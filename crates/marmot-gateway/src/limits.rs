@@ -357,6 +357,20 @@ mod tests {
         assert!(census.enter("ada", 2).is_some());
     }
 
+    #[test]
+    fn who_guesses_a_million_secrets_has_ten_tries_a_minute_and_the_others_theirs() {
+        let (buckets, rate) = (Buckets::default(), crate::config::Limits::default().guess_rate.unwrap());
+        let minutes = 1_000 / 60 + 1;
+        // A thousand a second, for a thousand seconds.
+        let tried = (0..1_000_000).filter(|&guess| {
+            let now = Moment::START + Duration::from_millis(guess);
+            buckets.take("guesser", rate, now).is_ok()
+        });
+        let tried = tried.count();
+        assert!((10..=10 * minutes).contains(&tried), "{tried}");
+        assert!(buckets.take("ada", rate, second(1_000)).is_ok());
+    }
+
     proptest! {
         #[test]
         fn never_more_than_at_most_within_any_window(

@@ -16,6 +16,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use marmot_core::gate::GateState;
 use marmot_core::id::UserId;
 use marmot_core::{AppName, Moment};
+use marmot_text::{Language, filters, say, spoken, tell};
 use serde::Serialize;
 
 pub(crate) use self::events::{Events, events};
@@ -63,12 +64,12 @@ enum At {
 }
 
 impl At {
-    /// The steps that are shown as a list, in their order.
+    /// The steps that are shown as a list, in their order, and the messages that name them.
     const LIST: [(Self, &'static str); 4] = [
-        (Self::Building, "Building"),
-        (Self::Starting, "Starting"),
-        (Self::Port, "Waiting for its port"),
-        (Self::Almost, "Almost there"),
+        (Self::Building, "lobby-building"),
+        (Self::Starting, "lobby-starting"),
+        (Self::Port, "lobby-port"),
+        (Self::Almost, "lobby-almost"),
     ];
 
     fn word(self) -> &'static str {
@@ -127,7 +128,7 @@ fn may_read(route: &Route, person: Option<UserId>) -> bool {
 pub(crate) fn lobby(shared: &Shared, route: &Route, person: Option<UserId>) -> Response<AnswerBody> {
     // Somebody who asks for the page is about to be let in: it is shown for the moment before.
     let news = match news(shared, route) {
-        News::Ready => waking(At::Almost, "Almost there".to_owned(), (Duration::ZERO, None)),
+        News::Ready => waking(At::Almost, say("lobby-almost").to_owned(), (Duration::ZERO, None)),
         other => other,
     };
     let status = match &news {
@@ -162,22 +163,22 @@ impl<'a> LobbyPage<'a> {
         };
         match news {
             News::Waking { at, step, elapsed_ms, expected_ms } => {
-                (page.state, page.eyebrow, page.step) = ("waking", "Waking up", step);
+                (page.state, page.eyebrow, page.step) = ("waking", say("lobby-waking-up"), step);
                 (page.parts, page.elapsed_ms) = (parts(*at), *elapsed_ms);
                 page.expected_known = expected_ms.is_some();
                 page.expected_ms = expected_ms.unwrap_or(page.expected_ms);
                 page.expected = in_words(Duration::from_millis(page.expected_ms));
             }
             News::Failed { reason, last_lines } => {
-                (page.state, page.eyebrow) = ("failed", "Out of order");
-                (page.step, page.reason) = ("This app cannot be opened", reason);
+                (page.state, page.eyebrow) = ("failed", say("lobby-out-of-order"));
+                (page.step, page.reason) = (say("lobby-cannot-open"), reason);
                 if may_read(route, person) {
                     page.last_lines = last_lines.iter().map(|text| line::plain(text)).collect();
                 }
             }
             News::Off | News::Ready => {
-                (page.state, page.eyebrow) = ("off", "Off");
-                page.step = "This app is switched off";
+                (page.state, page.eyebrow) = ("off", say("lobby-off"));
+                page.step = say("lobby-switched-off");
             }
         }
         page
@@ -195,14 +196,14 @@ fn parts(now: At) -> Vec<Part> {
         std::cmp::Ordering::Greater => "",
     };
     let listed = list.iter().enumerate();
-    listed.map(|(place, (at, label))| Part { word: at.word(), label, class: class(place) }).collect()
+    listed
+        .map(|(place, (at, label))| Part { word: at.word(), label: say(label), class: class(place) })
+        .collect()
 }
 
 /// What programs see that make previews of links: enough for one, without waking anything.
 pub(crate) fn preview(route: &Route) -> Response<AnswerBody> {
-    let description =
-        "A web app hosted with Marmot. It sleeps while nobody uses it, and wakes when you open it.";
-    page(StatusCode::OK, &PreviewPage { title: &route.title, description })
+    page(StatusCode::OK, &PreviewPage { title: &route.title, description: say("lobby-preview") })
 }
 
 fn news(shared: &Shared, route: &Route) -> News {
@@ -217,11 +218,14 @@ fn news(shared: &Shared, route: &Route) -> News {
         return News::Ready;
     }
     if backends.iter().any(is_open) {
-        let step = "All of its places are taken; the next one is yours";
-        return waking(At::Busy, step.to_owned(), (Duration::ZERO, None));
+        return waking(At::Busy, say("lobby-all-taken").to_owned(), (Duration::ZERO, None));
     }
     if let Some(reason) = &progress.no_room {
-        return waking(At::Full, in_a_sentence(reason), (Duration::ZERO, None));
+        let step = match spoken() {
+            Language::English => in_a_sentence(reason),
+            _ => say("lobby-full-step").to_owned(),
+        };
+        return waking(At::Full, step, (Duration::ZERO, None));
     }
     let rung = rung(backends);
     let (elapsed, expected) =
@@ -238,9 +242,13 @@ fn news(shared: &Shared, route: &Route) -> News {
         (Rung::Stopped, Step::WaitingForPort) => At::Port,
     };
     let step = match at {
-        At::Waking => "Waking up",
-        At::Almost => "Almost there",
-        _ => &progress.step,
+        At::Waking => say("lobby-waking-up"),
+        At::Almost => say("lobby-almost"),
+        // The engine tells more, in English.
+        _ if spoken() == Language::English => &progress.step,
+        At::Building => say("lobby-building"),
+        At::Starting => say("lobby-starting"),
+        _ => say("lobby-port"),
     };
     waking(at, step.to_owned(), (elapsed, expected))
 }
@@ -306,9 +314,9 @@ fn millis(duration: Duration) -> u64 {
 
 fn in_words(duration: Duration) -> String {
     match duration.as_secs_f64().round() as u64 {
-        0 | 1 => "a second".to_owned(),
-        seconds @ 2..=90 => format!("{seconds} seconds"),
-        seconds => format!("{} minutes", seconds.div_ceil(60)),
+        0 | 1 => say("lobby-a-second").to_owned(),
+        seconds @ 2..=90 => tell!("lobby-seconds", count = seconds),
+        seconds => tell!("lobby-minutes", count = seconds.div_ceil(60)),
     }
 }
 

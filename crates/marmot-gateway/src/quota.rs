@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use marmot_core::id::{ShareLinkId, UserId};
+use marmot_text::Message;
 
-use crate::answers::{Problem, Reader};
+use crate::answers::{Problem, Reader, Words};
 use crate::body::AnswerBody;
 use crate::limits::{Left, Rate};
 use crate::opening::Caller;
@@ -158,29 +159,26 @@ pub(crate) fn may_guess(shared: &Shared, client: IpAddr) -> Result<(), Duration>
 
 /// For one who has tried too many links or keys.
 pub(crate) fn guessed(wait: Duration, reader: Reader) -> Response<AnswerBody> {
-    let detail =
-        "Too many links or keys that do not work came from your address. Wait a moment before the next.";
-    too_many("Too many tries", detail.to_owned(), wait).answer(reader)
+    too_many("gw-too-many-tries", "gw-too-many-tries-about", wait).answer(reader)
 }
 
 /// For one who has woken too many apps.
 pub(crate) fn awake_enough(wait: Duration, reader: Reader) -> Response<AnswerBody> {
-    let detail = "You have woken many apps within a minute. Wait a moment before you open the next.";
-    too_many("One app after the other", detail.to_owned(), wait).answer(reader)
+    too_many("gw-one-after-other", "gw-one-after-other-about", wait).answer(reader)
 }
 
 impl TooMuch {
     pub(crate) fn answer(self, reader: Reader) -> Response<AnswerBody> {
-        let title = "Too many requests";
+        let title = "gw-too-many-requests";
         match self {
             Self::Often(told, wait) => {
-                let who = match told.of {
-                    Of::Key => "With this key",
-                    Of::Visitor => "By one visitor",
-                    Of::Project => "Of all the apps of this project",
-                };
-                let seconds = told.rate.window().as_secs_f64();
-                let detail = format!("{who}, {} requests may be made in {seconds} s.", told.rate.burst());
+                let detail = Message::new(match told.of {
+                    Of::Key => "gw-often-key",
+                    Of::Visitor => "gw-often-visitor",
+                    Of::Project => "gw-often-project",
+                });
+                let seconds = told.rate.window().as_secs_f64().to_string();
+                let detail = detail.with("count", told.rate.burst()).with("seconds", seconds);
                 let mut response = too_many(title, detail, wait).answer(reader);
                 told.to(response.headers_mut());
                 response
@@ -188,13 +186,13 @@ impl TooMuch {
             Self::AtOnce(whose) => {
                 let detail =
                     format!("As many requests are under way {whose} as there may be. Wait for one to end.");
-                too_many(title, detail, Duration::from_secs(1)).answer(reader)
+                too_many(title, Words::Plain(detail), Duration::from_secs(1)).answer(reader)
             }
         }
     }
 }
 
-fn too_many(title: &str, detail: String, wait: Duration) -> Problem {
+fn too_many(title: &'static str, detail: impl Into<Words>, wait: Duration) -> Problem {
     let seconds = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
     Problem::new(StatusCode::TOO_MANY_REQUESTS, title, detail).retry_after(seconds)
 }

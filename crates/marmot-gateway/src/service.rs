@@ -11,11 +11,12 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use marmot_core::gate::GateState;
 use marmot_core::id::UserId;
+use marmot_text::{Language, Message, speaking_now};
 use tower::{Service, ServiceExt as _};
 
 use crate::access_log::Line;
 use crate::affinity::Guest;
-use crate::answers::{Problem, Reader, reader, redirect};
+use crate::answers::{Problem, Reader, Words, language, reader, redirect};
 use crate::body::{AnswerBody, BoxError};
 use crate::check::{Malformed, check};
 use crate::config::Scheme;
@@ -94,8 +95,8 @@ where
 }
 
 fn refuse<B>(malformed: Malformed, request: &Request<B>) -> Response<AnswerBody> {
-    let title = "The request cannot be served";
-    let mut response = Problem::new(malformed.status(), title, malformed.to_string())
+    let title = Words::Plain("The request cannot be served".to_owned());
+    let mut response = Problem::new(malformed.status(), title, Words::Plain(malformed.to_string()))
         .answer(reader(request.method(), request.headers()));
     if request.version() < Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -125,8 +126,8 @@ pub(crate) fn to_https<B>(
     let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let secure = format!("https://{host}{port}{path}");
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let detail = format!("This address is served over TLS only: use `{secure}`.");
-        return Problem::new(StatusCode::FORBIDDEN, "Not in plain text", detail).answer(reader);
+        let detail = Message::new("gw-plain-text-about").with("address", secure);
+        return Problem::new(StatusCode::FORBIDDEN, "gw-plain-text", detail).answer(reader);
     }
     let mut response = redirect(&secure);
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
@@ -146,8 +147,7 @@ where
         Err(error) => {
             tracing::error!(error = error.into(), "the platform did not answer a request");
             let status = StatusCode::INTERNAL_SERVER_ERROR;
-            Problem::new(status, "Something went wrong", "It has been noted. Please try again.")
-                .answer(reader)
+            Problem::new(status, "gw-went-wrong", "gw-went-wrong-about").answer(reader)
         }
     }
 }
@@ -161,8 +161,8 @@ fn find(shared: &Shared, label: &str) -> Option<Arc<Route>> {
 }
 
 fn nobody(reader: Reader, host: &str, status: StatusCode) -> Response<AnswerBody> {
-    let detail = format!("Nothing is served at `{host}`. Check the address for typing mistakes.");
-    Problem::new(status, "There is nothing at this address", detail).answer(reader)
+    let detail = Message::new("gw-nothing-here-about").with("host", host);
+    Problem::new(status, "gw-nothing-here", detail).answer(reader)
 }
 
 /// A request to an app.
@@ -236,7 +236,12 @@ impl App<'_> {
                         return quota::awake_enough(wait, reader);
                     }
                     let viewer = self.viewer(&stay.caller, &request);
-                    lobby::events(self.shared, &self.route, stay.caller, viewer)
+                    lobby::events(
+                        self.shared,
+                        &self.route,
+                        (stay.caller, viewer),
+                        language(request.headers()),
+                    )
                 }
                 // Where an app is for everyone, its members sign in to see more.
                 "sign-in" if request.method() == Method::GET => {
@@ -245,7 +250,7 @@ impl App<'_> {
                 _ => nobody(reader, self.host, StatusCode::NOT_FOUND),
             };
         }
-        let viewer = (reader == Reader::Person).then(|| self.viewer(&stay.caller, &request)).flatten();
+        let viewer = (reader.is_person()).then(|| self.viewer(&stay.caller, &request)).flatten();
         let progress = match &self.route.state {
             RouteState::On { progress, .. } => progress,
             RouteState::Off => return self.off(reader, viewer),
@@ -260,7 +265,7 @@ impl App<'_> {
             }
         };
         let upgrade = headers::wanted_upgrade(&request);
-        let returns = reader == Reader::Person || upgrade.is_some();
+        let returns = reader.is_person() || upgrade.is_some();
         let guest = Guest::of(self.shared, &self.route.app, request.headers(), returns);
         let client = upgrade.is_some().then(|| Upgrade {
             over_http2: request.version() == Version::HTTP_2,
@@ -311,7 +316,8 @@ impl App<'_> {
         visitor: Option<UserId>,
     ) -> Result<Slot, Box<Response<AnswerBody>>> {
         if wakes_nobody(&parts.method, &parts.headers) {
-            return Err(Box::new(lobby::preview(&self.route)));
+            let language = language(&parts.headers);
+            return Err(Box::new(speaking_now(language, || lobby::preview(&self.route))));
         }
         if is_asleep(self.route.backends())
             && let Err(wait) = quota::may_wake(self.shared, &self.route, self.peer.ip())
@@ -338,7 +344,7 @@ impl App<'_> {
                 if patience.is_zero() { None } else { tokio::time::timeout(patience, hold()).await.ok() };
             let Some(turn) = turn else {
                 wake(self.shared, &self.route);
-                return Err(Box::new(self.lobby(visitor)));
+                return Err(Box::new(self.lobby(language(&parts.headers), visitor)));
             };
             turn
         };
@@ -379,27 +385,28 @@ impl App<'_> {
     }
 
     /// The lobby as of now: what was known when the request came is a moment old.
-    fn lobby(&self, visitor: Option<UserId>) -> Response<AnswerBody> {
+    fn lobby(&self, language: Language, visitor: Option<UserId>) -> Response<AnswerBody> {
         let route = find(self.shared, self.route.app.as_str());
-        lobby::lobby(self.shared, route.as_ref().unwrap_or(&self.route), visitor)
+        speaking_now(language, || lobby::lobby(self.shared, route.as_ref().unwrap_or(&self.route), visitor))
     }
 
     fn off(&self, reader: Reader, visitor: Option<UserId>) -> Response<AnswerBody> {
         match reader {
-            Reader::Person => self.lobby(visitor),
+            Reader::Person(language) => self.lobby(language, visitor),
             Reader::Program => {
                 let detail = format!("The app `{}` is switched off.", self.route.app);
-                Problem::new(StatusCode::NOT_FOUND, "This app is switched off", detail).answer(reader)
+                Problem::new(StatusCode::NOT_FOUND, "lobby-switched-off", Words::Plain(detail)).answer(reader)
             }
         }
     }
 
     fn failed(&self, reason: &str, reader: Reader, visitor: Option<UserId>) -> Response<AnswerBody> {
         match reader {
-            Reader::Person => self.lobby(visitor),
+            Reader::Person(language) => self.lobby(language, visitor),
             Reader::Program => {
                 let detail = format!("The app `{}` cannot be opened: {reason}", self.route.app);
-                Problem::new(StatusCode::BAD_GATEWAY, "This app cannot be opened", detail).answer(reader)
+                Problem::new(StatusCode::BAD_GATEWAY, "lobby-cannot-open", Words::Plain(detail))
+                    .answer(reader)
             }
         }
     }
@@ -411,76 +418,49 @@ impl App<'_> {
             RouteState::On { .. } => lobby::retry_after(self.shared, &self.route),
             _ => 1,
         };
-        let problem = |status, title: &str, detail: String| Problem::new(status, title, detail);
+        let problem = |status, title: &'static str, detail: Message| Problem::new(status, title, detail);
+        let of_app = |id| Message::new(id).with("app", app.as_str());
         match failure {
             Failure::Refused(Refusal::Off) => return self.off(reader, visitor),
             Failure::Refused(Refusal::Failed { reason }) => return self.failed(&reason, reader, visitor),
-            Failure::Refused(Refusal::NoRoom { .. }) if reader == Reader::Person => {
-                return self.lobby(visitor);
+            Failure::Refused(Refusal::NoRoom { reason }) => match reader {
+                Reader::Person(language) => return self.lobby(language, visitor),
+                Reader::Program => {
+                    let detail = of_app("gw-no-room-about").with("reason", reason);
+                    problem(StatusCode::SERVICE_UNAVAILABLE, "gw-no-room", detail)
+                }
             }
-            Failure::Refused(Refusal::NoRoom { reason }) => problem(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "There is no room for this app now",
-                format!("The app `{app}` cannot wake now: {reason}."),
-            )
             .retry_after(lobby::NO_ROOM_SECONDS),
-            Failure::Refused(Refusal::Crowded) => problem(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Too many are waiting",
-                format!("The app `{app}` is starting, and too many requests wait for it already."),
-            )
-            .retry_after(again),
-            Failure::Refused(Refusal::Stopping) => problem(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "The server is being restarted",
-                "Please try again in a moment.".to_owned(),
-            )
-            .retry_after(1),
-            Failure::Refused(Refusal::TooLate) => {
-                problem(StatusCode::GATEWAY_TIMEOUT, "The app did not wake", self.why_late())
+            Failure::Refused(Refusal::Crowded) => {
+                problem(StatusCode::SERVICE_UNAVAILABLE, "gw-crowded", of_app("gw-crowded-about"))
+                    .retry_after(again)
             }
-            Failure::Silent => problem(
-                StatusCode::GATEWAY_TIMEOUT,
-                "The app does not answer",
-                format!("The app `{app}` took the request, but did not begin its answer in time."),
-            ),
-            Failure::Broken(_) => problem(
-                StatusCode::BAD_GATEWAY,
-                "The app broke off",
-                format!("The app `{app}` closed the connection before it answered."),
-            ),
-            Failure::Nonsense => problem(
-                StatusCode::BAD_GATEWAY,
-                "The app's answer makes no sense",
-                format!("The app `{app}` sent an answer that is not HTTP, or not to this request."),
-            ),
-            Failure::AccessLost => problem(
-                StatusCode::FORBIDDEN,
-                "You may not open this app any more",
-                format!(
-                    "Who may open the app `{app}` was changed meanwhile, or what let you in has expired."
-                ),
-            ),
-            Failure::Client => problem(
-                StatusCode::BAD_REQUEST,
-                "The request is incomplete",
-                "The body of the request did not arrive as its head announced.".to_owned(),
-            ),
+            Failure::Refused(Refusal::Stopping) => {
+                problem(StatusCode::SERVICE_UNAVAILABLE, "gw-restarting", Message::new("gw-restarting-about"))
+                    .retry_after(1)
+            }
+            Failure::Refused(Refusal::TooLate) => {
+                problem(StatusCode::GATEWAY_TIMEOUT, "gw-too-late", self.why_late())
+            }
+            Failure::Silent => problem(StatusCode::GATEWAY_TIMEOUT, "gw-silent", of_app("gw-silent-about")),
+            Failure::Broken(_) => problem(StatusCode::BAD_GATEWAY, "gw-broken", of_app("gw-broken-about")),
+            Failure::Nonsense => problem(StatusCode::BAD_GATEWAY, "gw-nonsense", of_app("gw-nonsense-about")),
+            Failure::AccessLost => {
+                problem(StatusCode::FORBIDDEN, "gw-access-lost", of_app("gw-access-lost-about"))
+            }
+            Failure::Client => {
+                problem(StatusCode::BAD_REQUEST, "gw-incomplete", Message::new("gw-incomplete-about"))
+            }
         }
         .answer(reader)
     }
 
-    fn why_late(&self) -> String {
+    fn why_late(&self) -> Message {
         let route = find(self.shared, self.route.app.as_str());
-        let app = &self.route.app;
+        let of_app = |id| Message::new(id).with("app", self.route.app.as_str());
         match route.as_deref().map(|route| &route.state) {
-            Some(RouteState::On { progress, .. }) => {
-                format!(
-                    "The app `{app}` did not become ready in time. It was last seen at: {}.",
-                    progress.step
-                )
-            }
-            _ => format!("The app `{app}` did not become ready in time."),
+            Some(RouteState::On { progress, .. }) => of_app("gw-too-late-at").with("step", &progress.step),
+            _ => of_app("gw-too-late-about"),
         }
     }
 }

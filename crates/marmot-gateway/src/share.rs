@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{Method, Request, Response, StatusCode};
 
 use crate::access::safe_next;
-use crate::answers::{Problem, Reader, redirect};
+use crate::answers::{Problem, Reader, Words, redirect};
 use crate::body::AnswerBody;
 use crate::doorkeeper::{query_value, set_cookie};
 use crate::opening::{Admission, Audience, Caller};
@@ -30,8 +30,9 @@ pub(crate) fn take_link<B>(
     reader: Reader,
 ) -> Response<AnswerBody> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let detail = "A link is opened with GET.";
-        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Not like this", detail).answer(reader);
+        let plain = |text: &str| Words::Plain(text.to_owned());
+        let (title, detail) = (plain("Not like this"), plain("A link is opened with GET."));
+        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, title, detail).answer(reader);
     }
     let query = request.uri().query().unwrap_or_default();
     let secret = query_value(query, "secret").unwrap_or_default();
@@ -46,13 +47,11 @@ pub(crate) fn take_link<B>(
         if let Err(wait) = may_guess(shared, client) {
             return guessed(wait, reader);
         }
-        let detail =
-            "This link does not open the app, or not any more. Ask whoever gave it to you for another.";
-        return Problem::new(StatusCode::FORBIDDEN, "This link does not work", detail).answer(reader);
+        return Problem::new(StatusCode::FORBIDDEN, "gw-link-dead", "gw-link-dead-about").answer(reader);
     };
     let Admission::Until(end) = route.access.admits(&Caller::Link(link.id), now) else {
-        let detail = "This link has expired. Ask whoever gave it to you for another.";
-        return Problem::new(StatusCode::FORBIDDEN, "This link has expired", detail).answer(reader);
+        return Problem::new(StatusCode::FORBIDDEN, "gw-link-expired", "gw-link-expired-about")
+            .answer(reader);
     };
     // What looks at links before people do uses none.
     if *request.method() == Method::GET && !wakes_nobody(request.method(), request.headers()) {

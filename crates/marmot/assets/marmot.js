@@ -14,6 +14,8 @@
     },
   });
 
+  // What is said here stands on the page, in the language of who reads it.
+  const words = document.body.dataset;
   const toast = document.getElementById("toast");
   let toastTimer;
   const say = (text) => {
@@ -29,9 +31,9 @@
     if (button) {
       try {
         await navigator.clipboard.writeText(button.dataset.copy);
-        say(button.dataset.copied || "Copied");
+        say(button.dataset.copied || words.copied);
       } catch {
-        say("Your browser does not allow copying. The link: " + button.dataset.copy);
+        say(`${words.noCopying} ${button.dataset.copy}`);
       }
       return;
     }
@@ -67,8 +69,8 @@
     document.addEventListener(name, (event) => {
       if (dialog && dialog.open) dialog.close();
       const answer = event.detail.xhr;
-      if (name !== "htmx:responseError") say("The server cannot be reached right now.");
-      else if (!answer.getResponseHeader("HX-Trigger")) say("That did not work. Reload the page and try again.");
+      if (name !== "htmx:responseError") say(words.noServer);
+      else if (!answer.getResponseHeader("HX-Trigger")) say(words.reload);
     });
   }
 

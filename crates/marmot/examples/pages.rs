@@ -53,6 +53,7 @@ async fn main() -> anyhow::Result<()> {
         allow_local_repositories: true,
         containers: false,
         makes_images: false,
+        buildpacks: false,
         push: None,
         resource_classes: marmot::model::ResourceClass::standard(),
         policy: marmot_core::scaling::Policy::default(),

@@ -14,6 +14,7 @@ use marmot_core::id::{
     TokenId, UserId,
 };
 use marmot_core::name::{Namespace, Slug};
+use marmot_text::Language;
 use serde::{Deserialize, Serialize};
 
 use crate::scaling::Scaling;
@@ -38,6 +39,8 @@ pub struct User {
     pub created_at: Timestamp,
     /// Since when an administrator keeps this person out.
     pub disabled_at: Option<Timestamp>,
+    /// The language of the pages, where it was chosen.
+    pub language: Option<Language>,
 }
 
 /// Somebody's session in a browser.
@@ -256,6 +259,8 @@ words! {
         Static = "static",
         /// An image, by the `Dockerfile` in the code.
         Dockerfile = "dockerfile",
+        /// An image, by the buildpacks of the builder that the operator names.
+        Buildpacks = "buildpacks",
     }
     /// How a replica is given a secret.
     SecretForm {
@@ -1017,6 +1022,31 @@ pub struct Paged<T> {
     pub page: Page,
     /// How many items there are on all pages.
     pub total: u64,
+}
+
+/// What was answered to a request that may come again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The version of what was made.
+    pub etag: Option<String>,
+    /// JSON.
+    pub body: String,
+}
+
+/// What is known of a request that came with a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// It is being answered.
+    UnderWay {
+        /// Since then.
+        since: Timestamp,
+    },
+    /// It was done; the answer held a secret, and was not kept.
+    ShownOnce,
+    /// It was done, with this answer.
+    Answered(Answer),
 }
 
 #[cfg(test)]

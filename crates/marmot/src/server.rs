@@ -33,6 +33,8 @@ const BEYOND_START: Duration = Duration::from_secs(10);
 
 /// How often it is noted how links and keys are used: a crash loses no more than that.
 const USAGE_NOTED: Duration = Duration::from_secs(30);
+/// How often the database's room on the disk is looked after.
+const ROOM_KEPT: Duration = Duration::from_secs(30);
 
 /// How often it is looked for branches and previews that are due though nothing is known to be: another process may
 /// have written.
@@ -136,6 +138,7 @@ impl Server {
         tasks.spawn(keep_usage(service.clone(), stop_tasks.clone()));
         tasks.spawn(look_around(service.clone(), stop_tasks.clone()));
         tasks.spawn(keep_history(service.clone(), stop_tasks.clone()));
+        tasks.spawn(keep_room(db.clone(), stop_tasks.clone()));
         tasks.spawn(identity_keys::rotate(data_dir.clone(), identities, stop_tasks.clone()));
         tasks.spawn(end_streams(service.clone(), stop.clone()));
         tasks.spawn(relay(engine.observed(), observed, stop_tasks.clone()));
@@ -297,6 +300,28 @@ async fn keep_history(service: Service, stop: CancellationToken) {
     }
 }
 
+/// Keeps room on the disk for the database, and says once when there is none to keep.
+async fn keep_room(db: Db, stop: CancellationToken) {
+    let mut look = tokio::time::interval(ROOM_KEPT);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told = false;
+    loop {
+        tokio::select! {
+            _ = look.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        match db.keep_room().await {
+            Ok(()) => told = false,
+            Err(_) if told => {}
+            Err(error) => {
+                told = true;
+                let mib = crate::db::RESERVE >> 20;
+                tracing::warn!(%error, "no {mib} MiB of the disk can be kept for the database: who fills it stops the platform");
+            }
+        }
+    }
+}
+
 /// Hands on what the engine sees.
 async fn relay(
     mut from: watch::Receiver<Arc<Observed>>,
@@ -340,6 +365,10 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
     build.cache_bytes = settings.cache_limit.0;
     build.environment = operators_environment(std::env::vars());
     build.base_image = settings.base_image.as_ref().map(|image| image.0.clone());
+    build.buildpacks = settings.buildpacks_builder.as_ref().map(|builder| build::Buildpacks {
+        builder: builder.0.clone(),
+        run_image: settings.buildpacks_run_image.as_ref().map(|image| image.0.clone()),
+    });
     build.local_images.clone_from(&settings.local_images.0);
     build.network = match settings.builds_network {
         config::BuildsNetwork::Fenced => build::BuildsNetwork::Fenced,

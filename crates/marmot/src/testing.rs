@@ -9,9 +9,12 @@ use marmot_engine::logs::Logs;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use crate::db::Db;
-use crate::model::{ResourceClass, Secret, User};
-use crate::service::{Demands, Live, NewUser, Options, Service};
+use crate::db::{Db, apps, launchers};
+use crate::model::{
+    App, Code, CodeRun, Environment, EnvironmentSource, Launcher, LauncherKind, ResourceClass, Secret, User,
+    Visibility,
+};
+use crate::service::{Demands, Identity, Live, NewProject, NewUser, Options, Service};
 use crate::vault::Vault;
 
 /// The service, and what a test holds in the place of the engine.
@@ -44,6 +47,7 @@ impl Bench {
             allow_local_repositories: false,
             containers: true,
             makes_images: false,
+            buildpacks: false,
             push: None,
             resource_classes: ResourceClass::standard(),
             policy: marmot_core::scaling::Policy::default(),
@@ -74,6 +78,53 @@ impl Bench {
             last_name: None,
         };
         self.service.create_user(user).await.unwrap()
+    }
+
+    /// So many apps that are on, in a public project of somebody's.
+    pub(crate) async fn many_apps(&self, count: u128) {
+        let owner = self.user("owner").await;
+        let new = NewProject {
+            name: "Many".to_owned(),
+            namespace: None,
+            slug: None,
+            visibility: Some(Visibility::Public),
+            description: None,
+            repositories: Vec::new(),
+        };
+        let project = self.service.create_project(&Identity::User(owner.clone()), new).await.unwrap();
+        let database = Db::open(None, self.dir.path()).await.unwrap();
+        let mut db = database.write().await.unwrap();
+        for number in 0..count {
+            let source = EnvironmentSource::Code { code: Code::none(), run: CodeRun::default() };
+            let launcher = Launcher {
+                id: (2 * number + 1).into(),
+                project_id: project.id,
+                name: format!("App {number}"),
+                description: None,
+                kind: LauncherKind::App,
+                app_name: format!("many-{number}").parse().unwrap(),
+                environment: Environment { id: (2 * number + 2).into(), source },
+                variables: Vec::new(),
+                resource_class_id: 1,
+                network: Default::default(),
+                preview: None,
+                created_by: owner.id,
+                created_at: project.created_at,
+                updated_at: project.created_at,
+            };
+            let app = App {
+                launcher_id: launcher.id,
+                name: launcher.app_name.clone(),
+                activated_by: owner.id,
+                activated_at: project.created_at,
+                wanted: None,
+                awaits: None,
+                retry: 0,
+            };
+            launchers::insert(&mut db, &launcher).await.unwrap();
+            apps::insert(&mut db, &app).await.unwrap();
+        }
+        db.commit().await.unwrap();
     }
 }
 

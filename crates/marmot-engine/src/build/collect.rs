@@ -41,7 +41,7 @@ pub async fn collect(context: &BuildContext, builds: &Path, age: Duration) -> io
     let discarded = context.cache_dir.join("discarded");
     let gone = tokio::task::spawn_blocking(move || crate::files::remove(&discarded)).await;
     gone.map_err(io::Error::other)??;
-    for place in ["envs", "repositories", "built-packages", "node-tools", "looks"] {
+    for place in ["envs", "repositories", "built-packages", "node-tools", "looks", "buildpacks"] {
         for dir in old(&context.cache_dir.join(place), age)? {
             if needed.iter().any(|path| path.starts_with(&dir)) {
                 continue;

@@ -35,10 +35,15 @@ pub(super) fn archive(dir: PathBuf, more: Vec<Extra>) -> Body {
 
 /// The same of several directories and files.
 pub(super) fn archive_of(parts: Vec<Part>, more: Vec<Extra>) -> Body {
+    streamed(move |pieces| write(&parts, &more, pieces))
+}
+
+/// What `write` writes, as the body of a request; it is written while it is sent.
+pub(super) fn streamed(write: impl FnOnce(Pieces) -> io::Result<()> + Send + 'static) -> Body {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(AHEAD);
     tokio::task::spawn_blocking(move || {
         let pieces = Pieces { sender: sender.clone(), piece: Vec::with_capacity(PIECE) };
-        if let Err(error) = write(&parts, &more, pieces) {
+        if let Err(error) = write(pieces) {
             // A reader that is gone needs no reason.
             let _ = sender.blocking_send(Err(error));
         }
@@ -71,7 +76,7 @@ fn write(parts: &[Part], more: &[Extra], pieces: Pieces) -> io::Result<()> {
 }
 
 /// Hands on what is written in pieces.
-struct Pieces {
+pub(super) struct Pieces {
     sender: mpsc::Sender<io::Result<Bytes>>,
     piece: Vec<u8>,
 }

@@ -43,6 +43,8 @@ pub struct BuildContext {
     pub cache_bytes: u64,
     /// The image that those begin from which are made of code that has no `Dockerfile`.
     pub base_image: Option<String>,
+    /// What makes images by Cloud Native Buildpacks.
+    pub buildpacks: Option<Buildpacks>,
     /// Images that are taken from the engine of this machine, and not from a registry.
     pub local_images: Vec<LocalImages>,
     /// What the programs of a build reach of other machines.
@@ -76,6 +78,7 @@ impl BuildContext {
             limits: BuildLimits::default(),
             cache_bytes: 20 << 30,
             base_image: None,
+            buildpacks: None,
             local_images: Vec::new(),
             network: BuildsNetwork::default(),
             may_reach: Vec::new(),
@@ -143,6 +146,15 @@ impl fmt::Debug for BuildContext {
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
+}
+
+/// What makes images by Cloud Native Buildpacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buildpacks {
+    /// The image with the buildpacks and what runs them.
+    pub builder: String,
+    /// The image that apps run on; what the builder says when absent.
+    pub run_image: Option<String>,
 }
 
 /// What the programs of a build reach of other machines.

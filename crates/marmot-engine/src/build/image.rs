@@ -1,5 +1,5 @@
 //! Builds whose result is an image: one that a registry has is pulled and pinned, one that a `Dockerfile` describes is
-//! made by the container engine.
+//! made by the container engine, and so is one that buildpacks make.
 
 use std::fs;
 use std::io;
@@ -22,11 +22,13 @@ use crate::container::words::{ImageError, NotPushed};
 use crate::observed::{BuildFailure, BuildOutcome};
 use crate::wanted::WantedPull;
 
+mod buildpacks;
 mod from_plan;
 mod push;
 mod recipe;
 mod steps;
 
+pub(super) use buildpacks::{BUILDING as BY_BUILDPACKS, Bench, build as build_by_buildpacks};
 pub(super) use from_plan::{Base, PACKING, pack};
 pub(super) use recipe::{BUILDING, Recipe, Whole, build};
 
@@ -54,6 +56,16 @@ pub(super) enum NoImage {
         "no image can be made of code here: an operator has to name the image that it begins from with `base_image`"
     )]
     NoBase,
+    #[error(
+        "nothing is built with buildpacks here: an operator has to name the image of a builder with `buildpacks_builder`"
+    )]
+    NoBuilder,
+    #[error(
+        "nothing can be built with `{0}`: {1}; the operator of this installation has to name another one"
+    )]
+    Builder(String, buildpacks::NoBuilder),
+    #[error(transparent)]
+    Process(buildpacks::NoProcess),
     #[error(transparent)]
     NotPushed(NotPushed),
     #[error(transparent)]
@@ -142,9 +154,12 @@ async fn pull_image(
     if is_local {
         job.log.say("Taken from this server's own container engine, as its operator has set.");
         let found = within(job, async { Ok(engine.api().local(&image).await?) }).await?;
-        let pinned = PinnedImage { id: found.id.clone(), origin: None };
+        let pinned = PinnedImage::of(&*found.id);
         return pulled(job, wanted, dir, &image, &ImageFacts { digest: None, ..found }, pinned);
     }
+    // Who wants the same image meanwhile waits, and finds its layers here.
+    let place = Path::new("pulls").join(image.to_string());
+    let _lock = within(job, async { Ok(context.locks.hold(&place).await) }).await?;
     let before = within(job, async { engine.api().images().await.map_err(NoImage::from) }).await?;
     let mut told: Option<(Instant, Progress)> = None;
     let tell = |far: Progress| {
@@ -159,7 +174,8 @@ async fn pull_image(
     let pulling = async { engine.api().pull(&image, login, tell).await.map_err(NoImage::from) };
     let found = within(job, pulling).await?;
     let origin = found.digest.as_deref().and_then(|digest| image.at(digest));
-    let pinned = PinnedImage { id: found.id.clone(), origin: origin.as_ref().map(ToString::to_string) };
+    let pinned =
+        PinnedImage { origin: origin.as_ref().map(ToString::to_string), ..PinnedImage::of(&*found.id) };
     if !before.contains(&found.id) {
         engine.note_brought(&pinned)?;
     }

@@ -10,6 +10,9 @@ use std::time::Instant;
 /// Longer lines are cut. Nobody reads them, and browsers choke on them.
 const LINE_BYTES: usize = 4096;
 
+/// A line of a secret that is shorter is not looked for by itself: it would be found in half of all lines.
+const SHORTEST_LINE_MASKED: usize = 6;
+
 /// How many lines a failure shows.
 const LAST_LINES: usize = 20;
 
@@ -39,7 +42,13 @@ impl BuildLog {
     /// # Errors
     /// When the file cannot be created.
     pub(super) fn create(path: &Path, limit: u64, mut secrets: Vec<String>) -> io::Result<Self> {
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        // One of several lines is printed as several.
+        let lines = secrets.iter().flat_map(|secret| secret.lines()).map(str::trim);
+        let lines: Vec<_> =
+            lines.filter(|line| line.len() >= SHORTEST_LINE_MASKED).map(str::to_owned).collect();
+        secrets.extend(lines);
+        secrets.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+        secrets.dedup();
         let inner =
             Inner { file: File::create(path)?, left: limit, omitted: 0, last: VecDeque::new(), step: None };
         Ok(Self { inner: Mutex::new(inner), secrets })
@@ -107,12 +116,27 @@ impl BuildLog {
             })
             .collect();
         let mut text = self.masked(text.trim_end());
+        if line.len() > LINE_BYTES {
+            text.truncate(text.len() - self.begun_at_the_end_of(&text));
+        }
         if text.len() > LINE_BYTES {
             let rest = text.len() - LINE_BYTES;
             text.truncate(text.floor_char_boundary(LINE_BYTES));
             text.push_str(&format!(" … ({rest} bytes more)"));
         }
         text
+    }
+
+    /// How much of `text`, which was cut, is the beginning of a secret.
+    fn begun_at_the_end_of(&self, text: &str) -> usize {
+        // Half a letter at the cut has become this.
+        let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+        let begun = |secret: &String| {
+            let ends = secret.char_indices().map(|(at, letter)| at + letter.len_utf8());
+            ends.rev().find(|end| whole.ends_with(&secret[..*end]))
+        };
+        let longest = self.secrets.iter().filter_map(begun).max();
+        longest.map_or(0, |longest| longest + text.len() - whole.len())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -219,6 +243,23 @@ mod tests {
             log.output(b"nul\0 and \xff");
         });
         assert_eq!(lines, ["password ***, ***", "nul and \u{fffd}"]);
+    }
+
+    #[test]
+    fn secrets_of_several_lines_and_those_across_the_cut_do_not_get_through() {
+        let key = "-----BEGIN KEY-----\nabcdefghij\nxyz\n";
+        let lines = written(1 << 20, &[key, "hunter2-ünïcödé"], |log| {
+            let mut lines = Lines::default();
+            for end in 0..20 {
+                lines.feed(b"hunter2-\xc3\xbc".repeat(10).as_slice(), |_| {});
+                lines.feed(b"\n", |_| {});
+                lines.feed(&vec![b'_'; LINE_BYTES - end], |_| {});
+                lines.feed("hunter2-ünïcödé hunter2-ünïcödé\n".as_bytes(), |line| log.output(line));
+            }
+            log.output(b"abcdefghij");
+        });
+        assert_eq!(lines.last().map(String::as_str), Some("***"));
+        assert!(lines.len() == 21 && lines.iter().all(|line| !line.contains("hu")), "{lines:?}");
     }
 
     #[test]

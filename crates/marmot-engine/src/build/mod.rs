@@ -40,7 +40,7 @@ mod view;
 
 pub use collect::collect;
 pub(crate) use collect::{discard, overgrown};
-pub use contract::{BuildContext, BuildEnd, BuildLimits, BuildsNetwork, RunFile};
+pub use contract::{BuildContext, BuildEnd, BuildLimits, Buildpacks, BuildsNetwork, RunFile};
 pub use fetch::Tip;
 pub use image::pull;
 pub(crate) use image::{NoPort, port_of};

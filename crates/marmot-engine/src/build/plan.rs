@@ -60,6 +60,8 @@ pub enum Install {
     R(Box<RManifest>),
     /// A container image, by this file: what it needs and how it is started, it says itself.
     Dockerfile(String),
+    /// A container image, by the buildpacks that the operator has set, which look at the code for themselves.
+    Buildpacks,
 }
 
 /// What is run.
@@ -164,6 +166,7 @@ pub fn plan(code: &Code, builder: Builder, command_given: bool) -> Result<Plan, 
         Builder::Dockerfile => {
             return dockerfile(code, command_given).ok_or_else(|| nothing::no_dockerfile(code));
         }
+        Builder::Buildpacks => return Ok(by_buildpacks(command_given)),
         Builder::Python => vec![Language::Python],
         Builder::R => vec![Language::R],
         Builder::Node => vec![Language::Node],
@@ -391,6 +394,23 @@ fn dockerfile(code: &Code, command_given: bool) -> Option<Plan> {
         reasons: vec![format!("{file} says how a container image is made, and how it is started.")],
         warnings: Vec::new(),
     })
+}
+
+fn by_buildpacks(command_given: bool) -> Plan {
+    let (start, command_from) = if command_given {
+        (Start::LaunchersCommand, CommandFrom::Launcher)
+    } else {
+        (Start::Image, CommandFrom::Detected)
+    };
+    let reason = "The buildpacks that this installation's operator has set look at the code and make a container image of it.";
+    Plan {
+        install: Install::Buildpacks,
+        release: None,
+        start,
+        command_from,
+        reasons: vec![reason.to_owned()],
+        warnings: Vec::new(),
+    }
 }
 
 /// The directory of a static site: where its generator is said to write to, the root, or where generators usually do.

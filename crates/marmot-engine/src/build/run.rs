@@ -23,7 +23,7 @@ use super::source::{Allowed, CheckedSource, InvalidSource};
 use super::start::{self, StartError};
 use super::{login, network, node, r, tree};
 use crate::observed::{BuildFailure, BuildOutcome};
-use crate::wanted::{Login, WantedBuild};
+use crate::wanted::{Builder, Login, WantedBuild};
 
 const FETCHING: &str = "Fetching the code";
 const READING: &str = "Reading the code";
@@ -293,15 +293,23 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
 
     async fn all(&mut self, id: BuildId, wanted: &WantedBuild) -> Result<BuildOutcome, StepError> {
         let base = wanted.image.from_plan.then(|| image::Base::of(self.context)).transpose()?;
+        let (artefact, code) = (self.dir.join("artefact"), self.dir.join("artefact/code"));
+        if wanted.builder == Builder::Buildpacks {
+            image::Bench::of(self.context, wanted, &code)?;
+        }
         let (commit, plan) = self.look(wanted).await?;
-        let artefact = self.dir.join("artefact");
-        let code = artefact.join("code");
         if let Install::Dockerfile(file) = &plan.install {
             let engine = self.context.containers().ok_or_else(|| StepError::NeedsContainers(file.clone()))?;
             let recipe = image::Recipe::read(self.context, engine, self.job, wanted, file, &code)?;
             self.begin(image::BUILDING);
             let whole = image::Whole { context: self.context, job: self.job, progress: self.progress, id };
             return image::build(&whole, recipe, &commit, &artefact).await;
+        }
+        if plan.install == Install::Buildpacks {
+            let bench = image::Bench::of(self.context, wanted, &code)?;
+            self.begin(image::BY_BUILDPACKS);
+            let whole = image::Whole { context: self.context, job: self.job, progress: self.progress, id };
+            return image::build_by_buildpacks(&whole, bench, &commit, &artefact).await;
         }
         let environment = self.install(wanted, &plan, &artefact, &commit).await?;
         if let Some(line) = &plan.release {
@@ -332,7 +340,7 @@ impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
         let (context, job, owner) = (self.context, self.job, wanted.owner);
         let code = &artefact.join("code");
         match &plan.install {
-            Install::Nothing | Install::Dockerfile(_) => Ok(None),
+            Install::Nothing | Install::Dockerfile(_) | Install::Buildpacks => Ok(None),
             Install::Python { manifest, extra } => {
                 self.begin(INSTALLING);
                 let order = Order { manifest, extra, code, artefact, owner, commit };

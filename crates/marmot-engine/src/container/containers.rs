@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use http::Method;
-use marmot_core::id::ReplicaId;
+use marmot_core::id::{BuildId, ReplicaId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::{Answer, Call, EngineError, empty};
-use super::{ContainerEngine, LABEL_DATA, LABEL_REPLICA};
+use super::api::{Answer, Body, Call, EngineError, empty};
+use super::{ContainerEngine, LABEL_BUILD, LABEL_DATA, LABEL_REPLICA};
 use crate::procfs::RawPid;
 
 /// The engine ends a container by force after the grace it was given; this long it may take beyond.
@@ -156,7 +156,7 @@ impl ContainerEngine {
         }
     }
 
-    /// The containers of this data directory: their ids, and which replicas they are.
+    /// The containers of this data directory that no build under way has: their ids, and which replicas they are.
     pub(crate) async fn own(&self) -> Result<Vec<(String, Option<ReplicaId>)>, EngineError> {
         let label = format!("{LABEL_DATA}={}", self.tag());
         let call = Call::new(&["containers", "json"])
@@ -167,9 +167,36 @@ impl ContainerEngine {
         let own = listed.into_iter().filter_map(|one| {
             let labels = one.labels.unwrap_or_default();
             let replica = labels.get(LABEL_REPLICA).and_then(|id| id.parse().ok());
+            // An image that was made here carries the label, too, and its containers with it.
+            let build = labels.get(LABEL_BUILD).and_then(|id| id.parse::<BuildId>().ok());
+            if replica.is_none() && build.is_some_and(|build| self.is_building(build)) {
+                return None;
+            }
             (labels.get(LABEL_DATA).is_some_and(|tag| tag == self.tag())).then_some((one.id, replica))
         });
         Ok(own.collect())
+    }
+
+    /// Waits until it has ended; how long that may take is for the caller to limit.
+    pub(crate) async fn ended(&self, id: &str) -> Result<(), EngineError> {
+        let call = Call::new(&["containers", id, "wait"]);
+        let mut answer = self.api().send(Method::POST, call, empty()).await?;
+        while answer.next().await?.is_some() {}
+        Ok(())
+    }
+
+    /// Unpacks an archive at the root of its file system.
+    pub(crate) async fn put(&self, id: &str, archive: Body) -> Result<(), EngineError> {
+        let call = Call::new(&["containers", id, "archive"])
+            .with("path", "/")
+            .header("content-type", Some("application/x-tar".to_owned()));
+        self.api().send(Method::PUT, call, archive).await.map(drop)
+    }
+
+    /// What is at this place of its file system, as an archive.
+    pub(crate) async fn take(&self, id: &str, path: &str) -> Result<Answer, EngineError> {
+        let call = Call::new(&["containers", id, "archive"]).with("path", path);
+        self.api().send(Method::GET, call, empty()).await
     }
 
     /// What it prints, from the beginning of a second on, until it ends.

@@ -11,7 +11,7 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::api::{Api, Call, EngineError, empty};
+use super::api::{Answer, Api, Body, Call, EngineError, empty};
 use super::reference::Reference;
 use super::words::{ImageError, NotPushed, machine};
 use crate::wanted::Login;
@@ -46,11 +46,14 @@ pub(crate) struct ImageFacts {
     pub(crate) id: String,
     /// By which its registry names it.
     pub(crate) digest: Option<String>,
+    /// All by which it may: of an image for several architectures, that of the whole list is one.
+    pub(crate) digests: Vec<String>,
     /// The TCP ports it says it listens on, in ascending order.
     pub(crate) ports: Vec<u16>,
     /// `USER`, as it is written.
     pub(crate) user: String,
     pub(crate) env: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     /// What it starts, entry point and arguments together.
     pub(crate) command: Vec<String>,
     pub(crate) architecture: String,
@@ -90,6 +93,7 @@ struct Config {
     user: Option<String>,
     exposed_ports: Option<HashMap<String, Value>>,
     env: Option<Vec<String>>,
+    labels: Option<BTreeMap<String, String>>,
     entrypoint: Option<Vec<String>>,
     cmd: Option<Vec<String>>,
 }
@@ -101,6 +105,19 @@ pub struct PinnedImage {
     pub id: String,
     /// Names it in its registry, by digest; absent for one that was built here.
     pub origin: Option<String>,
+    /// Where it listens when nobody says so, not even the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// What a command of the launcher's is given to, where the image has something that prepares its programs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before_command: Vec<String>,
+}
+
+impl PinnedImage {
+    /// The one that was built here and has this id.
+    pub(crate) fn of(id: impl Into<String>) -> Self {
+        Self { id: id.into(), origin: None, port: None, before_command: Vec::new() }
+    }
 }
 
 impl Api {
@@ -118,8 +135,36 @@ impl Api {
         &self,
         image: &Reference,
         login: Option<&Login>,
-        mut progress: impl FnMut(Progress),
+        progress: impl FnMut(Progress),
     ) -> Result<ImageFacts, ImageError> {
+        let (found, told) = self.fetch(image, login, progress).await?;
+        if told.is_some() {
+            return Ok(ImageFacts { digest: told, ..found });
+        }
+        // An image that came from several places has the digests of all of them beside each name, where Podman is asked.
+        // Its registry knows those that are its own.
+        if let [_, _, ..] = found.digests[..] {
+            for digest in &found.digests {
+                let Some(pinned) = image.at(digest) else { continue };
+                match self.fetch(&pinned, login, |_| {}).await {
+                    Ok((same, _)) if same.id == found.id => {
+                        return Ok(ImageFacts { digest: Some(digest.clone()), ..found });
+                    }
+                    Ok(_) | Err(ImageError::NotFound(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same, and the digest by which the engine says that it fetched it.
+    async fn fetch(
+        &self,
+        image: &Reference,
+        login: Option<&Login>,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<(ImageFacts, Option<String>), ImageError> {
         let with = login.is_some();
         let call = Call::new(&["images", "create"])
             .with("fromImage", image.name())
@@ -130,7 +175,7 @@ impl Api {
         let starting = tokio::time::timeout(SILENT_FOR, self.send(Method::POST, call, empty()));
         let answer = starting.await.unwrap_or(Err(EngineError::Hangs(SILENT_FOR))).map_err(of_engine)?;
         let mut lines = std::pin::pin!(answer.objects());
-        let mut far = Progress::default();
+        let (mut far, mut digest) = (Progress::default(), None);
         loop {
             let next = tokio::time::timeout(SILENT_FOR, lines.next()).await;
             match next.map_err(|_| of_engine(EngineError::Hangs(SILENT_FOR)))? {
@@ -140,13 +185,18 @@ impl Api {
                     if let Some(said) = line["error"].as_str() {
                         return Err(ImageError::of(said, image, with));
                     }
+                    digest = told_digest(&line).or(digest);
                     far.note(&line);
                     progress(far.clone());
                 }
             }
         }
         let found = self.image(&image.to_string()).await.map_err(of_engine)?;
-        found.ok_or_else(|| ImageError::NotFound(image.to_string()))?.made_for_this_machine(image)
+        let found =
+            found.ok_or_else(|| ImageError::NotFound(image.to_string()))?.made_for_this_machine(image)?;
+        // What is asked for by its digest has that one.
+        let asked = image.is_pinned().then(|| image.version().to_owned());
+        Ok((found, asked.or(digest)))
     }
 
     /// An image that is here already, and that no registry is asked for.
@@ -203,6 +253,26 @@ impl Api {
         digest.ok_or_else(|| NotPushed::of("it does not say by which digest it has it", name, with))
     }
 
+    /// An image as an archive, as `docker save` makes it.
+    pub(crate) async fn export(&self, id: &str) -> Result<Answer, EngineError> {
+        self.send(Method::GET, Call::new(&["images", id, "get"]), empty()).await
+    }
+
+    /// Takes in the image of such an archive.
+    pub(crate) async fn load(&self, archive: Body) -> Result<(), EngineError> {
+        let call = Call::new(&["images", "load"])
+            .with("quiet", "true")
+            .header("content-type", Some("application/x-tar".to_owned()));
+        let answer = self.send(Method::POST, call, archive).await?;
+        let mut lines = std::pin::pin!(answer.objects());
+        while let Some(line) = lines.next().await {
+            if let Some(said) = line?["error"].as_str() {
+                return Err(EngineError::Garbled(said.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
     /// The ids of all images that are here.
     pub(crate) async fn images(&self) -> Result<BTreeSet<String>, EngineError> {
         let listed: Vec<Listed> = self.get(Call::new(&["images", "json"]).with("all", "true")).await?;
@@ -218,6 +288,11 @@ impl Api {
             Err(error) => Err(error),
         }
     }
+}
+
+/// `Digest: sha256:…`, as Docker ends a pull.
+fn told_digest(line: &Value) -> Option<String> {
+    line["status"].as_str()?.strip_prefix("Digest: ").map(|digest| digest.trim().to_owned())
 }
 
 fn facts(found: Inspected, name: &str) -> ImageFacts {
@@ -236,17 +311,24 @@ fn facts(found: Inspected, name: &str) -> ImageFacts {
     let also = [Some(repository), also, also.and_then(|rest| rest.strip_prefix("library/"))];
     let asked = name.split_once('@').map(|(_, digest)| digest.to_owned());
     let digests = found.repo_digests.unwrap_or_default();
-    let digest = digests.iter().filter_map(|entry| entry.split_once('@'));
-    let digest =
-        digest.filter(|(of, _)| also.contains(&Some(*of))).map(|(_, digest)| digest.to_owned()).next_back();
+    let mut digests: Vec<String> = digests
+        .iter()
+        .filter_map(|entry| entry.split_once('@'))
+        .filter(|(of, _)| also.contains(&Some(*of)))
+        .map(|(_, digest)| digest.to_owned())
+        .collect();
+    digests.dedup();
+    let digest = digests.last().cloned();
     let variable =
         |text: &String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
     ImageFacts {
         id: found.id,
         digest: asked.or(digest),
+        digests,
         ports,
         user: config.user.unwrap_or_default(),
         env: config.env.iter().flatten().filter_map(variable).collect(),
+        labels: config.labels.unwrap_or_default(),
         command: config.entrypoint.into_iter().flatten().chain(config.cmd.into_iter().flatten()).collect(),
         architecture: found.architecture,
         bytes: u64::try_from(found.size).unwrap_or(0),

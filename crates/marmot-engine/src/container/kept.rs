@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
 use super::ContainerEngine;
@@ -28,11 +29,12 @@ impl ContainerEngine {
     pub(crate) async fn collect(&self, layout: &Layout, age: Duration) {
         let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         let unneeded = unneeded(&self.notes, layout, before);
-        for id in unneeded {
-            match self.api().remove_image(&id).await {
+        let tools = self.tools.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for id in unneeded.difference(&tools) {
+            match self.api().remove_image(id).await {
                 Ok(true) => {
                     tracing::info!(image = id, "an image that no app needs was removed");
-                    let _ = fs::remove_file(self.notes.join(file_name(&id)));
+                    let _ = fs::remove_file(self.notes.join(file_name(id)));
                 }
                 Ok(false) => {}
                 Err(error) if error.is_of_the_engine() => return,
@@ -72,7 +74,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let layout = Layout::new(data.path());
         let engine = ContainerEngine::new("/nonexistent", "tag".to_owned(), data.path().join("images"));
-        let image = |id: &str| PinnedImage { id: id.to_owned(), origin: None };
+        let image = |id: &str| PinnedImage::of(id);
         let keep = |build: u128, id: &str| {
             let artefact = layout.artefact(build.into());
             fs::create_dir_all(&artefact).unwrap();

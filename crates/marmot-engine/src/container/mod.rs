@@ -4,10 +4,13 @@
 //! never touched; images, which carry none, are only removed when a note in the data directory says that this server
 //! brought them.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use marmot_core::id::BuildId;
+use rustix::process::Resource;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{Notify, OnceCell};
@@ -16,6 +19,7 @@ pub(crate) mod api;
 pub(crate) mod check;
 pub(crate) mod containers;
 pub mod endpoint;
+pub(crate) mod frames;
 pub(crate) mod image;
 pub(crate) mod kept;
 pub mod reference;
@@ -47,6 +51,22 @@ pub(crate) struct ContainerEngine {
     about: OnceCell<About>,
     /// A container could not be removed.
     left: Notify,
+    /// The builds that have a container now.
+    building: Mutex<BTreeSet<BuildId>>,
+    /// The images that builds last worked with: no result needs them, and the next build would bring them again.
+    tools: Mutex<BTreeSet<String>>,
+}
+
+/// A build may have a container while this lives.
+pub(crate) struct Building<'a> {
+    engine: &'a ContainerEngine,
+    build: BuildId,
+}
+
+impl Drop for Building<'_> {
+    fn drop(&mut self) {
+        self.engine.building.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.build);
+    }
 }
 
 /// The engine of a data directory, for those who work with builds alone.
@@ -91,7 +111,8 @@ struct Info {
 impl ContainerEngine {
     /// The one at `socket`. Nothing is asked of it yet.
     pub(crate) fn new(socket: impl Into<PathBuf>, tag: String, notes: PathBuf) -> Arc<Self> {
-        Arc::new(Self { api: Api::new(socket), tag, notes, about: OnceCell::new(), left: Notify::new() })
+        let (about, left, building, tools) = (OnceCell::new(), Notify::new(), <_>::default(), <_>::default());
+        Arc::new(Self { api: Api::new(socket), tag, notes, about, left, building, tools })
     }
 
     pub(crate) fn api(&self) -> &Api {
@@ -106,6 +127,21 @@ impl ContainerEngine {
     /// Waits until one is left.
     pub(crate) async fn one_is_left(&self) {
         self.left.notified().await;
+    }
+
+    /// Lets a build have a container, which is no leftover then.
+    pub(crate) fn let_build(&self, build: BuildId) -> Building<'_> {
+        self.building.lock().unwrap_or_else(PoisonError::into_inner).insert(build);
+        Building { engine: self, build }
+    }
+
+    fn is_building(&self, build: BuildId) -> bool {
+        self.building.lock().unwrap_or_else(PoisonError::into_inner).contains(&build)
+    }
+
+    /// Keeps these images as what builds work with, until this server ends or others take their place.
+    pub(crate) fn keep_tools(&self, ids: impl IntoIterator<Item = String>) {
+        *self.tools.lock().unwrap_or_else(PoisonError::into_inner) = ids.into_iter().collect();
     }
 
     pub(crate) fn tag(&self) -> &str {
@@ -131,4 +167,9 @@ impl ContainerEngine {
         };
         self.about.get_or_try_init(asking).await.copied()
     }
+}
+
+/// As much as is wanted of a resource, as far as this machine lets anybody have it: an engine on it can give no more.
+pub(crate) fn allowed(resource: Resource, wanted: u64) -> u64 {
+    rustix::process::getrlimit(resource).maximum.map_or(wanted, |most| most.min(wanted))
 }

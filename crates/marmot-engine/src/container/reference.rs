@@ -97,6 +97,11 @@ impl Reference {
         }
     }
 
+    /// Whether it is named by what it is.
+    pub(crate) fn is_pinned(&self) -> bool {
+        matches!(self.version, Version::Digest(_))
+    }
+
     /// The same image, named by what it is.
     pub(crate) fn at(&self, digest: &str) -> Option<Self> {
         is_digest(digest).then(|| Self { version: Version::Digest(digest.to_owned()), ..self.clone() })

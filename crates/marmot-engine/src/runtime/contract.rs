@@ -174,7 +174,7 @@ async fn containers_keep_the_contract_frozen_by_control_groups() {
     let image = |build: u128, command: &str| {
         let name = format!("localhost/image:{build}");
         let id = podman.image(&name, &[("serve", podman::SERVE)], &["EXPOSE 8000", command]);
-        let image = Some(PinnedImage { id: format!("sha256:{id}"), origin: None });
+        let image = Some(PinnedImage::of(format!("sha256:{id}")));
         let artefact = layout.artefact(build.into());
         std::fs::create_dir_all(&artefact).unwrap();
         RunFile { image, ..RunFile::default() }.write(&artefact).unwrap();

@@ -68,16 +68,6 @@ pub(crate) fn place() -> Place {
     place
 }
 
-/// Builds `files`, starts the result, and waits until `path` answers with `expected`.
-pub(crate) async fn shows(files: &[(&str, &str)], path: &str, expected: &str) {
-    let place = place();
-    let repository = place.repository("app", files);
-    let built = place.build(&repository).await;
-    let outcome = built.outcome();
-    println!("{}\n{}", outcome.summary, built.log);
-    answers(&built, path, expected).await;
-}
-
 /// Starts what was built, and waits until `path` answers with `expected`.
 pub(crate) async fn answers(built: &Built, path: &str, expected: &str) {
     let mut app = start(built);

@@ -13,6 +13,7 @@ use marmot_core::Gate;
 use marmot_core::demand::Counted;
 use marmot_core::gate::GateState;
 use marmot_core::id::UserId;
+use marmot_text::{Language, speaking};
 use tokio::sync::mpsc;
 
 use super::{At, News, almost, line, may_read, news};
@@ -40,11 +41,12 @@ impl Events {
 pub(crate) fn events(
     shared: &Arc<Shared>,
     route: &Arc<Route>,
-    caller: Caller,
-    viewer: Option<UserId>,
+    (caller, viewer): (Caller, Option<UserId>),
+    language: Language,
 ) -> Response<AnswerBody> {
     let (tell, news) = mpsc::channel(16);
-    shared.tracker.spawn(follow(Arc::clone(shared), Arc::clone(route), (caller, viewer), tell));
+    let follow = follow(Arc::clone(shared), Arc::clone(route), (caller, viewer), tell);
+    shared.tracker.spawn(speaking(language, follow));
     let mut response = Response::new(AnswerBody::Events(Box::new(Events(news))));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

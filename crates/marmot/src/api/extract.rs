@@ -20,7 +20,7 @@ use crate::model::{self, Paged, Secret};
 use crate::service::{self, Call, Identity, Service};
 
 /// The most bytes of a request's body.
-const LARGEST_BODY: usize = 1 << 20;
+pub(super) const LARGEST_BODY: usize = 1 << 20;
 
 /// What a request shows of who sends it. Who that is may change while a long answer is under way.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-fn too_large() -> Problem {
+pub(super) fn too_large() -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         format!("the body is larger than {LARGEST_BODY} bytes, or ended early"),

@@ -187,7 +187,7 @@ pub(super) struct EnvironmentIn {
     repository_revision: Option<String>,
     /// The app's directory in the repository.
     context_dir: Option<String>,
-    /// `auto`, `python`, `r`, `node`, `static` or `dockerfile`; `auto` when absent.
+    /// `auto`, `python`, `r`, `node`, `static`, `dockerfile` or `buildpacks`; `auto` when absent.
     builder_variant: Option<String>,
     /// `none`.
     frontend_variant: Option<String>,

@@ -16,6 +16,7 @@ mod json;
 mod launchers;
 mod limits;
 mod metrics;
+mod once;
 mod opening;
 mod people;
 mod plans;
@@ -62,6 +63,7 @@ pub fn router(service: Service) -> Router {
         .route("/spec.json", get(spec))
         .method_not_allowed_fallback(extract::wrong_method)
         .fallback(extract::nothing_here)
+        .layer(axum::middleware::from_fn_with_state(service.clone(), once::once))
         .layer(axum::middleware::map_response(harden));
     Router::new()
         .nest(BASE, data)
@@ -139,6 +141,9 @@ fn data() -> (Router<Service>, utoipa::openapi::OpenApi) {
         )
         .build();
     for (path, item) in &mut document.paths.paths {
+        if let Some(post) = &mut item.post {
+            once::describe(path, post);
+        }
         let operations: [&mut Option<Operation>; 5] =
             [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {

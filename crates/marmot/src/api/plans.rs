@@ -35,7 +35,7 @@ pub(super) struct PlanWish {
 pub(super) struct PlanOut {
     /// The commit that was looked at.
     repository_git_commit_sha: String,
-    /// `python`, `r`, `node`, `static` or `dockerfile`; absent where nothing is installed.
+    /// `python`, `r`, `node`, `static`, `dockerfile` or `buildpacks`; absent where nothing is installed.
     language: Option<&'static str>,
     /// The file that says which packages are installed.
     packages: Option<String>,

@@ -7,6 +7,7 @@ mod bad_input;
 mod groups;
 mod limits;
 mod matrix;
+mod once;
 mod opening;
 mod people;
 mod plans;

@@ -198,7 +198,7 @@ pub(super) struct NewLauncher {
     /// The app's directory in the repository.
     #[arg(long, value_name = "DIR", conflicts_with = "image")]
     context_dir: Option<String>,
-    /// How to build it: auto, python, r, node, static or dockerfile.
+    /// How to build it: auto, python, r, node, static, dockerfile or buildpacks.
     #[arg(long, conflicts_with = "image")]
     builder: Option<String>,
     /// Make a container image of what is built, and run that.

@@ -64,7 +64,7 @@ fn told(plan: &Summary) -> String {
         Some("r") => "R",
         Some("node") => "Node",
         Some("static") => "none: files are served as they are",
-        Some("dockerfile") => "a container image",
+        Some("dockerfile" | "buildpacks") => "a container image",
         _ => "none: nothing is installed",
     };
     line("language", language);

@@ -19,6 +19,7 @@ pub(super) fn serve(flags: Flags) -> anyhow::Result<()> {
     let inherited = handover::inherited().context("cannot take over the listening sockets")?;
     let (settings, sources) = flags.resolve()?;
     start_logs(&settings, &sources)?;
+    leave_no_dumps();
     let successor = runtime()?.block_on(async {
         let (stop, restart) = (stop_signal()?, restart_signal()?);
         let sockets = if inherited.is_empty() { listen(settings.listen)? } else { inherited };
@@ -54,6 +55,19 @@ pub(super) fn serve(flags: Flags) -> anyhow::Result<()> {
     }
 }
 
+/// Sees to it that the memory of this program, with keys and secrets in it, ends on no disk if it crashes, and that no other
+/// program of the same user reads it. What it starts decides for itself: apps may be debugged.
+fn leave_no_dumps() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let limited = setrlimit(Resource::Core, none);
+    // The limit alone is not enough where dumps are piped to a program of the host's.
+    let closed = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    for error in [limited, closed].into_iter().filter_map(Result::err) {
+        tracing::warn!(%error, "if the server crashes, its memory may be written to a disk");
+    }
+}
+
 /// `marmot demo`
 pub(super) fn demo(asked: Demo) -> anyhow::Result<()> {
     let throw_away = tempfile::Builder::new().prefix("marmot-demo-").tempdir();
@@ -66,6 +80,7 @@ pub(super) fn demo(asked: Demo) -> anyhow::Result<()> {
         .or("log", "warn");
     let (settings, sources) = flags.resolve()?;
     start_logs(&settings, &sources)?;
+    leave_no_dumps();
     runtime()?.block_on(async {
         let stop = stop_signal()?;
         let sockets = listen(settings.listen)?;
@@ -158,4 +173,16 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
         std::process::exit(130);
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_server_that_crashes_leaves_nothing_on_a_disk() {
+        use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+        super::leave_no_dumps();
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        let limit = getrlimit(Resource::Core);
+        assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)));
+    }
 }

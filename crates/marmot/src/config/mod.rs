@@ -311,6 +311,11 @@ settings! {
     /// The image that those begin from which are made of code without a `Dockerfile`: one that has what this machine has, so
     /// of the same distribution and with the same languages. Without it, no images are made of such code.
     base_image: Option<Image> = "", "IMAGE";
+    /// The image of a builder of Cloud Native Buildpacks, by which apps can be built; its lifecycle must speak version 0.12
+    /// of the Platform API, or a later one. Without it, nothing is built with buildpacks.
+    buildpacks_builder: Option<Image> = "", "IMAGE";
+    /// The image that apps run on which buildpacks have built. By default the one that the builder names.
+    buildpacks_run_image: Option<Image> = "", "IMAGE";
     /// Images that are taken from the container engine as they are there, and never from a registry: references with or
     /// without a tag, or the beginning of names with a slash at its end. Everybody who may make a launcher can run them.
     local_images: LocalImages = "", "LIST";
@@ -471,6 +476,7 @@ impl Settings {
             allow_local_repositories: self.allow_local_repositories,
             containers: matches!(self.container_engine.0.socket(), Ok(Some(_))),
             makes_images: self.base_image.is_some(),
+            buildpacks: self.buildpacks_builder.is_some(),
             push: None,
             resource_classes: self.resource_classes.clone(),
             policy: self.policy(),

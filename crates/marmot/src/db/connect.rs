@@ -1,7 +1,7 @@
 //! Opens the database, refuses what is no database of ours, and brings its schema up to date.
 
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
@@ -10,6 +10,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor as _, SqlSafeStr as _, Transaction};
 
 use super::Result;
+use super::reserve::Reserve;
 
 /// The first bytes of every SQLite file.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
@@ -30,6 +31,9 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (9, "limits", include_str!("../../migrations/0009_limits.sql")),
     (10, "previews", include_str!("../../migrations/0010_previews.sql")),
     (12, "usage", include_str!("../../migrations/0012_usage.sql")),
+    (13, "build_starts", include_str!("../../migrations/0013_build_starts.sql")),
+    (14, "answers", include_str!("../../migrations/0014_answers.sql")),
+    (18, "language", include_str!("../../migrations/0018_language.sql")),
 ];
 
 /// The database cannot be used.
@@ -81,6 +85,8 @@ pub struct Db {
     pool: AnyPool,
     /// How a transaction that will write begins.
     begin: &'static str,
+    /// Room on this machine's disk, where the database is a file of ours.
+    reserve: Option<Arc<Reserve>>,
 }
 
 impl Db {
@@ -113,12 +119,16 @@ impl Db {
         let pool = AnyPoolOptions::new()
             .max_connections(8)
             .acquire_timeout(Duration::from_secs(10))
+            // A connection to a file does not age, and the journal goes with the last of them: its blocks with it.
+            .idle_timeout(None)
+            .max_lifetime(None)
             .after_connect(|connection, _| {
                 Box::pin(async move {
                     // Another process (`marmot admin`) may hold the write lock for a moment. NORMAL would lose the
                     // last acknowledged writes in a power cut: FULL keeps them, and we write seldom.
-                    let settings =
-                        "PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL";
+                    // What is sorted must not need room on another disk.
+                    let settings = "PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON; \
+                                    PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY";
                     connection.execute(settings).await?;
                     Ok(())
                 })
@@ -126,7 +136,7 @@ impl Db {
             .connect(&url)
             .await
             .map_err(|error| damaged_or_unreachable(path, error))?;
-        let db = Self { pool, begin: "BEGIN IMMEDIATE" };
+        let db = Self { pool, begin: "BEGIN IMMEDIATE", reserve: Some(Arc::new(Reserve::of(path))) };
         // Readers do not wait for the writer. The mode stays in the file.
         db.pool
             .execute("PRAGMA journal_mode = WAL")
@@ -143,7 +153,7 @@ impl Db {
             .connect(url)
             .await
             .map_err(OpenError::Unreachable)?;
-        let db = Self { pool, begin: "BEGIN" };
+        let db = Self { pool, begin: "BEGIN", reserve: None };
         db.migrate().await?;
         Ok(db)
     }
@@ -188,6 +198,16 @@ impl Db {
     pub async fn ping(&self) -> Result<()> {
         sqlx::query("SELECT 1").execute(&self.pool).await?;
         Ok(())
+    }
+
+    /// Sees to it that the database can write a good deal on, whoever fills the disk. To be called time and again: a
+    /// journal that was made anew has no room yet.
+    ///
+    /// # Errors
+    /// When the disk has no room to keep, or its file system cannot keep any.
+    pub async fn keep_room(&self) -> std::io::Result<()> {
+        let Some(reserve) = self.reserve.clone() else { return Ok(()) };
+        tokio::task::spawn_blocking(move || reserve.take()).await.map_err(std::io::Error::other)?
     }
 
     /// Lets go of the database, once what is under way has ended.

@@ -41,7 +41,8 @@ pub async fn set(db: &mut Connection, project: ProjectId, limits: &ProjectLimits
     Ok(())
 }
 
-/// Notes that a build of a project was begun, and forgets what was before `since`.
+/// Notes that a build of a project was begun, and forgets what was before `since`. A project that is gone meanwhile is
+/// no matter.
 pub async fn note_build(
     db: &mut Connection,
     (project, build): (ProjectId, BuildId),
@@ -52,23 +53,29 @@ pub async fn note_build(
         .bind(since.as_millisecond())
         .execute(&mut *db)
         .await?;
-    sqlx::query("INSERT INTO build_starts (build_id, project_id, at) VALUES ($1, $2, $3)")
-        .bind(build.to_string())
-        .bind(project.to_string())
-        .bind(at.as_millisecond())
-        .execute(db)
-        .await?;
+    sqlx::query(
+        "INSERT INTO build_starts (build_id, project_id, namespace, at) \
+         SELECT $1, id, namespace, $3 FROM projects WHERE id = $2",
+    )
+    .bind(build.to_string())
+    .bind(project.to_string())
+    .bind(at.as_millisecond())
+    .execute(db)
+    .await?;
     Ok(())
 }
 
-/// How many builds of a project were begun after `since`, and when the first of them was.
+/// How many builds of a project were begun after `since`, and when the first of them was. With them count those of
+/// projects that its owner has deleted since: who makes a project anew does not begin from nothing.
 pub async fn builds_since(
     db: &mut Connection,
     project: ProjectId,
     since: Timestamp,
 ) -> Result<(u64, Option<Timestamp>)> {
     let row = sqlx::query(
-        "SELECT COUNT(*) AS total, MIN(at) AS at FROM build_starts WHERE project_id = $1 AND at >= $2",
+        "SELECT COUNT(*) AS total, MIN(s.at) AS at FROM build_starts s WHERE s.at >= $2 AND (s.project_id = $1 OR \
+         (s.namespace = (SELECT o.namespace FROM projects o WHERE o.id = $1) AND \
+         NOT EXISTS (SELECT 1 FROM projects p WHERE p.id = s.project_id)))",
     )
     .bind(project.to_string())
     .bind(since.as_millisecond())

@@ -3,6 +3,7 @@
 //! Functions take a [`Connection`], so that the caller says what belongs together: [`Db::read`] for a look,
 //! [`Db::write`] for a transaction. A transaction is short: claim, commit, work, report.
 
+pub mod answers;
 pub mod apps;
 pub mod audit;
 pub mod builds;
@@ -20,6 +21,7 @@ mod members;
 pub mod namespaces;
 pub mod opening;
 pub mod projects;
+mod reserve;
 mod row;
 pub mod scaling;
 pub mod secrets;
@@ -28,6 +30,7 @@ pub mod tokens;
 pub mod users;
 
 pub use connect::{Db, OpenError};
+pub use reserve::RESERVE;
 
 /// A connection, inside a transaction or not.
 pub type Connection = sqlx::AnyConnection;

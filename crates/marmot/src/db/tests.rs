@@ -138,6 +138,7 @@ fn user(id: u128, name: &str, created_at: Timestamp) -> User {
         last_name: Some("Lovelace".to_owned()),
         created_at,
         disabled_at: None,
+        language: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use marmot_core::id::UserId;
 use marmot_core::name::Namespace;
+use marmot_text::Language;
 use sqlx::any::AnyRow;
 
 use super::row::{Columns, total};
@@ -19,6 +20,8 @@ pub(super) fn read(row: &AnyRow) -> Result<User> {
         last_name: row.maybe_text("last_name")?,
         created_at: row.time("created_at")?,
         disabled_at: row.maybe_time("disabled_at")?,
+        // One that a later version had and this one has not is as none.
+        language: row.maybe_text("language")?.and_then(|tag| tag.parse().ok()),
     })
 }
 
@@ -79,6 +82,16 @@ pub async fn set_password(db: &mut Connection, id: UserId, hash: &Secret) -> Res
         .execute(&mut *db)
         .await?;
     sqlx::query("DELETE FROM sessions WHERE user_id = $1").bind(id.to_string()).execute(db).await?;
+    Ok(())
+}
+
+/// Says which language a person reads the pages in.
+pub async fn set_language(db: &mut Connection, id: UserId, language: Option<Language>) -> Result<()> {
+    sqlx::query("UPDATE users SET language = $2 WHERE id = $1")
+        .bind(id.to_string())
+        .bind(language.map(Language::tag))
+        .execute(db)
+        .await?;
     Ok(())
 }
 

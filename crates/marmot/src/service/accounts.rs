@@ -1,6 +1,7 @@
 //! Accounts: made, found, and let in by a password.
 
 use marmot_core::name::Namespace;
+use marmot_text::Language;
 use serde_json::json;
 
 use super::audit::{self, Thing};
@@ -52,6 +53,7 @@ impl Service {
             last_name: detail("last_name", new.last_name)?,
             created_at: now(),
             disabled_at: None,
+            language: None,
         };
         let mut db = self.db().write().await?;
         insert(&mut db, &user, hash.as_ref()).await?;
@@ -99,6 +101,24 @@ impl Service {
         db.commit().await.map_err(DbError::from)?;
         self.wrote();
         Ok(signed_in)
+    }
+
+    /// Says which language who asks reads the pages in; `None`: the one that the browser asks for.
+    ///
+    /// # Errors
+    /// [`Error::SignInNeeded`].
+    pub async fn set_language(&self, who: &Identity, language: Option<Language>) -> Result<()> {
+        let user = allowed(who, Errand::ActAsOneself)?;
+        if user.language == language {
+            return Ok(());
+        }
+        let mut db = self.db().write().await?;
+        users::set_language(&mut db, user.id, language).await?;
+        let details = json!({"language": language.map(Language::tag)});
+        audit::record(&mut db, who, "user.changed", Thing::user(user), details).await?;
+        db.commit().await.map_err(DbError::from)?;
+        self.wrote();
+        Ok(())
     }
 
     /// The person with this name. For operators.

@@ -39,7 +39,7 @@ impl Call {
     }
 
     /// The request that is being worked on; the server's own doing where there is none.
-    pub(super) fn current() -> Self {
+    pub(crate) fn current() -> Self {
         CALL.try_with(Clone::clone).unwrap_or_else(|_| Self::new(Via::Server, None, ""))
     }
 }

@@ -64,10 +64,12 @@ pub enum Error {
         retry_after: Duration,
     },
     /// Asked for more often than it may be.
-    #[error("{message} (again in {} s)", retry_after.as_secs().max(1))]
+    #[error("{message}; try again in {} s, or {otherwise}", retry_after.as_secs().max(1))]
     TooOften {
-        /// How often it was asked for, how often it may be, and what to do.
+        /// How often it was asked for, and how often it may be.
         message: String,
+        /// What to do instead of waiting.
+        otherwise: &'static str,
         /// What is counted, in one word.
         what: &'static str,
         /// How often it may be asked for.

@@ -13,8 +13,8 @@ use super::projects::{allowed_project, description, role_of, title};
 use super::{Service, fresh, now};
 use crate::db::{Connection, DbError, launchers, projects};
 use crate::model::{
-    CodeRun, EnvVariable, Environment, EnvironmentSource, ImageSource, Launcher, LauncherKind, Network, Page,
-    Paged, Project,
+    BuilderVariant, Code, CodeRun, EnvVariable, Environment, EnvironmentSource, ImageSource, Launcher,
+    LauncherKind, Network, Page, Paged, Project,
 };
 
 /// Names that an app may not have, since a host of that name means something else to people.
@@ -285,6 +285,7 @@ impl Service {
                 }
                 check_context_dir(code.context_dir.as_deref())?;
                 check_run(run)?;
+                self.check_buildpacks(code)?;
                 if code.as_image && !(self.options().containers && self.options().makes_images) {
                     return Err(Error::NotOffered {
                         message: "no images are made of code here: that takes a container engine and an image to begin \
@@ -307,6 +308,27 @@ impl Service {
             }
         }
         Ok(source)
+    }
+}
+
+impl Service {
+    /// Whether code can be built with buildpacks, where that is wished for.
+    fn check_buildpacks(&self, code: &Code) -> Result<()> {
+        if code.builder != BuilderVariant::Buildpacks {
+            return Ok(());
+        }
+        if !(self.options().containers && self.options().buildpacks) {
+            return Err(Error::NotOffered {
+                message: "nothing is built with buildpacks here: that takes a container engine and the image of a builder \
+                          (an operator can set `container_engine` and `buildpacks_builder`); leave `builder_variant` out, \
+                          or choose another"
+                    .to_owned(),
+            });
+        }
+        if code.as_image {
+            return Err(Error::invalid("what buildpacks build is an image already: leave out `as_image`"));
+        }
+        Ok(())
     }
 }
 

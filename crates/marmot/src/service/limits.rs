@@ -114,9 +114,9 @@ impl Service {
                 let free_at = first.unwrap_or(now) + HOUR;
                 return Err(Error::TooOften {
                     message: format!(
-                        "builds of the project that were begun within an hour: {begun}, and it may begin {most}; wait, or ask an \
-                         administrator for a higher limit"
+                        "builds of the project that were begun within an hour: {begun}, and it may begin {most}"
                     ),
+                    otherwise: "ask an administrator for a higher limit",
                     what: "builds",
                     quota: most,
                     window: HOUR,

@@ -90,6 +90,7 @@ impl Service {
             last_name: None,
             created_at: now(),
             disabled_at: None,
+            language: None,
         };
         let mut db = self.db().write().await?;
         // Two who come at once both got here: one of them uses the link up.

@@ -4,6 +4,7 @@
 //! returns is up to date: phases are derived on the spot from the database, the engine's picture and the demand.
 
 mod accounts;
+mod answers;
 mod app_secrets;
 mod app_view;
 mod apps;
@@ -62,6 +63,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use accounts::NewUser;
+pub use answers::{Attempt, Claim};
 pub use app_secrets::SecretsOf;
 pub use app_view::{AppState, AppView, BuildView, Can, Failure, LauncherView, ReplicaView};
 pub use beginnings::Beginning;
@@ -154,6 +156,8 @@ pub struct Options {
     pub containers: bool,
     /// Images can be made of code that has no `Dockerfile`.
     pub makes_images: bool,
+    /// Images can be made by buildpacks.
+    pub buildpacks: bool,
     /// Where images that are made here are given to.
     pub push: Option<PushTo>,
     /// What replicas may use.

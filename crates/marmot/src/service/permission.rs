@@ -299,6 +299,7 @@ mod tests {
             last_name: None,
             created_at: jiff::Timestamp::UNIX_EPOCH,
             disabled_at: None,
+            language: None,
         })
     }
 

@@ -91,6 +91,7 @@ pub fn engine_builder(builder: BuilderVariant) -> Builder {
         BuilderVariant::Node => Builder::Node,
         BuilderVariant::Static => Builder::Static,
         BuilderVariant::Dockerfile => Builder::Dockerfile,
+        BuilderVariant::Buildpacks => Builder::Buildpacks,
     }
 }
 

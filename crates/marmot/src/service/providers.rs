@@ -225,6 +225,7 @@ async fn newcomer(
         last_name: claims.last_name.clone(),
         created_at: now(),
         disabled_at: None,
+        language: None,
     };
     insert(db, &user, None).await?;
     sessions::insert_identity(db, user.id, way).await?;

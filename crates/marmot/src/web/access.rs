@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use marmot_core::AppName;
 use marmot_core::phase::Phase;
 use marmot_gateway::Person;
+use marmot_text::{say, tell};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Web;
@@ -51,18 +52,17 @@ pub(super) async fn share_link(
     let (phase, title, text) = match view.phase {
         Phase::Failed => (
             Presenter::new(&web.service).phase(&view),
-            format!("{name} cannot be opened"),
-            "Something went wrong with it. The people of its project have been shown what.".to_owned(),
+            tell!("access-cannot-be-opened", name = name),
+            say("access-failed").to_owned(),
         ),
         // Whoever has the link need not know that its last requests are being answered, or that something is built.
         _ => (
             words::phase(Phase::Inactive, None, None),
-            format!("{name} is off"),
-            "It is switched off for everyone. Somebody of its project can switch it on again; this link stays valid."
-                .to_owned(),
+            tell!("access-is-off", name = name),
+            say("access-off").to_owned(),
         ),
     };
-    let links = vec![Link { path: view.project.path(), label: "See its project".into() }];
+    let links = vec![Link { path: view.project.path(), label: say("access-see-project").into() }];
     let page = MessagePage { frame: visitor.frame(), phase: Some(phase), title, text, links };
     let status = if view.phase == Phase::Failed { StatusCode::BAD_GATEWAY } else { StatusCode::NOT_FOUND };
     Ok((status, Html(page)).into_response())
@@ -71,13 +71,10 @@ pub(super) async fn share_link(
 /// For one who has signed in, and may see the app but not open it: says whom to ask.
 async fn not_shared(web: &Web, visitor: &Visitor, app: &AppName) -> Result<Response, Failed> {
     let project = web.service.project_of(&visitor.who, app).await?;
-    let text = format!(
-        "You are signed in, but this app is open to others only. It belongs to the project {}/{}: its owners can let \
-         you in.",
-        project.namespace, project.slug
-    );
-    let links = vec![Link { path: project.path(), label: "See its project".into() }];
-    let title = "This app is not shared with you".to_owned();
+    let name = format!("{}/{}", project.namespace, project.slug);
+    let text = tell!("access-others-only", project = name);
+    let links = vec![Link { path: project.path(), label: say("access-see-project").into() }];
+    let title = say("access-not-shared").to_owned();
     let page = MessagePage { frame: visitor.frame(), phase: None, title, text, links };
     Ok((StatusCode::FORBIDDEN, Html(page)).into_response())
 }

@@ -1,6 +1,7 @@
 //! The pages about people and how they come in, each with the values its template needs.
 
 use askama::Template;
+use marmot_text::filters;
 
 use super::view::{Field, Frame};
 
@@ -73,6 +74,8 @@ pub(super) struct SettingsPage {
     pub(super) projects: Vec<Choice>,
     pub(super) tokens: Vec<TokenRow>,
     pub(super) sessions: Vec<SessionRow>,
+    /// The tag of the language that was chosen for the account; empty when none was.
+    pub(super) language: &'static str,
     pub(super) has_password: bool,
     pub(super) current: Field,
     pub(super) wanted: Field,

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use marmot_core::AppName;
+use marmot_text::{decimal, filters, say, tell};
 use serde::Deserialize;
 
 use super::Web;
@@ -135,10 +136,10 @@ fn app_row(presenter: &Presenter<'_>, app: &AppView, project: &crate::model::Pro
     let count = |stage: &str| app.replicas.iter().filter(|replica| replica.stage == stage).count();
     let (awake, asleep) = (app.replicas.len() - count("hibernated"), count("hibernated"));
     let replicas = match (awake, asleep) {
-        (0, 0) => "none".to_owned(),
-        (awake, 0) => format!("{awake} awake"),
-        (0, asleep) => format!("{asleep} asleep"),
-        (awake, asleep) => format!("{awake} awake, {asleep} asleep"),
+        (0, 0) => say("admin-replicas-none").to_owned(),
+        (awake, 0) => tell!("replicas-awake", awake = awake),
+        (0, asleep) => tell!("admin-replicas-asleep", asleep = asleep),
+        (awake, asleep) => tell!("replicas-awake-asleep", awake = awake, asleep = asleep),
     };
     let held: u64 = app.replicas.iter().map(|replica| replica.memory.held()).sum();
     AppRow {
@@ -159,9 +160,9 @@ fn app_row(presenter: &Presenter<'_>, app: &AppView, project: &crate::model::Pro
 fn bytes(bytes: u64) -> String {
     match bytes {
         0 => "0".to_owned(),
-        b if b < 1 << 20 => "< 1 MB".to_owned(),
-        b if b < 1 << 30 => format!("{} MB", b >> 20),
-        b => format!("{:.1} GB", b as f64 / f64::from(1 << 30)),
+        b if b < 1 << 20 => format!("< {}", tell!("memory-mb", count = "1")),
+        b if b < 1 << 30 => tell!("memory-mb", count = b >> 20),
+        b => tell!("memory-gb", count = decimal(format!("{:.1}", b as f64 / f64::from(1 << 30)))),
     }
 }
 
@@ -178,17 +179,13 @@ fn meter(title: &'static str, whole: u64, parts: Vec<(String, &'static str, u64)
 }
 
 fn memory(machine: &Machine) -> Meter {
-    let of = |word: &str, replicas: u32| match replicas {
-        1 => format!("{word} (1 replica)"),
-        many => format!("{word} ({many} replicas)"),
-    };
     let parts = vec![
-        (of("Running", machine.awake), "on", machine.running),
-        (of("Hibernated", machine.asleep), "asleep", machine.hibernated),
-        ("Everything else".to_owned(), "off", machine.others()),
-        ("Free".to_owned(), "track", machine.available),
+        (tell!("admin-running", count = machine.awake), "on", machine.running),
+        (tell!("admin-hibernated", count = machine.asleep), "asleep", machine.hibernated),
+        (say("admin-everything-else").to_owned(), "off", machine.others()),
+        (say("admin-free").to_owned(), "track", machine.available),
     ];
-    meter("Memory", machine.memory, parts)
+    meter(say("memory"), machine.memory, parts)
 }
 
 /// The memory of a server that there is not.
@@ -208,11 +205,11 @@ fn swap(machine: &Machine) -> Meter {
     let used = machine.swap.saturating_sub(machine.swap_free);
     let ours = machine.swapped.min(used);
     let parts = vec![
-        ("Hibernated replicas".to_owned(), "asleep", ours),
-        ("Everything else".to_owned(), "off", used - ours),
-        ("Free".to_owned(), "track", machine.swap_free),
+        (say("admin-hibernated-replicas").to_owned(), "asleep", ours),
+        (say("admin-everything-else").to_owned(), "off", used - ours),
+        (say("admin-free").to_owned(), "track", machine.swap_free),
     ];
-    meter("Swap", machine.swap, parts)
+    meter(say("swap"), machine.swap, parts)
 }
 
 /// The app with this name, for who runs the installation alone.
@@ -229,11 +226,11 @@ pub(super) async fn ask_shut_down(
 ) -> Result<Response, Failed> {
     let app = find(&web, &visitor, &name).await?;
     Ok(visitor.ask(Question {
-        title: format!("Switch “{}” off for everyone?", app.title),
+        title: tell!("switch-off-title", name = app.title),
         text: words::shut_down_warning(present::people(&app)),
         action: format!("/admin/apps/{}/shut-down", app.name),
-        yes: "Yes, switch it off",
-        no: "Leave it on",
+        yes: say("switch-off-yes"),
+        no: say("switch-off-no"),
         back: "/admin".to_owned(),
     }))
 }

@@ -1,5 +1,7 @@
 //! What a browser is, in words: as much as somebody needs to know one of their own again.
 
+use marmot_text::{say, tell};
+
 /// The first that is named counts: most browsers name others that they are like.
 const BROWSERS: [(&str, &str); 7] = [
     ("Edg", "Edge"),
@@ -13,10 +15,10 @@ const BROWSERS: [(&str, &str); 7] = [
 /// Phones name the system that theirs is made from, too.
 const SYSTEMS: [(&str, &str); 7] = [
     ("Android", "Android"),
-    ("iPhone", "an iPhone"),
-    ("iPad", "an iPad"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
     ("Windows", "Windows"),
-    ("Mac OS X", "a Mac"),
+    ("Mac OS X", "Mac"),
     ("CrOS", "ChromeOS"),
     ("Linux", "Linux"),
 ];
@@ -26,10 +28,16 @@ pub(super) fn in_words(agent: &str) -> String {
     let find = |known: &[(&str, &'static str)]| {
         known.iter().find(|(sign, _)| agent.contains(sign)).map(|(_, word)| *word)
     };
-    match (find(&BROWSERS), find(&SYSTEMS)) {
-        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+    let system = find(&SYSTEMS).map(|word| match word {
+        "iPhone" => say("agent-iphone"),
+        "iPad" => say("agent-ipad"),
+        "Mac" => say("agent-mac"),
+        other => other,
+    });
+    match (find(&BROWSERS), system) {
+        (Some(browser), Some(system)) => tell!("agent-on", browser = browser, system = system),
         (Some(one), None) | (None, Some(one)) => one.to_owned(),
-        (None, None) if agent.is_empty() => "unknown".to_owned(),
+        (None, None) if agent.is_empty() => say("unknown").to_owned(),
         (None, None) => agent.chars().take(40).collect(),
     }
 }

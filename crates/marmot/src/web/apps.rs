@@ -3,6 +3,7 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use marmot_text::{say, tell};
 
 use super::Web;
 use super::launchers::{LauncherPath, find_launcher};
@@ -25,7 +26,7 @@ async fn answer(
         Err(error @ (Error::Conflict { .. } | Error::Invalid { .. } | Error::NotOffered { .. }))
             if visitor.for_part =>
         {
-            Some(words::plainly(&error.to_string()))
+            Some(words::refusal(&error))
         }
         Err(other) => return Err(other.into()),
     };
@@ -63,11 +64,11 @@ pub(super) async fn ask_shut_down(
     let view = find_launcher(&web, &visitor.who, &path).await?;
     let people = view.app.as_ref().map(present::people).unwrap_or_default();
     Ok(visitor.ask(Question {
-        title: format!("Switch “{}” off for everyone?", view.launcher.name),
+        title: tell!("switch-off-title", name = view.launcher.name),
         text: words::shut_down_warning(people),
         action: format!("{}/launchers/{}/shut-down", view.project.path(), view.launcher.id),
-        yes: "Yes, switch it off",
-        no: "Leave it on",
+        yes: say("switch-off-yes"),
+        no: say("switch-off-no"),
         back: on_page(&view),
     }))
 }

@@ -4,8 +4,6 @@ use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::words;
-
 struct Asset {
     file: &'static str,
     content_type: &'static str,
@@ -19,7 +17,7 @@ include!(concat!(env!("OUT_DIR"), "/web/assets.rs"));
 /// Answers `/assets/{file}`.
 pub(super) async fn serve(Path(file): Path<String>, headers: HeaderMap) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.file == file) else {
-        return (StatusCode::NOT_FOUND, words::NO_SUCH_PAGE).into_response();
+        return (StatusCode::NOT_FOUND, "There is no such file.").into_response();
     };
     let accepts_brotli =
         headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).is_some_and(|value| {

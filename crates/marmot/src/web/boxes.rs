@@ -27,7 +27,7 @@ pub(super) async fn refused(
 ) -> Result<Response, Failed> {
     match error {
         Error::Invalid { .. } | Error::Conflict { .. } | Error::NotOffered { .. } => {
-            let outcomes = said(words::plainly(&error.to_string()));
+            let outcomes = said(words::refusal(&error));
             let page = detail::page(web, visitor, path, outcomes).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use askama::Template;
+use marmot_text::tell;
 
 /// The height of a drawing, and the width of one slot in it, in its own units.
 const HEIGHT: f64 = 100.0;
@@ -82,17 +83,17 @@ impl Chart {
             sketch.series.iter().map(|series| format!("{}: {}", series.word, series.told)).collect();
         let summary = if highest > 0.0 {
             let at = (0..slots).fold(0, |best, slot| if height(slot) > height(best) { slot } else { best });
-            format!(
-                "{}, from {} until {}. {}. The most was {}, {}.",
-                sketch.title,
-                sketch.axis[0],
-                sketch.axis[2],
-                parts.join("; "),
-                (sketch.value)(height(at)),
-                (sketch.when)(at)
+            tell!(
+                "chart-summary",
+                title = sketch.title,
+                from = sketch.axis[0],
+                until = sketch.axis[2],
+                parts = parts.join("; "),
+                most = (sketch.value)(height(at)),
+                when = (sketch.when)(at),
             )
         } else {
-            format!("{}, from {} until {}: nothing.", sketch.title, sketch.axis[0], sketch.axis[2])
+            tell!("chart-nothing", title = sketch.title, from = sketch.axis[0], until = sketch.axis[2],)
         };
         Self {
             id: sketch.id,

@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use marmot_text::filters;
 
 use super::Web;
 use super::forms::Typed;

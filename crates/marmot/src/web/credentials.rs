@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use marmot_core::id::CredentialId;
+use marmot_text::{filters, say};
 
 use super::Web;
 use super::forms::Typed;
@@ -61,8 +62,8 @@ async fn page(
     let row = |credential: crate::model::Credential| Row {
         id: credential.id.to_string(),
         what: match credential.kind {
-            CredentialKind::Git => "repositories",
-            CredentialKind::Registry => "images",
+            CredentialKind::Git => say("credential-repositories"),
+            CredentialKind::Registry => say("credential-images"),
         },
         set: presenter.ago(credential.created_at),
         host: credential.host,
@@ -108,7 +109,7 @@ pub(super) async fn set(
     match web.service.set_credential(&visitor.who, project.id, new).await {
         Ok(_) => Ok(see_other(&format!("{}/credentials", project.path()))),
         Err(error @ (Error::Invalid { .. } | Error::Conflict { .. })) => {
-            let problem = Some(words::plainly(&error.to_string()));
+            let problem = Some(words::refusal(&error));
             let (host, username) = (typed.get("host").to_owned(), typed.get("username").to_owned());
             let refused = Refused { problem, host, username, registry };
             let page = page(&web, &visitor, &project, refused).await?;

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use marmot_core::id::{BuildId, RevisionId};
 use marmot_core::phase::Phase;
 use marmot_engine::observed::SleepDepth;
+use marmot_text::{filters, say, tell};
 
 use super::Web;
 use super::launchers::{LauncherPath, find_launcher};
@@ -298,11 +299,11 @@ pub(super) async fn ask_roll_back(
 ) -> Result<Response, Failed> {
     let (view, revision) = find_revision(&web, &visitor.who, path).await?;
     Ok(visitor.ask(Question {
-        title: format!("Run revision {} of “{}”?", revision.number, view.launcher.name),
-        text: "It is started beside the one that serves now, and takes over when it is ready. Nobody is cut off.".to_owned(),
+        title: tell!("roll-back-title", number = revision.number, name = view.launcher.name),
+        text: say("roll-back-about").to_owned(),
         action: roll_back_path(&view, revision.id),
-        yes: "Yes, run it",
-        no: "Leave it as it is",
+        yes: say("roll-back-yes"),
+        no: say("roll-back-no"),
         back: own_path(&view),
     }))
 }
@@ -328,19 +329,19 @@ fn roll_back_path(view: &LauncherView, revision: RevisionId) -> String {
 fn replicas(view: &LauncherView, revisions: &[Revision], presenter: &Presenter<'_>) -> ReplicasSection {
     let number = |id: RevisionId| {
         let found = revisions.iter().find(|revision| revision.engine_id() == id);
-        found.map_or_else(|| "an earlier one".to_owned(), |revision| revision.number.to_string())
+        found.map_or_else(|| say("revision-earlier").to_owned(), |revision| revision.number.to_string())
     };
     let words = |bytes: u64| words::memory(u32::try_from(bytes >> 20).unwrap_or(u32::MAX));
     let row = |replica: &crate::service::ReplicaView| ReplicaRow {
         id: replica.id.to_string(),
         stage: match replica.stage {
-            "running" => "awake",
+            "running" => say("replica-awake"),
             "hibernated" => match replica.depth {
-                SleepDepth::Frozen => "asleep, all of it in memory",
-                SleepDepth::Light => "asleep, what it needs to wake in memory",
-                SleepDepth::Deep => "asleep, out of memory",
+                SleepDepth::Frozen => say("replica-frozen"),
+                SleepDepth::Light => say("replica-light"),
+                SleepDepth::Deep => say("replica-deep"),
             },
-            "draining" => "finishing",
+            "draining" => say("replica-finishing"),
             other => other,
         },
         used: words::used_by(replica.sessions, replica.requests),
@@ -352,9 +353,9 @@ fn replicas(view: &LauncherView, revisions: &[Revision], presenter: &Presenter<'
     };
     let rows = view.app.iter().flat_map(|app| &app.replicas).map(row).collect();
     let none = match view.phase {
-        Phase::Asleep(_) => "None is running, so it costs nothing now. The next visitor starts one.",
-        Phase::Inactive | Phase::Stopping => "None: the app is off.",
-        _ => "None yet.",
+        Phase::Asleep(_) => say("replicas-asleep"),
+        Phase::Inactive | Phase::Stopping => say("replicas-off"),
+        _ => say("replicas-none"),
     };
     ReplicasSection { rows, none, replaces: false }
 }
@@ -370,8 +371,8 @@ fn revisions_section(
     let wanted = view.app.as_ref().and_then(|app| app.revision.as_ref()).map(|revision| revision.id);
     let runs = |program: &Program| match program {
         Program::Built { build, .. } => match commits.get(build) {
-            Some(commit) => format!("commit {}", commit.chars().take(10).collect::<String>()),
-            None => format!("build {build}"),
+            Some(commit) => tell!("runs-commit", commit = commit.chars().take(10).collect::<String>()),
+            None => tell!("runs-build", build = build.to_string()),
         },
         Program::Image { build, image } => {
             let digest = build.as_ref().and_then(|build| commits.get(build));

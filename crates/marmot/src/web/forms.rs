@@ -2,6 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
+use marmot_text::{say, tell};
 use url::form_urlencoded;
 
 use super::command;
@@ -267,8 +268,7 @@ impl LauncherForm {
             ("", _) => None,
             (_, Ok(port)) if port > 0 => Some(port),
             _ => {
-                self.port.wrong =
-                    Some(format!("“{}” is no port: give a number from 1 to 65535.", self.port.value));
+                self.port.wrong = Some(tell!("form-port-wrong", text = self.port.value));
                 None
             }
         };
@@ -276,7 +276,7 @@ impl LauncherForm {
         let source = match self.source {
             Source::Code => {
                 if self.repository.value.is_empty() {
-                    self.repository.wrong = Some("Give the address of a repository.".to_owned());
+                    self.repository.wrong = Some(say("form-no-repository").to_owned());
                 }
                 EnvironmentSource::Code {
                     code: Code {
@@ -341,10 +341,10 @@ impl LauncherForm {
 
     fn require_names(&mut self) {
         if self.name.value.is_empty() {
-            self.name.wrong = Some("Give it a name.".to_owned());
+            self.name.wrong = Some(say("form-no-name").to_owned());
         }
         if self.variables.iter().any(|variable| variable.name.is_empty() && !variable.value.is_empty()) {
-            self.variables_wrong.wrong = Some("A value has no name.".to_owned());
+            self.variables_wrong.wrong = Some(say("form-variable-unnamed").to_owned());
         }
     }
 
@@ -355,7 +355,7 @@ impl LauncherForm {
         before: Option<&EnvironmentSource>,
     ) -> EnvironmentSource {
         if self.image.value.is_empty() {
-            self.image.wrong = Some("Give the reference of an image.".to_owned());
+            self.image.wrong = Some(say("form-no-image").to_owned());
         }
         let args = match command::words(&self.arguments.value) {
             Ok(words) => (!words.is_empty()).then_some(words),
@@ -403,15 +403,12 @@ impl LauncherForm {
         };
         match (user.parse::<u32>(), group.map(str::parse::<u32>).transpose()) {
             (Ok(0), _) => {
-                self.user.wrong = Some(
-                    "0 is root, of the machine’s kernel too: give another user, or leave it empty."
-                        .to_owned(),
-                );
+                self.user.wrong = Some(say("form-root").to_owned());
                 (None, None)
             }
             (Ok(user), Ok(group)) => (Some(user), group),
             _ => {
-                self.user.wrong = Some(format!("“{text}” is no user: give numbers, like 1000 or 1000:100."));
+                self.user.wrong = Some(tell!("form-user-wrong", text = text));
                 (None, None)
             }
         }

@@ -1,6 +1,7 @@
 //! The gallery of apps: found by words and by what is going on with them, a page at a time. Works without a script.
 
 use askama::Template;
+use marmot_text::{filters, say, tell};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
@@ -31,8 +32,13 @@ pub(super) struct Sought {
     page: Option<u32>,
 }
 
-const PHASES: [(&str, &str); 5] =
-    [("", "All"), ("on", "Awake"), ("asleep", "Asleep"), ("busy", "On their way"), ("bad", "Failed")];
+const PHASES: [(&str, &str); 5] = [
+    ("", "gallery-all"),
+    ("on", "gallery-awake"),
+    ("asleep", "gallery-asleep"),
+    ("busy", "gallery-on-their-way"),
+    ("bad", "gallery-failed"),
+];
 
 impl Sought {
     fn text(&self) -> String {
@@ -94,13 +100,13 @@ pub(super) struct AppsList {
 impl Gallery {
     pub(super) async fn of(web: &Web, who: &Identity, sought: &Sought) -> Result<Self, Failed> {
         let list = AppsList::of(web, who, sought).await?;
-        let choice = |(value, label): (&str, &str)| Choice {
+        let choice = |(value, label): (&str, &'static str)| Choice {
             value: value.to_owned(),
-            label: label.to_owned(),
+            label: say(label).to_owned(),
             chosen: sought.tone().unwrap_or_default() == value,
         };
         Ok(Self {
-            heading: if who.user().is_some() { "Apps you can open" } else { "Public apps" },
+            heading: if who.user().is_some() { say("gallery-yours") } else { say("gallery-public") },
             q: sought.text(),
             phases: PHASES.map(choice).into(),
             everything: sought.is_everything(),
@@ -145,19 +151,15 @@ impl AppsList {
         };
         tiles.truncate(PER_PAGE);
         let told = match sought.tone() {
-            None => all.to_string(),
-            Some(_) if more => format!("{}+", skipped + tiles.len()),
-            Some(_) => (skipped + tiles.len()).to_string(),
+            None => tell!("apps-found", count = all),
+            Some(_) if more => tell!("apps-found-more", count = skipped + tiles.len()),
+            Some(_) => tell!("apps-found", count = skipped + tiles.len()),
         };
         Ok(Self {
             told,
             earlier: (sought.number() > 1).then(|| sought.at(sought.number() - 1)),
             later: more.then(|| sought.at(sought.number() + 1)),
-            none: if sought.is_everything() {
-                "No app is on right now."
-            } else {
-                "No app that is on is like that."
-            },
+            none: if sought.is_everything() { say("apps-none-on") } else { say("apps-none-found") },
             tiles,
             replaces: false,
         })

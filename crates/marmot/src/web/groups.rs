@@ -4,6 +4,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use marmot_core::name::Namespace;
+use marmot_text::{say, tell};
 
 use super::Web;
 use super::account_pages::{GroupPage, GroupRow, GroupsPage, MemberRow};
@@ -187,12 +188,11 @@ pub(super) async fn ask_delete(
         return Err(Error::Forbidden { action: "delete this group: only its owners may" }.into());
     }
     Ok(visitor.ask(Question {
-        title: format!("Delete the group “{}”?", page.title),
-        text: "Its members lose what they may by it, and its namespace is free again. This cannot be undone."
-            .to_owned(),
+        title: tell!("group-delete-question", name = page.title),
+        text: say("group-delete-warning").to_owned(),
         action: format!("/groups/{}/delete", page.path),
-        yes: "Yes, delete it",
-        no: "Keep it",
+        yes: say("delete-yes"),
+        no: say("delete-no"),
         back: format!("/groups/{}", page.path),
     }))
 }

@@ -6,8 +6,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use marmot_gateway::Peer;
 
-use super::Web;
 use super::respond::{Failed, Refusal};
+use super::{Web, language};
 use crate::model::Via;
 use crate::service::Call;
 
@@ -67,7 +67,14 @@ impl Rules {
 }
 
 /// Refuses what does not come from our pages, draws what was refused, and puts the headers on every answer.
+///
+/// All of it speaks the language of the browser, from when it is known who asks that of the account.
 pub(super) async fn guard(State(web): State<Web>, request: Request, next: Next) -> Response {
+    let language = language::of_browser(request.headers());
+    marmot_text::speaking(language, guarded(web, request, next)).await
+}
+
+async fn guarded(web: Web, request: Request, next: Next) -> Response {
     let headers = request.headers().clone();
     let here = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
     let mut response = if web.rules.admits(request.method(), &headers) {
@@ -81,6 +88,7 @@ pub(super) async fn guard(State(web): State<Web>, request: Request, next: Next) 
     if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
         response = refusal.page(&web, &headers, here).await;
     }
+    language::declare(&mut response, marmot_text::spoken());
     let headers = response.headers_mut();
     for (name, value) in &web.rules.headers {
         headers.insert(name, value.clone());

@@ -4,6 +4,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use marmot_core::id::LauncherId;
+use marmot_text::{say, tell};
 use serde::Deserialize;
 
 use super::Web;
@@ -74,7 +75,7 @@ pub(super) async fn form_page(
             Some(id) => Tab::below(&format!("{}/launchers/{id}", project.path()), true, true, Here::Settings),
             None => Vec::new(),
         },
-        builders: plans::builders(form.builder),
+        builders: plans::builders(form.builder, web.service.options().buildpacks),
         look_path: match editing {
             Some(id) => format!("{}/launchers/{id}/plan", project.path()),
             None => format!("{}/launchers/new/plan", project.path()),
@@ -237,15 +238,13 @@ pub(super) async fn ask_delete(
     let view = find_launcher(&web, &visitor.who, &path).await?;
     must_change(&visitor, view.can.change)?;
     let now = view.app.as_ref().map(|app| words::shut_down_now(present::people(app))).unwrap_or_default();
-    let text = format!(
-        "{now}Its builds and logs go with it, and links to its app lead nowhere. This cannot be undone."
-    );
+    let text = now + say("launcher-delete-about");
     Ok(visitor.ask(Question {
-        title: format!("Delete “{}”?", view.launcher.name),
+        title: tell!("launcher-delete-title", name = view.launcher.name),
         text,
         action: format!("{}/launchers/{}/delete", view.project.path(), view.launcher.id),
-        yes: "Yes, delete it",
-        no: "Keep it",
+        yes: say("delete-yes"),
+        no: say("delete-no"),
         back: view.project.path(),
     }))
 }

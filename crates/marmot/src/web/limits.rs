@@ -3,6 +3,7 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use marmot_text::say;
 
 use super::Web;
 use super::forms::Typed;
@@ -19,13 +20,13 @@ use crate::service::Action;
 type Limit = (&'static str, &'static str, fn(&mut ProjectLimits) -> &mut Option<u64>);
 
 const LIMITS: [Limit; 7] = [
-    ("memory_bytes", "Memory of apps that are awake", |limits| &mut limits.memory_bytes),
-    ("storage_bytes", "On disk: results of builds, homes and logs", |limits| &mut limits.storage_bytes),
-    ("builds_at_once", "Builds at the same time", |limits| &mut limits.builds_at_once),
-    ("builds_per_hour", "Builds within an hour", |limits| &mut limits.builds_per_hour),
-    ("replicas", "Awake copies, beyond one for each app", |limits| &mut limits.replicas),
-    ("requests_per_second", "Requests a second", |limits| &mut limits.requests_per_second),
-    ("requests_at_once", "Requests at the same time", |limits| &mut limits.requests_at_once),
+    ("memory_bytes", "limit-memory", |limits| &mut limits.memory_bytes),
+    ("storage_bytes", "limit-storage", |limits| &mut limits.storage_bytes),
+    ("builds_at_once", "limit-builds-at-once", |limits| &mut limits.builds_at_once),
+    ("builds_per_hour", "limit-builds-per-hour", |limits| &mut limits.builds_per_hour),
+    ("replicas", "limit-replicas", |limits| &mut limits.replicas),
+    ("requests_per_second", "limit-requests-per-second", |limits| &mut limits.requests_per_second),
+    ("requests_at_once", "limit-requests-at-once", |limits| &mut limits.requests_at_once),
 ];
 
 fn is_size(name: &str) -> bool {
@@ -48,11 +49,11 @@ pub(super) async fn rows(web: &Web, visitor: &Visitor, project: &Project) -> Res
         };
         LimitRow {
             name,
-            told,
+            told: say(told),
             used: words(*of(&mut view.used), "–"),
-            allowed: words(*of(&mut view.allowed), "any"),
+            allowed: words(*of(&mut view.allowed), say("limit-any")),
             field: Field::of(said),
-            like: if is_size(name) { "such as 4G" } else { "a number" },
+            like: if is_size(name) { say("limit-like-size") } else { say("limit-like-number") },
         }
     };
     Ok(LIMITS.into_iter().map(row).collect())
@@ -94,8 +95,8 @@ pub(super) async fn save(
         let mut page = settings_page(&web, &visitor, &project, ProjectForm::of(&project)).await?;
         for row in &mut page.limits {
             row.field = Field::of(typed.get(row.name).trim());
-            let like = if is_size(row.name) { "a size like 512M or 4G" } else { "a number" };
-            row.field.wrong = wrong.contains(&row.name).then(|| format!("Give {like}, or leave it empty."));
+            let wanted = if is_size(row.name) { say("limit-wrong-size") } else { say("limit-wrong-number") };
+            row.field.wrong = wrong.contains(&row.name).then(|| wanted.to_owned());
         }
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response());
     }

@@ -85,7 +85,7 @@ async fn whose(web: &Web, code: &str) -> Result<String, Failed> {
 
 /// A password is never sent back: only what is wrong with it.
 fn wrong(error: &Error) -> Field {
-    Field { value: String::new(), wrong: Some(words::plainly(&error.to_string())) }
+    Field { value: String::new(), wrong: Some(words::refusal(error)) }
 }
 
 fn refused(page: Response) -> Response {

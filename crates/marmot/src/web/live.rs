@@ -141,6 +141,12 @@ where
 /// Answers with a stream of fragments that ends when the server stops.
 pub(super) fn respond(web: &Web, fragments: impl Stream<Item = String> + Send + 'static) -> Response {
     let stop = web.stop.clone();
+    // The answer has been given when the stream is read: it goes on in the language that was spoken then.
+    let language = marmot_text::spoken();
+    let mut fragments = Box::pin(fragments);
+    let fragments = stream::poll_fn(move |context| {
+        marmot_text::speaking_now(language, || fragments.as_mut().poll_next(context))
+    });
     let events = fragments
         .take_until(async move { stop.cancelled().await })
         .map(|html| Ok::<_, Infallible>(event(&html)));

@@ -65,9 +65,9 @@ impl From<String> for Level {
 impl Level {
     /// All of them, with their words in addresses and on the page.
     pub(super) const CHOICES: [(Self, &'static str, &'static str); 3] = [
-        (Self::All, "all", "All lines"),
-        (Self::Warnings, "warnings", "Warnings and errors"),
-        (Self::Errors, "errors", "Errors"),
+        (Self::All, "all", "log-level-all"),
+        (Self::Warnings, "warnings", "log-level-warnings"),
+        (Self::Errors, "errors", "log-level-errors"),
     ];
 
     /// How grave a line looks, by the words that programs use for it.

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt};
 use jiff::Timestamp;
 use marmot_core::id::{BuildId, RevisionId};
+use marmot_text::{say, tell};
 
 use super::Web;
 use super::ansi::Line;
@@ -43,7 +44,7 @@ impl Drawing {
             self.source = source.map(str::to_owned);
             if let Some(source) = source {
                 let copy = source.split('/').next().unwrap_or(source);
-                html.push_str(&format!("<h2>Copy {}</h2>", escaped(copy)));
+                html.push_str(&format!("<h2>{}</h2>", escaped(&tell!("logs-copy", copy = copy))));
             }
         }
         html.push_str("<span class=\"line\">");
@@ -112,16 +113,15 @@ pub(super) async fn app(
         drawing.draw(&mut lines, Some(source), text);
     }
     let told = (!wanted.is_everything()).then(|| match found.len() {
-        0 => format!("No line of the last {SEARCHED_LINES} of each copy is like that."),
-        1 => "1 line.".to_owned(),
-        found if found > FIRST_LINES => format!("The last {FIRST_LINES} of {found} lines."),
-        found => format!("{found} lines."),
+        0 => tell!("logs-no-line", lines = SEARCHED_LINES),
+        found if found > FIRST_LINES => tell!("logs-last-of", shown = FIRST_LINES, found = found),
+        found => tell!("logs-lines", found = found),
     });
     let project_path = view.project.path();
     let own = super::detail::own_path(&view);
     Ok(Html(LogPage {
         frame: visitor.live_frame(format!("{own}/logs/events{}", wanted.query())),
-        title: "Logs".to_owned(),
+        title: say("logs").to_owned(),
         tabs: Tab::of(&view, Here::Logs),
         filter: Some(LogFilter {
             levels: levels(wanted.level),
@@ -136,15 +136,15 @@ pub(super) async fn app(
         project_path,
         launcher_name: view.launcher.name,
         lines,
-        hint: "What the app writes to its output, newest last. Logs are kept after a copy of the app is gone.",
+        hint: say("logs-hint"),
     })
     .into_response())
 }
 
 fn levels(wanted: Level) -> Vec<Choice> {
-    let choice = |(level, value, label): (Level, &str, &str)| Choice {
+    let choice = |(level, value, label): (Level, &str, &'static str)| Choice {
         value: value.to_owned(),
-        label: label.to_owned(),
+        label: say(label).to_owned(),
         chosen: level == wanted,
     };
     Level::CHOICES.map(choice).into()
@@ -156,10 +156,11 @@ fn copies<'a>(view: &LauncherView, sources: impl Iterator<Item = &'a String>, wa
         let mut replicas = view.app.iter().flat_map(|app| &app.replicas);
         replicas.any(|replica| replica.id.to_string() == id)
     };
-    let all = Choice { value: String::new(), label: "All copies".to_owned(), chosen: wanted.is_empty() };
+    let all =
+        Choice { value: String::new(), label: say("logs-all-copies").to_owned(), chosen: wanted.is_empty() };
     let copy = |source: &String| {
         let id = source.split('/').next().unwrap_or(source).to_owned();
-        let label = if alive(&id) { format!("{id}, there now") } else { id.clone() };
+        let label = if alive(&id) { tell!("logs-copy-alive", copy = id) } else { id.clone() };
         Choice { chosen: wanted == id, value: id, label }
     };
     std::iter::once(all).chain(sources.map(copy)).collect()
@@ -177,11 +178,16 @@ async fn numbers(
 
 /// The revisions that have written something, newest first, and all of them.
 fn revisions(ran: BTreeSet<RevisionId>, numbers: &BTreeMap<RevisionId, i64>, wanted: &str) -> Vec<Choice> {
-    let all = Choice { value: String::new(), label: "All revisions".to_owned(), chosen: wanted.is_empty() };
+    let all = Choice {
+        value: String::new(),
+        label: say("logs-all-revisions").to_owned(),
+        chosen: wanted.is_empty(),
+    };
     let revision = |id: RevisionId| {
-        let label = numbers
-            .get(&id)
-            .map_or_else(|| "An earlier one".to_owned(), |number| format!("Revision {number}"));
+        let label = numbers.get(&id).map_or_else(
+            || say("logs-earlier-one").to_owned(),
+            |number| tell!("logs-revision", number = *number),
+        );
         Choice { chosen: wanted == id.to_string(), value: id.to_string(), label }
     };
     std::iter::once(all).chain(ran.into_iter().rev().map(revision)).collect()
@@ -279,7 +285,7 @@ fn build_state(project: &Project, build: &BuildView, may_operate: bool, replaces
     let under_way = build.build.status == BuildStatus::InProgress;
     let cancel = LogAction {
         path: format!("{}/builds/{}/cancel", project.path(), build.id()),
-        label: "Cancel the build",
+        label: say("build-cancel"),
     };
     LogState { phase: build_phase(build), action: (under_way && may_operate).then_some(cancel), replaces }
 }
@@ -295,7 +301,7 @@ pub(super) async fn build(
     texts.iter().for_each(|text| drawing.draw(&mut lines, None, text));
     Ok(Html(LogPage {
         frame: visitor.live_frame(format!("{}/builds/{}/events", project.path(), build.id())),
-        title: "Build".to_owned(),
+        title: say("build").to_owned(),
         tabs: Vec::new(),
         filter: None,
         state: build_state(&project, &build, launcher.can.operate, false),
@@ -303,7 +309,7 @@ pub(super) async fn build(
         project_name: project.name,
         launcher_name: launcher.launcher.name,
         lines,
-        hint: "How the code was turned into something runnable.",
+        hint: say("build-hint"),
     })
     .into_response())
 }

@@ -22,6 +22,7 @@ mod gallery;
 mod groups;
 mod guard;
 mod home;
+mod language;
 mod launchers;
 mod limits;
 mod links;
@@ -179,6 +180,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/events", get(home::events))
         .route("/sign-in", get(session::ask).post(session::sign_in))
         .route("/sign-out", post(session::sign_out))
+        .route("/language", post(language::choose))
         .route("/demo/{code}", get(session::demo))
         .route("/projects/new", get(projects::new).post(projects::create))
         .nest("/p/{namespace}/{slug}", project)

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use marmot_core::id::{AppKeyId, ShareLinkId};
 use marmot_core::name::Namespace;
+use marmot_text::{filters, say, tell};
 
 use super::Web;
 use super::account_pages::Lifetime;
@@ -17,13 +18,19 @@ use super::launchers::{LauncherPath, find_launcher};
 use super::present::Presenter;
 use super::respond::{Failed, removed, see_other};
 use super::session::Visitor;
+use super::words;
 use crate::model::{Secret, Visibility};
 use crate::opening::{Grant, KeyQuota, OpenTo};
 use crate::service::{Error, Identity, Invited, LauncherView, NewGrant};
 
 /// Days, and how they are told. None of them: until it is revoked.
-const LIFETIMES: &[(i64, &str)] =
-    &[(1, "A day"), (7, "A week"), (30, "30 days"), (365, "A year"), (0, "Until it is revoked")];
+const LIFETIMES: &[(i64, &str)] = &[
+    (1, "for-a-day"),
+    (7, "for-a-week"),
+    (30, "for-30-days"),
+    (365, "for-a-year"),
+    (0, "for-until-revoked"),
+];
 const USUAL_LIFETIME: i64 = 30;
 
 /// Who may open the app.
@@ -105,8 +112,8 @@ impl AccessSection {
         if view.can.change {
             let quota = |quota: KeyQuota| {
                 let parts = [
-                    quota.per_minute.map(|count| format!("{count} a minute")),
-                    quota.at_once.map(|count| format!("{count} at once")),
+                    quota.per_minute.map(|count| tell!("key-quota-minute", count = count)),
+                    quota.at_once.map(|count| tell!("key-quota-at-once", count = count)),
                 ];
                 parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
             };
@@ -120,8 +127,11 @@ impl AccessSection {
             }
         }
         let choices = if view.can.govern { choices(opening.to, view.project.visibility) } else { Vec::new() };
-        let lifetime =
-            |&(days, told): &(i64, &'static str)| Lifetime { days, told, chosen: days == USUAL_LIFETIME };
+        let lifetime = |&(days, told): &(i64, &'static str)| Lifetime {
+            days,
+            told: say(told),
+            chosen: days == USUAL_LIFETIME,
+        };
         Ok(Self {
             path: detail::own_path(view),
             told: told(opening.effective),
@@ -149,11 +159,11 @@ pub(super) fn typed_names(text: &str) -> Vec<String> {
 
 fn told(to: OpenTo) -> &'static str {
     match to {
-        OpenTo::Everyone => "Everyone may open it, signed in or not.",
-        OpenTo::Link => "Everyone with a link may open it, and the members of the project.",
-        OpenTo::SignedIn => "Everybody who has an account here may open it.",
-        OpenTo::Named => "Those named below may open it, and the members of the project.",
-        OpenTo::Project | OpenTo::Members => "The members of the project may open it, and nobody else.",
+        OpenTo::Everyone => say("open-to-everyone"),
+        OpenTo::Link => say("open-to-link"),
+        OpenTo::SignedIn => say("open-to-signed-in"),
+        OpenTo::Named => say("open-to-named"),
+        OpenTo::Project | OpenTo::Members => say("open-to-members"),
     }
 }
 
@@ -168,23 +178,18 @@ pub(super) fn choices(to: OpenTo, visibility: Visibility) -> Vec<Choice> {
     };
     let mut choices = vec![choice(
         OpenTo::Project,
-        "Like the project",
+        say("open-like-project"),
         "app",
-        if public { "It is public: everyone." } else { "It is private: its members." },
+        if public { say("open-project-public") } else { say("open-project-private") },
     )];
     if public || to == OpenTo::Everyone {
-        choices.push(choice(OpenTo::Everyone, "Everyone", "globe", "As long as the project is public."));
+        choices.push(choice(OpenTo::Everyone, say("open-everyone"), "globe", say("open-everyone-help")));
     }
     choices.extend([
-        choice(OpenTo::Link, "Everyone with a link", "link", "Whoever has one of the links that you make."),
-        choice(OpenTo::SignedIn, "Signed-in people", "key", "Everybody with an account here."),
-        choice(OpenTo::Members, "Members", "lock", "The members of the project alone."),
-        choice(
-            OpenTo::Named,
-            "Named people and groups",
-            "people",
-            "Those you name, and the members of the project.",
-        ),
+        choice(OpenTo::Link, say("open-with-link"), "link", say("open-with-link-help")),
+        choice(OpenTo::SignedIn, say("open-signed-in"), "key", say("open-signed-in-help")),
+        choice(OpenTo::Members, say("open-members"), "lock", say("open-members-help")),
+        choice(OpenTo::Named, say("open-named"), "people", say("open-named-help")),
     ]);
     choices
 }
@@ -195,14 +200,14 @@ fn row<Id: ToString>(presenter: &Presenter<'_>, grant: Grant<Id>, quota: String)
         id: grant.id.to_string(),
         name: grant.name,
         until: match grant.expires_at {
-            Some(_) if over => "expired".to_owned(),
-            Some(at) => at.strftime("%-d %B %Y").to_string(),
-            None => "it is revoked".to_owned(),
+            Some(_) if over => say("expired").to_owned(),
+            Some(at) => words::date(at),
+            None => say("until-revoked").to_owned(),
         },
         used: match (grant.uses, grant.last_used_at) {
-            (0, None) => "never".to_owned(),
+            (0, None) => say("never").to_owned(),
             (times, at) => {
-                let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+                let times = if times == 1 { say("once").to_owned() } else { tell!("times", count = times) };
                 at.map_or_else(|| times.clone(), |at| format!("{times}, {}", presenter.ago(at)))
             }
         },
@@ -277,8 +282,8 @@ pub(super) async fn create_link(
     let view = find_launcher(&web, &visitor.who, &path).await?;
     let made = web.service.create_share_link(&visitor.who, &view.launcher.app_name, new_grant(&typed)).await;
     let fresh = |(link, url): (crate::opening::ShareLink, Secret)| Fresh {
-        title: format!("Your new link “{}”.", link.grant.name),
-        how: "Whoever has it may open the app.",
+        title: tell!("link-fresh", name = link.grant.name),
+        how: say("link-fresh-how"),
         text: url,
     };
     answer(&web, &visitor, &path, made, fresh).await
@@ -311,8 +316,8 @@ pub(super) async fn create_key(
         Err(refused) => Err(refused),
     };
     let fresh = |(key, text): (crate::opening::AppKey, Secret)| Fresh {
-        title: format!("Your new key “{}”.", key.grant.name),
-        how: "Programs send it as “Authorization: Bearer …” or “X-Marmot-Key: …”.",
+        title: tell!("key-fresh", name = key.grant.name),
+        how: say("key-fresh-how"),
         text,
     };
     answer(&web, &visitor, &path, made, fresh).await

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use askama::Template;
+use marmot_text::filters;
 
 use super::admin::Meter;
 use super::ansi::Line;

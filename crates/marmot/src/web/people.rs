@@ -4,6 +4,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use marmot_core::id::UserId;
+use marmot_text::{say, tell};
 use serde::Deserialize;
 
 use super::Web;
@@ -114,7 +115,7 @@ pub(super) async fn add(State(web): State<Web>, visitor: Visitor, typed: Typed) 
     match added {
         Ok(user) => link_page(&web, &visitor, user.id).await,
         Err(error @ (Error::Conflict { .. } | Error::Invalid { .. })) => {
-            news.username.wrong = Some(words::plainly(&error.to_string()));
+            news.username.wrong = Some(words::refusal(&error));
             refused(&web, &visitor, news).await
         }
         Err(other) => Err(other.into()),
@@ -166,7 +167,7 @@ async fn answer(web: &Web, visitor: &Visitor, done: Result<(), Error>) -> Result
     match done {
         Ok(()) => Ok(see_other("/admin/users")),
         Err(error @ Error::Conflict { .. }) => {
-            let problem = Some(words::plainly(&error.to_string()));
+            let problem = Some(words::refusal(&error));
             let page = page(web, visitor, Which::default().page(), News { problem, ..News::default() });
             Ok((StatusCode::CONFLICT, Html(page.await?)).into_response())
         }
@@ -186,12 +187,11 @@ pub(super) async fn ask_delete(
     let id: UserId = id.parse().map_err(|_| Failed::NoSuchPage)?;
     let user = web.service.person(&visitor.who, id).await?;
     Ok(visitor.ask(Question {
-        title: format!("Delete the account of {}?", user.username),
-        text: "What is known of the person goes with it. What the person did stays in the audit. This cannot be undone."
-            .to_owned(),
+        title: tell!("people-delete-title", username = user.username.as_str()),
+        text: say("people-delete-warning").to_owned(),
         action: format!("/admin/users/{id}/delete"),
-        yes: "Yes, delete it",
-        no: "Keep it",
+        yes: say("delete-yes"),
+        no: say("delete-no"),
         back: "/admin/users".to_owned(),
     }))
 }

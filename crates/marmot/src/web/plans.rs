@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use marmot_core::id::LauncherId;
 use marmot_engine::build::Preview;
 use marmot_engine::build::plan::CommandFrom;
+use marmot_text::say;
 
 use super::Web;
 use super::forms::Typed;
@@ -87,25 +88,25 @@ fn problem(error: Error) -> Result<String, Failed> {
 /// What a build would do, in words; and how the code starts by itself.
 fn shown(Preview { commit, plan }: Preview) -> (CodePlan, Option<String>) {
     let what = match plan.language {
-        Some("python") => "A Python app",
-        Some("r") => "An R app",
-        Some("node") => "A Node app",
-        Some("static") => "A static site",
-        Some("dockerfile") => "A container image",
-        _ => "A program",
+        Some("python") => say("plan-python"),
+        Some("r") => say("plan-r"),
+        Some("node") => say("plan-node"),
+        Some("static") => say("plan-static"),
+        Some("dockerfile" | "buildpacks") => say("plan-image"),
+        _ => say("plan-program"),
     };
     let mut facts = Vec::new();
-    facts.extend(plan.packages.map(|file| ("Packages from", file)));
-    facts.extend(plan.build.into_iter().map(|step| ("Built by", step)));
-    facts.extend(plan.release.map(|line| ("Once before it is served", line)));
+    facts.extend(plan.packages.map(|file| (say("plan-packages-from"), file)));
+    facts.extend(plan.build.into_iter().map(|step| (say("plan-built-by"), step)));
+    facts.extend(plan.release.map(|line| (say("plan-release"), line)));
     let started = match (plan.command_from, &plan.command) {
-        (CommandFrom::Launcher, _) => Some("the command below".to_owned()),
+        (CommandFrom::Launcher, _) => Some(say("plan-command-below").to_owned()),
         (CommandFrom::Procfile, Some(command)) => Some(format!("{command} (Procfile)")),
         (CommandFrom::Detected, command) => command.clone(),
         (CommandFrom::Procfile, None) => None,
     };
-    facts.extend(started.map(|started| ("Started by", started)));
-    facts.push(("Listens on", "$PORT".to_owned()));
+    facts.extend(started.map(|started| (say("plan-started-by"), started)));
+    facts.push((say("plan-listens-on"), "$PORT".to_owned()));
     let shown = CodePlan {
         problem: None,
         what: what.to_owned(),
@@ -117,17 +118,21 @@ fn shown(Preview { commit, plan }: Preview) -> (CodePlan, Option<String>) {
     (shown, plan.command)
 }
 
-/// The builders to choose from.
-pub(super) fn builders(chosen: BuilderVariant) -> Vec<BuilderChoice> {
+/// The builders to choose from. `buildpacks`: they are offered here.
+pub(super) fn builders(chosen: BuilderVariant, buildpacks: bool) -> Vec<BuilderChoice> {
     let told = |word| match word {
-        "auto" => "What is found in the code",
+        "auto" => say("plan-found"),
         "python" => "Python",
         "r" => "R",
         "node" => "Node",
-        "static" => "A static site",
+        "static" => say("plan-static"),
+        "dockerfile" => say("builder-dockerfile"),
+        "buildpacks" => say("builder-buildpacks"),
         other => other,
     };
     let choice =
         |word: &&'static str| BuilderChoice { word, told: told(word), chosen: *word == chosen.as_str() };
-    BuilderVariant::WORDS.iter().map(choice).collect()
+    let is_offered =
+        |word: &&&str| **word != "buildpacks" || buildpacks || chosen == BuilderVariant::Buildpacks;
+    BuilderVariant::WORDS.iter().filter(is_offered).map(choice).collect()
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use marmot_core::phase::Phase;
+use marmot_text::{say, tell};
 
 use super::ansi::Line;
 use super::pages::Repository;
@@ -67,7 +68,7 @@ impl<'a> Presenter<'a> {
         if app.phase == Phase::Running {
             let awake = app.replicas.iter().filter(|replica| replica.stage == "running").count();
             if awake > 1 {
-                phase.detail = format!("{awake} copies are awake and answering.");
+                phase.detail = tell!("copies-awake", count = awake);
             }
         }
         phase
@@ -81,7 +82,7 @@ impl<'a> Presenter<'a> {
         AppView {
             url: app.url.clone(),
             share: view.share_url.clone(),
-            switched: format!("Switched on {}", self.ago(app.started)),
+            switched: tell!("switched-on", ago = self.ago(app.started)),
             people: words::people_now(people(app)),
             can_open: can_open(app.phase),
             under_way: matches!(
@@ -104,9 +105,9 @@ impl<'a> Presenter<'a> {
             .as_ref()
             .is_some_and(|build| matches!(build.build.status, BuildStatus::Failed | BuildStatus::Cancelled));
         let advice = match (view.can.operate, build_failed) {
-            (false, _) => "The people of this project can mend it; their logs say more.",
-            (true, true) => "Read the build’s log, mend the code or the launcher, then try again.",
-            (true, false) => "Read the logs, mend the code or the launcher’s command, then try again.",
+            (false, _) => say("failure-people-can-mend"),
+            (true, true) => say("failure-read-build-log"),
+            (true, false) => say("failure-read-logs"),
         };
         FailureView {
             reason: words::sentence(&failure.reason),
@@ -118,22 +119,23 @@ impl<'a> Presenter<'a> {
     fn build(&self, view: &LauncherView, build: &service::BuildView) -> BuildView {
         let at = build.build.ended_at.unwrap_or(build.build.created_at);
         let pulls = build.build.image.is_some();
-        let [now, done, noun, from] = if pulls {
-            ["Pulling now", "Pulled", "Pull", "as"]
-        } else {
-            ["Building now", "Built", "Build", "from"]
-        };
-        let told = match build.build.status {
-            BuildStatus::InProgress => now.to_owned(),
-            BuildStatus::Succeeded => match &build.build.result.commit {
-                Some(commit) => {
-                    let commit: String = commit.trim_start_matches("sha256:").chars().take(7).collect();
-                    format!("{done} {} {from} {commit}", self.ago(at))
+        let ago = self.ago(at);
+        let told = match (build.build.status, &build.build.result.commit) {
+            (BuildStatus::InProgress, _) if pulls => say("pulling-now").to_owned(),
+            (BuildStatus::InProgress, _) => say("building-now").to_owned(),
+            (BuildStatus::Succeeded, Some(commit)) => {
+                let commit: String = commit.trim_start_matches("sha256:").chars().take(7).collect();
+                match pulls {
+                    true => tell!("pulled-as", ago = ago, commit = commit),
+                    false => tell!("built-from", ago = ago, commit = commit),
                 }
-                None => format!("{done} {}", self.ago(at)),
-            },
-            BuildStatus::Failed => format!("{noun} failed {}", self.ago(at)),
-            BuildStatus::Cancelled => format!("{noun} cancelled {}", self.ago(at)),
+            }
+            (BuildStatus::Succeeded, None) if pulls => tell!("pulled", ago = ago),
+            (BuildStatus::Succeeded, None) => tell!("built-ago", ago = ago),
+            (BuildStatus::Failed, _) if pulls => tell!("pull-failed", ago = ago),
+            (BuildStatus::Failed, _) => tell!("build-failed-ago", ago = ago),
+            (BuildStatus::Cancelled, _) if pulls => tell!("pull-cancelled", ago = ago),
+            (BuildStatus::Cancelled, _) => tell!("build-cancelled-ago", ago = ago),
         };
         let path = format!("{}/builds/{}", view.project.path(), build.id());
         BuildView { told, path: view.can.read_logs.then_some(path) }
@@ -165,7 +167,7 @@ impl<'a> Presenter<'a> {
 
     pub(super) fn resources(&self, id: i64) -> String {
         let class = self.service.resource_classes().iter().find(|class| class.id == id);
-        class.map_or_else(|| "no resource class".to_owned(), resource_class)
+        class.map_or_else(|| say("no-resource-class").to_owned(), resource_class)
     }
 }
 
@@ -184,9 +186,10 @@ pub(super) fn resource_class(class: &ResourceClass) -> String {
     let cores = f64::from(class.cpu_millis) / 1000.0;
     let gpus = match class.gpus.as_ref().map_or(0, Gpus::count) {
         0 => String::new(),
-        1 => ", 1 GPU".to_owned(),
-        count => format!(", {count} GPUs"),
+        count => tell!("gpus", count = count),
     };
+    let cores = marmot_text::decimal(cores.to_string());
+    let cores = marmot_text::decimal(cores.to_string());
     format!("{} ({cores} CPU, {}{gpus})", class.name, words::memory(class.memory_mib))
 }
 
@@ -220,7 +223,7 @@ fn source(source: &EnvironmentSource) -> SourceView {
                 told = format!("{told}, {dir}");
             }
             if let Some(revision) = &code.revision {
-                told = format!("{told} at {revision}");
+                told = tell!("source-at", source = told, revision = revision);
             }
             SourceView::Code { link, told }
         }
@@ -231,21 +234,25 @@ fn source(source: &EnvironmentSource) -> SourceView {
 /// What came of a build, in sentences.
 fn built(result: &BuildResult) -> String {
     let summary = result.summary.as_deref().map(words::sentence);
-    let pushed = result.pushed.as_ref().map(|image| format!("Its image is in the registry: {image}"));
+    let pushed = result.pushed.as_ref().map(|image| tell!("image-pushed", image = image));
     summary.into_iter().chain(pushed).collect::<Vec<_>>().join(" ")
 }
 
 /// A build's state.
 pub(super) fn build_phase(build: &service::BuildView) -> PhaseView {
     let (tone, word, detail) = match build.build.status {
-        BuildStatus::InProgress => {
-            (Tone::Busy, "Building", build.step.as_deref().map(words::sentence).unwrap_or_default())
-        }
-        BuildStatus::Succeeded => (Tone::On, "Built", built(&build.build.result)),
-        BuildStatus::Failed => {
-            (Tone::Bad, "Failed", build.error_reason().as_deref().map(words::sentence).unwrap_or_default())
-        }
-        BuildStatus::Cancelled => (Tone::Off, "Cancelled", "It was called off.".to_owned()),
+        BuildStatus::InProgress => (
+            Tone::Busy,
+            say("phase-building"),
+            build.step.as_deref().map(words::sentence).unwrap_or_default(),
+        ),
+        BuildStatus::Succeeded => (Tone::On, say("built"), built(&build.build.result)),
+        BuildStatus::Failed => (
+            Tone::Bad,
+            say("phase-failed"),
+            build.error_reason().as_deref().map(words::sentence).unwrap_or_default(),
+        ),
+        BuildStatus::Cancelled => (Tone::Off, say("build-cancelled"), say("build-called-off").to_owned()),
     };
     PhaseView { tone, word, detail }
 }

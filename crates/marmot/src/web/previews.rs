@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use jiff::Timestamp;
 use marmot_core::id::LauncherId;
+use marmot_text::{filters, say, tell};
 
 use super::Web;
 use super::boxes;
@@ -108,8 +109,10 @@ impl PreviewsSection {
         };
         let seen = told.seen.looked_at.map(|at| {
             let commit: String = told.seen.tip.iter().flat_map(|tip| tip.chars()).take(10).collect();
-            let commit = if commit.is_empty() { commit } else { format!(", seen at {commit}") };
-            format!("Last looked {}{commit}.", presenter.ago(at))
+            match commit.is_empty() {
+                true => tell!("last-looked", ago = presenter.ago(at)),
+                false => tell!("last-looked-seen", ago = presenter.ago(at), commit = commit),
+            }
         });
         Ok(Some(Self {
             path: detail::own_path(view),
@@ -135,9 +138,9 @@ impl PreviewsSection {
 /// When something ends, in words that follow *it ends*.
 fn ends(at: Timestamp) -> String {
     match at.duration_since(Timestamp::now()).as_hours() {
-        ..1 => "within the hour".to_owned(),
-        hours @ 1..48 => format!("in {hours} hours"),
-        hours => format!("in {} days", (hours + 12) / 24),
+        ..1 => say("within-the-hour").to_owned(),
+        hours @ 1..48 => tell!("ends-in-hours", hours = hours),
+        hours => tell!("ends-in-days", days = (hours + 12) / 24),
     }
 }
 

@@ -4,6 +4,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use marmot_core::name::{Namespace, Slug};
+use marmot_text::{say, tell};
 
 use super::Web;
 use super::forms::Typed;
@@ -242,15 +243,14 @@ pub(super) async fn ask_delete(
     let count =
         web.service.launcher_views(&visitor.who, project.id, Page { page: 1, per_page: 1 }).await?.total;
     Ok(visitor.ask(Question {
-        title: format!("Delete the project “{}”?", project.name),
+        title: tell!("project-delete-question", name = project.name),
         text: match count {
-            0 => "It has no launchers. This cannot be undone.".to_owned(),
-            1 => "Its launcher goes with it, and its app with its builds and logs. This cannot be undone.".to_owned(),
-            n => format!("Its {n} launchers go with it, and their apps with their builds and logs. This cannot be undone."),
+            0 => say("project-delete-empty").to_owned(),
+            count => tell!("project-delete-launchers", count = count),
         },
         action: format!("{}/delete", project.path()),
-        yes: "Yes, delete it",
-        no: "Keep it",
+        yes: say("delete-yes"),
+        no: say("delete-no"),
         back: format!("{}/settings", project.path()),
     }))
 }

@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use marmot_text::say;
 use tracing::error;
 
 use super::Web;
@@ -93,52 +94,54 @@ impl Failed {
         match self {
             Self::NoSuchPage => plain(
                 StatusCode::NOT_FOUND,
-                "Nothing here",
-                format!("{} It may have moved or been deleted.", words::NO_SUCH_PAGE),
+                say("refused-nothing-here"),
+                say("refused-no-such-page").to_owned(),
             ),
             Self::NoForm => plain(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "That was too much",
-                "What was sent is longer than a form of ours can be, or broke off on the way.".to_owned(),
+                say("refused-too-much"),
+                say("refused-too-much-about").to_owned(),
             ),
             Self::Elsewhere => plain(
                 StatusCode::FORBIDDEN,
-                "Not from here",
-                "This request came from another site, so nothing was changed. Open Marmot at its own address and \
-                 try again there."
-                    .to_owned(),
+                say("refused-elsewhere"),
+                say("refused-elsewhere-about").to_owned(),
             ),
             Self::Service(error) => {
-                let text = words::plainly(&error.to_string());
+                let text = words::refusal(&error);
                 match error {
                     E::SignInNeeded | E::InvalidCredentials => Refusal {
                         sign_in: true,
-                        ..plain(StatusCode::UNAUTHORIZED, "Please sign in", text)
+                        ..plain(StatusCode::UNAUTHORIZED, say("refused-sign-in"), text)
                     },
-                    E::WrongCredentials => plain(StatusCode::UNAUTHORIZED, "That did not work", text),
-                    E::Forbidden { .. } => plain(StatusCode::FORBIDDEN, "Not yours to do", text),
+                    E::WrongCredentials => plain(StatusCode::UNAUTHORIZED, say("refused-did-not-work"), text),
+                    E::Forbidden { .. } => plain(StatusCode::FORBIDDEN, say("refused-not-yours"), text),
                     E::NotFound { .. } => Refusal {
                         sign_in: true,
-                        ..plain(StatusCode::NOT_FOUND, "Nothing here", text)
+                        ..plain(StatusCode::NOT_FOUND, say("refused-nothing-here"), text)
                     },
                     E::AlreadyActive { .. } | E::Conflict { .. } | E::Stale => {
-                        plain(StatusCode::CONFLICT, "That does not go together", text)
+                        plain(StatusCode::CONFLICT, say("refused-conflict"), text)
                     }
                     E::Invalid { .. } | E::VersionNeeded => {
-                        plain(StatusCode::UNPROCESSABLE_ENTITY, "That cannot be done like this", text)
+                        plain(StatusCode::UNPROCESSABLE_ENTITY, say("refused-invalid"), text)
                     }
-                    E::TooManyTries { retry_after } | E::TooOften { retry_after, .. } => {
-                        later(plain(StatusCode::TOO_MANY_REQUESTS, "A moment, please", text), retry_after)
+                    E::TooManyTries { retry_after } | E::TooOften { retry_after, .. } => later(
+                        plain(StatusCode::TOO_MANY_REQUESTS, say("refused-a-moment"), text),
+                        retry_after,
+                    ),
+                    E::Busy { retry_after } => later(
+                        plain(StatusCode::SERVICE_UNAVAILABLE, say("refused-a-moment"), text),
+                        retry_after,
+                    ),
+                    E::LinkSpent => plain(StatusCode::NOT_FOUND, say("refused-link-over"), text),
+                    E::Provider(_) => plain(StatusCode::BAD_GATEWAY, say("refused-did-not-work"), text),
+                    E::NotOffered { .. } => {
+                        plain(StatusCode::NOT_IMPLEMENTED, say("refused-not-offered"), text)
                     }
-                    E::Busy { retry_after } => {
-                        later(plain(StatusCode::SERVICE_UNAVAILABLE, "A moment, please", text), retry_after)
-                    }
-                    E::LinkSpent => plain(StatusCode::NOT_FOUND, "A link that is over", text),
-                    E::Provider(_) => plain(StatusCode::BAD_GATEWAY, "That did not work", text),
-                    E::NotOffered { .. } => plain(StatusCode::NOT_IMPLEMENTED, "Not offered here", text),
                     E::Internal(cause) => {
                         error!(error = &*cause, "a page could not be answered");
-                        plain(StatusCode::INTERNAL_SERVER_ERROR, "That went wrong on our side", text)
+                        plain(StatusCode::INTERNAL_SERVER_ERROR, say("refused-our-side"), text)
                     }
                 }
             }
@@ -169,9 +172,9 @@ impl Refusal {
         if self.status == StatusCode::UNAUTHORIZED && !signed_in {
             return see_other(&frame.sign_in());
         }
-        let mut links = vec![Link { path: "/".to_owned(), label: "Go home".into() }];
+        let mut links = vec![Link { path: "/".to_owned(), label: say("go-home").into() }];
         if self.sign_in && !signed_in {
-            links.insert(0, Link { path: frame.sign_in(), label: "Sign in".into() });
+            links.insert(0, Link { path: frame.sign_in(), label: say("sign-in").into() });
         }
         let (title, text) = (self.title.to_owned(), self.text.clone());
         let page = MessagePage { frame, phase: None, title, text, links };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use marmot_text::{say, tell};
 use serde_json::Value;
 
 use crate::model::{Program, Revision};
@@ -25,30 +26,30 @@ pub(super) fn differences(
     class: impl Fn(i64) -> String,
     changed: &[String],
 ) -> Vec<Difference> {
-    let mut all = vec![("runs", runs(&old.program), runs(&new.program))];
+    let mut all = vec![(say("differs-runs"), runs(&old.program), runs(&new.program))];
     let ways = |program: &Program| -> [(&'static str, String); 4] {
         let words =
             |words: &Option<Vec<String>>| words.as_deref().map(super::command::text).unwrap_or_default();
         let number = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
         match program {
             Program::Built { run, .. } => [
-                ("command", words(&run.command)),
-                ("arguments", words(&run.args)),
-                ("port", number(run.port.map(u32::from))),
-                ("user", String::new()),
+                (say("differs-command"), words(&run.command)),
+                (say("differs-arguments"), words(&run.args)),
+                (say("differs-port"), number(run.port.map(u32::from))),
+                (say("differs-user"), String::new()),
             ],
             Program::Image { image, .. } => [
-                ("command", words(&image.command)),
-                ("arguments", words(&image.args)),
-                ("port", number(image.port.map(u32::from))),
-                ("user", number(image.uid)),
+                (say("differs-command"), words(&image.command)),
+                (say("differs-arguments"), words(&image.args)),
+                (say("differs-port"), number(image.port.map(u32::from))),
+                (say("differs-user"), number(image.uid)),
             ],
         }
     };
     for ((what, before), (_, after)) in ways(&old.program).into_iter().zip(ways(&new.program)) {
         all.push((what, before, after));
     }
-    all.push(("resources", class(old.resource_class_id), class(new.resource_class_id)));
+    all.push((say("differs-resources"), class(old.resource_class_id), class(new.resource_class_id)));
     let mut told: Vec<Difference> = all
         .into_iter()
         .filter(|(_, before, after)| before != after)
@@ -60,13 +61,13 @@ pub(super) fn differences(
     };
     let (before, after) = (names(old), names(new));
     let variable = |name: &String, before: &str, after: &str| Difference {
-        what: format!("variable {name}"),
+        what: tell!("differs-variable", name = name),
         before: before.to_owned(),
         after: after.to_owned(),
     };
-    told.extend(before.difference(&after).map(|name| variable(name, "set", "")));
-    told.extend(after.difference(&before).map(|name| variable(name, "", "set")));
-    told.extend(changed.iter().map(|name| variable(name, "", "another value")));
+    told.extend(before.difference(&after).map(|name| variable(name, say("differs-set"), "")));
+    told.extend(after.difference(&before).map(|name| variable(name, "", say("differs-set"))));
+    told.extend(changed.iter().map(|name| variable(name, "", say("differs-another"))));
     told
 }
 

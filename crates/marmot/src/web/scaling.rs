@@ -6,6 +6,7 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use marmot_text::{filters, say, tell};
 
 use super::Web;
 use super::detail::own_path;
@@ -80,76 +81,28 @@ struct NetworkForm {
 type Setting = (&'static str, &'static str, &'static str, bool);
 
 const USUAL: [Setting; 4] = [
-    (
-        "min_replicas",
-        "Always awake",
-        "So many copies never sleep, whoever comes. 0 costs nothing when idle.",
-        false,
-    ),
-    ("max_replicas", "At most", "So many copies when many people come at the same time.", false),
-    ("idle_after", "Falls asleep after", "Without use for so long, such as 90s, 2m or 1h.", true),
-    (
-        "stop_after",
-        "Leaves memory after",
-        "Asleep for so long, where past visits do not tell, such as 12h.",
-        true,
-    ),
+    ("min_replicas", "scaling-min", "scaling-min-help", false),
+    ("max_replicas", "scaling-max", "scaling-max-help", false),
+    ("idle_after", "scaling-idle", "scaling-idle-help", true),
+    ("stop_after", "scaling-stop", "scaling-stop-help", true),
 ];
 
 const ADVANCED: [Setting; 9] = [
-    (
-        "sessions_per_replica",
-        "Sessions for a copy",
-        "Open connections that one copy is meant to hold.",
-        false,
-    ),
-    (
-        "requests_per_replica",
-        "Requests for a copy",
-        "Requests it works on at the same time. Not together with sessions.",
-        false,
-    ),
-    ("limit", "Never more than", "What is beyond it waits for its turn.", false),
-    (
-        "utilization",
-        "Aimed at, in percent",
-        "How much of what a copy is meant for is used before there is another.",
-        false,
-    ),
-    ("initial_replicas", "A new revision begins with", "So many copies.", false),
-    ("stable_window", "Demand is averaged over", "Such as 60s.", true),
-    ("panic_window", "Sudden demand over", "Such as 6s.", true),
-    ("panic_threshold", "Sudden from, in percent", "Of what the copies there are meant for.", false),
-    (
-        "max_session",
-        "Waits for sessions",
-        "For so long a copy that is not needed any more waits for them to end.",
-        true,
-    ),
+    ("sessions_per_replica", "scaling-sessions", "scaling-sessions-help", false),
+    ("requests_per_replica", "scaling-requests", "scaling-requests-help", false),
+    ("limit", "scaling-limit", "scaling-limit-help", false),
+    ("utilization", "scaling-utilization", "scaling-utilization-help", false),
+    ("initial_replicas", "scaling-initial", "scaling-initial-help", false),
+    ("stable_window", "scaling-stable", "scaling-stable-help", true),
+    ("panic_window", "scaling-panic", "scaling-panic-help", true),
+    ("panic_threshold", "scaling-threshold", "scaling-threshold-help", false),
+    ("max_session", "scaling-wait", "scaling-wait-help", true),
 ];
 
 const PRESETS: [(Preset, &str, &str, &str, &str); 3] = [
-    (
-        Preset::Single,
-        "single",
-        "One copy",
-        "For everybody. Right for most apps, and for those that keep files.",
-        "app",
-    ),
-    (
-        Preset::Dashboard,
-        "dashboard",
-        "Dashboard",
-        "Up to 3 copies of 20 sessions each. A visitor stays with one.",
-        "people",
-    ),
-    (
-        Preset::Endpoint,
-        "endpoint",
-        "Endpoint",
-        "Up to 3 copies of 10 requests each, for a model behind an API.",
-        "code",
-    ),
+    (Preset::Single, "single", "preset-single", "preset-single-help", "app"),
+    (Preset::Dashboard, "dashboard", "preset-dashboard", "preset-dashboard-help", "people"),
+    (Preset::Endpoint, "endpoint", "preset-endpoint", "preset-endpoint-help", "code"),
 ];
 
 impl ScalingForm {
@@ -195,15 +148,15 @@ impl ScalingForm {
         };
         let field = |setting: &Setting| SettingField {
             name: setting.0,
-            label: setting.1,
-            help: setting.2,
+            label: say(setting.1),
+            help: say(setting.2),
             usual: usual(setting.0),
             field: Field::of(value(setting)),
         };
         let choice = |(known, value, label, help, icon): (Preset, _, _, _, _)| PresetChoice {
             value,
-            label,
-            help,
+            label: say(label),
+            help: say(help),
             icon,
             chosen: known == preset,
         };
@@ -254,8 +207,10 @@ impl ScalingForm {
                     given.insert((*name).to_owned(), value.into());
                 }
                 None => {
-                    let kind = if *is_duration { "duration, such as 90s, 2m or 12h" } else { "whole number" };
-                    setting.field.wrong = Some(format!("“{text}” is no {kind}."));
+                    setting.field.wrong = Some(match is_duration {
+                        true => tell!("scaling-no-duration", text = text),
+                        false => tell!("scaling-no-number", text = text),
+                    });
                     unreadable = true;
                 }
             }
@@ -416,7 +371,7 @@ pub(super) async fn save_network(
     match web.service.update_launcher(&visitor.who, view.launcher.id, patch).await {
         Ok(_) => Ok(see_other(&format!("{}/edit?saved=network#network", own_path(&view)))),
         Err(error @ Error::Invalid { .. }) => {
-            let wrong = Some(words::plainly(&error.to_string()));
+            let wrong = Some(words::refusal(&error));
             let network = NetworkForm { outbound, allow: Field { value: text.to_owned(), wrong } };
             let more = MoreSettings::of(&web, &visitor, &view, String::new()).await?;
             again(&web, &visitor, view, MoreSettings { network, ..more }).await

@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use marmot_text::{filters, say};
 
 use super::Web;
 use super::boxes;
@@ -73,8 +74,8 @@ impl SecretsSection {
         let row = |secret: StoredSecret| SecretRow {
             name: secret.name,
             form: match secret.form {
-                SecretForm::Variable => "variable",
-                SecretForm::File => "file",
+                SecretForm::Variable => say("secret-form-variable"),
+                SecretForm::File => say("secret-form-file"),
             },
             set: presenter.ago(secret.updated_at),
         };

@@ -5,6 +5,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use marmot_gateway::Peer;
+use marmot_text::{say, tell};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
@@ -70,7 +71,14 @@ impl Web {
         let Some(session) = session else { return Ok(Identity::Anonymous) };
         match self.service.identify_session(session).await {
             Err(Error::InvalidCredentials) => Ok(Identity::Anonymous),
-            other => other,
+            Ok(who) => {
+                // What somebody chose for the account holds in every browser.
+                if let Some(language) = who.user().and_then(|user| user.language) {
+                    marmot_text::speak(language);
+                }
+                Ok(who)
+            }
+            Err(other) => Err(other),
         }
     }
 
@@ -108,7 +116,7 @@ pub(super) async fn ask(State(web): State<Web>, visitor: Visitor, Query(wish): Q
     if visitor.who.user().is_some() {
         return see_other(&next);
     }
-    let reason = (next != "/").then(|| "Sign in to go on.".to_owned());
+    let reason = (next != "/").then(|| say("sign-in-to-go-on").to_owned());
     let providers = ways(&web, &next);
     Html(SignInPage { frame: visitor.frame(), next, reason, providers, ..SignInPage::default() })
         .into_response()
@@ -141,11 +149,9 @@ pub(super) async fn sign_in(
             }
             return Ok(web.start(&signed_in, &next));
         }
-        Err(Error::WrongCredentials) => {
-            (StatusCode::UNAUTHORIZED, "The username or the password is wrong.".to_owned())
-        }
+        Err(Error::WrongCredentials) => (StatusCode::UNAUTHORIZED, say("sign-in-wrong").to_owned()),
         Err(error @ Error::TooManyTries { .. }) => {
-            (StatusCode::TOO_MANY_REQUESTS, super::words::plainly(&error.to_string()))
+            (StatusCode::TOO_MANY_REQUESTS, super::words::refusal(&error))
         }
         Err(other) => return Err(other.into()),
     };
@@ -182,15 +188,11 @@ async fn signed_out(web: &Web, provider: &str) -> Response {
         return see_other("/");
     };
     let links = vec![
-        Link { path: address.into(), label: format!("Sign out of {}, too", config.title).into() },
-        Link { path: "/".to_owned(), label: "Go home".into() },
+        Link { path: address.into(), label: tell!("sign-out-of-too", provider = config.title).into() },
+        Link { path: "/".to_owned(), label: say("go-home").into() },
     ];
-    let text = format!(
-        "You are signed out of Marmot. {} still knows this browser: whoever uses it next can sign in as you, unless you \
-         sign out there, too.",
-        config.title
-    );
-    let title = "Signed out".to_owned();
+    let text = tell!("signed-out-about", provider = config.title);
+    let title = say("signed-out").to_owned();
     Html(MessagePage { frame: Frame::default(), phase: None, title, text, links }).into_response()
 }
 

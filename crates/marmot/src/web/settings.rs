@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use marmot_core::id::{SessionId, TokenId};
+use marmot_text::{Language, say, tell};
 
 use super::account_pages::{
     Choice, FreshToken, GoOnPage, Lifetime, SessionRow, SettingsPage, TokenRow, WayRow,
@@ -21,7 +22,7 @@ use crate::service::{Error, NewToken, ProjectFilter};
 
 /// Days, and how they are told. None of them: until it is revoked.
 const LIFETIMES: &[(i64, &str)] =
-    &[(30, "30 days"), (90, "90 days"), (365, "A year"), (0, "Until it is revoked")];
+    &[(30, "for-30-days"), (90, "for-90-days"), (365, "for-a-year"), (0, "for-until-revoked")];
 const USUAL_LIFETIME: i64 = 90;
 
 /// What is on the page besides what is stored.
@@ -44,8 +45,11 @@ async fn page(web: &Web, visitor: &Visitor, news: News) -> Result<SettingsPage, 
     let who = &visitor.who;
     let presenter = Presenter::new(&web.service);
     let days = news.days.unwrap_or(USUAL_LIFETIME);
-    let lifetime =
-        |&(choice, told): &(i64, &'static str)| Lifetime { days: choice, told, chosen: choice == days };
+    let lifetime = |&(choice, told): &(i64, &'static str)| Lifetime {
+        days: choice,
+        told: say(told),
+        chosen: choice == days,
+    };
     let filter = ProjectFilter { namespace: None, member: who.id() };
     let projects = web.service.projects(who, &filter, Page::FIRST).await?.items;
     let projects: Vec<Choice> = projects
@@ -71,6 +75,7 @@ async fn page(web: &Web, visitor: &Visitor, news: News) -> Result<SettingsPage, 
             .into_iter()
             .map(|(session, own)| session_row(web, &presenter, session, own))
             .collect(),
+        language: who.user().and_then(|user| user.language).map(Language::tag).unwrap_or_default(),
         has_password: web.service.has_password(who).await?,
         current: news.current,
         wanted: news.wanted,
@@ -81,33 +86,33 @@ async fn page(web: &Web, visitor: &Visitor, news: News) -> Result<SettingsPage, 
 
 fn token_row(presenter: &Presenter<'_>, projects: &[Choice], token: Token) -> TokenRow {
     let does = match token.access {
-        Access::Read => "read",
-        Access::Write => "read and change",
+        Access::Read => say("token-reads"),
+        Access::Write => say("token-write"),
     };
     let named = |id: String| {
         let found = projects.iter().find(|project| project.id == id);
-        found.map_or(id, |project| format!("“{}”", project.told))
+        found.map_or(id, |project| tell!("token-project-named", name = project.told))
     };
     let place = match token.limit {
-        None => "everything of yours".to_owned(),
+        None => say("token-everything-told").to_owned(),
         Some(Limit::Project(project)) => named(project.to_string()),
-        Some(Limit::Launcher { project, .. }) => format!("one app of {}", named(project.to_string())),
+        Some(Limit::Launcher { project, .. }) => {
+            tell!("token-one-app-of", project = named(project.to_string()))
+        }
     };
     TokenRow {
         id: token.id.to_string(),
         may: format!("{does} {place}"),
         made: presenter.ago(token.created_at),
-        used: token.last_used_at.map_or_else(|| "never".to_owned(), |at| presenter.ago(at)),
-        until: token
-            .expires_at
-            .map_or_else(|| "it is revoked".to_owned(), |at| at.strftime("%-d %B %Y").to_string()),
+        used: token.last_used_at.map_or_else(|| say("never").to_owned(), |at| presenter.ago(at)),
+        until: token.expires_at.map_or_else(|| say("until-revoked").to_owned(), words::date),
         name: token.name,
     }
 }
 
 fn session_row(web: &Web, presenter: &Presenter<'_>, session: Session, own: bool) -> SessionRow {
     let with = match &session.provider {
-        None => "password or link".to_owned(),
+        None => say("session-by-password").to_owned(),
         Some(id) => {
             let mut known = web.service.providers();
             known.find(|known| known.id == *id).map_or_else(|| id.clone(), |known| known.title.clone())
@@ -163,7 +168,7 @@ pub(super) async fn create_token(
             Ok(Html(page(&web, &visitor, News { fresh, ..News::default() }).await?).into_response())
         }
         Err(error @ (Error::Invalid { .. } | Error::Conflict { .. })) => {
-            let name = Field { value: name.to_owned(), wrong: Some(words::plainly(&error.to_string())) };
+            let name = Field { value: name.to_owned(), wrong: Some(words::refusal(&error)) };
             let news = News { name, days: Some(days), ..News::default() };
             Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page(&web, &visitor, news).await?)).into_response())
         }
@@ -210,10 +215,10 @@ pub(super) async fn change_password(
         // Every session has ended, this one, too: it goes on as a new one.
         Ok(signed_in) => return Ok(web.start(&signed_in, "/settings")),
         Err(Error::WrongCredentials) => {
-            News { current: wrong("This is not your password.".to_owned()), ..News::default() }
+            News { current: wrong(say("password-not-yours").to_owned()), ..News::default() }
         }
         Err(error @ Error::Invalid { .. }) => {
-            News { wanted: wrong(words::plainly(&error.to_string())), ..News::default() }
+            News { wanted: wrong(words::refusal(&error)), ..News::default() }
         }
         Err(other) => return Err(other.into()),
     };

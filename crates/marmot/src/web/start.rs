@@ -1,6 +1,7 @@
 //! What the form of a new launcher asks besides the recipe: who may open its app, how that scales, its secrets.
 
 use askama::Template;
+use marmot_text::{filters, say};
 
 use super::Web;
 use super::forms::{SPARE_ROWS, Typed, given_rows};
@@ -71,7 +72,7 @@ impl StartForm {
             }
         };
         if self.secrets.iter().any(|secret| secret.name.is_empty() && !secret.value.is_empty()) {
-            self.secrets_wrong.wrong = Some("A value has no name.".to_owned());
+            self.secrets_wrong.wrong = Some(say("form-variable-unnamed").to_owned());
             return Err(Box::new(self));
         }
         // Browsers end lines in forms as mail does.

@@ -1,5 +1,7 @@
 //! The pages of one launcher and its app, to go from one to the other.
 
+use marmot_text::say;
+
 use crate::service::LauncherView;
 
 /// One of the pages.
@@ -29,10 +31,10 @@ impl Tab {
     /// Those of the launcher at this path.
     pub(super) fn below(path: &str, read_logs: bool, change: bool, here: Here) -> Vec<Self> {
         let all = [
-            (Here::Overview, "Overview", "", true),
-            (Here::Usage, "Usage", "/usage", read_logs),
-            (Here::Logs, "Logs", "/logs", read_logs),
-            (Here::Settings, "Settings", "/edit", change),
+            (Here::Overview, say("tab-overview"), "", true),
+            (Here::Usage, say("usage"), "/usage", read_logs),
+            (Here::Logs, say("logs"), "/logs", read_logs),
+            (Here::Settings, say("tab-settings"), "/edit", change),
         ];
         let shown = all.into_iter().filter(|(.., may)| *may);
         shown

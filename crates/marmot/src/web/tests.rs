@@ -21,6 +21,7 @@ mod flow;
 mod gallery;
 mod groups;
 mod hostile;
+mod language;
 mod large;
 mod live;
 mod more_settings;
@@ -51,6 +52,8 @@ struct Platform {
 struct Browser {
     cookie: Option<String>,
     part: bool,
+    /// The languages that it asks for.
+    asks: Option<&'static str>,
 }
 
 struct Answer {
@@ -152,6 +155,9 @@ impl Browser {
         }
         if self.part {
             request = request.header("hx-request", "true");
+        }
+        if let Some(languages) = self.asks {
+            request = request.header(header::ACCEPT_LANGUAGE, languages);
         }
         request
     }

@@ -7,6 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use marmot_gateway::meter::Reading;
+use marmot_text::{decimal, filters, say, tell};
 use serde::Deserialize;
 
 use super::Web;
@@ -84,10 +85,10 @@ impl Lately {
         let total = &report.total;
         let wakes = total.wakes[0].count() + total.wakes[1].count();
         let numbers = [
-            ("Requests", whole(total.requests())),
-            ("Most people at once", whole(total.people)),
-            ("Wake-ups", whole(wakes)),
-            ("Replica-hours", number(total.awake_hours())),
+            (say("requests"), whole(total.requests())),
+            (say("usage-most-people"), whole(total.people)),
+            (say("usage-wake-ups"), whole(wakes)),
+            (say("usage-replica-hours"), number(total.awake_hours())),
         ];
         Self { path, numbers, saved: Saved::of(report).headline }
     }
@@ -125,7 +126,7 @@ pub(super) async fn show(
         ranges: ranges.into(),
         saved: Saved::of(&report),
         charts: charts(&report),
-        columns: COLUMNS,
+        columns: COLUMNS.map(say),
         rows: report.slots.iter().rev().filter(|(_, counts)| !counts.is_nothing()).map(Row::of).collect(),
     })
     .into_response())
@@ -157,33 +158,33 @@ pub(super) fn sample() -> (Vec<Chart>, Saved) {
 
 fn label(range: Range) -> &'static str {
     match range {
-        Range::Hour => "Hour",
-        Range::Day => "Day",
-        Range::Week => "Week",
-        Range::Month => "30 days",
+        Range::Hour => say("range-hour"),
+        Range::Day => say("range-day"),
+        Range::Week => say("range-week"),
+        Range::Month => say("range-month"),
     }
 }
 
 /// The range as part of a sentence.
 pub(super) fn lately(range: Range) -> &'static str {
     match range {
-        Range::Hour => "in the last hour",
-        Range::Day => "in the last 24 hours",
-        Range::Week => "in the last 7 days",
-        Range::Month => "in the last 30 days",
+        Range::Hour => say("lately-hour"),
+        Range::Day => say("lately-day"),
+        Range::Week => say("lately-week"),
+        Range::Month => say("lately-month"),
     }
 }
 
 const COLUMNS: [&str; 9] = [
-    "Answered",
-    "Refused (4xx)",
-    "Failed (5xx)",
-    "People",
-    "Half within",
-    "95 of 100 within",
-    "Wake-ups / cold starts",
-    "Replica-hours",
-    "GB-hours",
+    "usage-answered",
+    "usage-refused",
+    "usage-failed",
+    "people",
+    "usage-half-within",
+    "usage-95-within",
+    "usage-wakes-colds",
+    "usage-replica-hours",
+    "usage-gb-hours",
 ];
 
 impl Row {
@@ -191,7 +192,7 @@ impl Row {
         let at = Timestamp::from_second(*start).unwrap_or_default();
         let quantile = |share| counts.latency.quantile(share).map_or_else(|| "–".to_owned(), seconds);
         Self {
-            at: at.strftime("%-d %b, %H:%M").to_string(),
+            at: marmot_text::day_and_time(at),
             exact: at.to_string(),
             cells: [
                 fine(counts).to_string(),
@@ -218,28 +219,19 @@ impl Saved {
         let lately = lately(report.range);
         let total = &report.total;
         if report.hours_on <= 0.0 {
-            let told = "While an app is off, it takes nothing at all.".to_owned();
-            return Self { headline: format!("It was off {lately}"), told, bars: Vec::new() };
+            let told = say("saved-off").to_owned();
+            return Self { headline: tell!("saved-was-off", lately = lately), told, bars: Vec::new() };
         }
         let Some(always) = report.always_on else {
-            let told = "It has not been awake for long enough to tell what a replica of it takes.".to_owned();
-            return Self {
-                headline: format!("It slept all the time it was on {lately}"),
-                told,
-                bars: Vec::new(),
-            };
+            let told = say("saved-too-short").to_owned();
+            return Self { headline: tell!("saved-slept", lately = lately), told, bars: Vec::new() };
         };
         let percent = always.saved_percent(total).unwrap_or_default();
         let headline = match percent {
-            p if p >= 1.0 => format!("Sleeping saved {p:.0} % {lately}"),
-            _ => format!("It was awake all the time {lately}"),
+            p if p >= 1.0 => tell!("saved-percent", percent = format!("{p:.0}"), lately = lately),
+            _ => tell!("saved-awake-all", lately = lately),
         };
-        let told = format!(
-            "It was on for {} and awake for {}. One replica that never sleeps would have been awake, and have held its \
-             memory, all the time.",
-            hours(report.hours_on),
-            hours(total.awake_hours())
-        );
+        let told = tell!("saved-told", on = hours(report.hours_on), awake = hours(total.awake_hours()));
         let bar = |word, colour, amount: f64, most: f64, unit: &str| Bar {
             word,
             colour,
@@ -248,10 +240,10 @@ impl Saved {
         };
         let (replicas, memory) = (always.replica_hours, always.gb_hours);
         let bars = vec![
-            bar("Awake", "on", total.awake_hours(), replicas, "replica-hours"),
-            bar("If it never slept", "off", replicas, replicas, "replica-hours"),
-            bar("Memory", "on", total.gb_hours(), memory, "GB-hours"),
-            bar("If it never slept", "off", memory, memory, "GB-hours"),
+            bar(say("saved-awake"), "on", total.awake_hours(), replicas, say("replica-hours-unit")),
+            bar(say("saved-never-slept"), "off", replicas, replicas, say("replica-hours-unit")),
+            bar(say("memory"), "on", total.gb_hours(), memory, say("usage-gb-hours")),
+            bar(say("saved-never-slept"), "off", memory, memory, say("usage-gb-hours")),
         ];
         Self { headline, told, bars }
     }
@@ -261,9 +253,9 @@ impl Saved {
 fn number(value: f64) -> String {
     match value {
         0.0 => "0".to_owned(),
-        v if v < 0.01 => "< 0.01".to_owned(),
-        v if v < 10.0 => format!("{v:.2}").trim_end_matches('0').trim_end_matches('.').to_owned(),
-        v if v < 100.0 => format!("{v:.1}").trim_end_matches(".0").to_owned(),
+        v if v < 0.01 => decimal("< 0.01".to_owned()),
+        v if v < 10.0 => decimal(format!("{v:.2}").trim_end_matches('0').trim_end_matches('.').to_owned()),
+        v if v < 100.0 => decimal(format!("{v:.1}").trim_end_matches(".0").to_owned()),
         v => whole(v.round() as u64),
     }
 }
@@ -290,7 +282,7 @@ fn seconds(value: f64) -> String {
     match value {
         v if v < 0.000_95 => "< 1 ms".to_owned(),
         v if v < 0.995 => format!("{:.0} ms", v * 1000.0),
-        v if v < 9.95 => format!("{v:.1} s").replace(".0 s", " s"),
+        v if v < 9.95 => decimal(decimal(format!("{v:.1} s").replace(".0 s", " s"))),
         v => words::duration(Duration::from_secs_f64(v)),
     }
 }
@@ -298,13 +290,13 @@ fn seconds(value: f64) -> String {
 fn charts(report: &Report) -> Vec<Chart> {
     let (_, step, count) = report.range.slots();
     let back = |slots: i64| match slots * step {
-        0 => "now".to_owned(),
-        seconds if seconds < 3600 * 2 => format!("{} min ago", seconds / 60),
-        seconds if seconds < 3600 * 48 => format!("{} h ago", (seconds + 1800) / 3600),
-        seconds => format!("{} days ago", (seconds + 43_200) / 86_400),
+        0 => say("now").to_owned(),
+        seconds if seconds < 3600 * 2 => tell!("ago-minutes", count = seconds / 60),
+        seconds if seconds < 3600 * 48 => tell!("ago-hours", count = (seconds + 1800) / 3600),
+        seconds => tell!("ago-days", count = (seconds + 43_200) / 86_400),
     };
     let when = |slot: usize| back(count - 1 - i64::try_from(slot).unwrap_or_default());
-    let axis = [back(count), back(count / 2), "now".to_owned()];
+    let axis = [back(count), back(count / 2), say("now").to_owned()];
     let each = |value: &dyn Fn(&Counts) -> f64| -> Vec<f64> {
         report.slots.iter().map(|(_, counts)| value(counts)).collect()
     };
@@ -316,7 +308,7 @@ fn charts(report: &Report) -> Vec<Chart> {
     let series = |word, colour, told, values| Series { word, colour, told, values };
     let count_of = |spread: &Spread| spread.count() as f64;
     let took = |spread: &Spread| match spread.quantile(0.5) {
-        Some(half) => format!("{} (half within {})", whole(spread.count()), seconds(half)),
+        Some(half) => tell!("took-half", count = whole(spread.count()), time = seconds(half)),
         None => "0".to_owned(),
     };
     let quantile = |counts: &Counts, share| counts.latency.quantile(share).unwrap_or_default();
@@ -324,19 +316,19 @@ fn charts(report: &Report) -> Vec<Chart> {
     vec![
         sketch(
             "requests",
-            "Requests",
+            say("requests"),
             whole(total.requests()),
             Bars::Stacked,
             vec![
-                series("answered", "on", whole(fine(total)), each(&|counts| fine(counts) as f64)),
+                series(say("series-answered"), "on", whole(fine(total)), each(&|counts| fine(counts) as f64)),
                 series(
-                    "refused (4xx)",
+                    say("series-refused"),
                     "busy",
                     whole(total.answers[3]),
                     each(&|counts| counts.answers[3] as f64),
                 ),
                 series(
-                    "failed (5xx)",
+                    say("series-failed"),
                     "bad",
                     whole(total.answers[4]),
                     each(&|counts| counts.answers[4] as f64),
@@ -346,42 +338,42 @@ fn charts(report: &Report) -> Vec<Chart> {
         ),
         sketch(
             "people",
-            "People at the same time",
-            format!("up to {}", whole(total.people)),
+            say("chart-people"),
+            tell!("up-to", count = whole(total.people)),
             Bars::Stacked,
             vec![series(
-                "people",
+                say("series-people"),
                 "accent",
-                format!("up to {}", whole(total.people)),
+                tell!("up-to", count = whole(total.people)),
                 each(&|counts| counts.people as f64),
             )],
             &amount,
         ),
         sketch(
             "latency",
-            "Until an answer begins",
+            say("chart-latency"),
             told(0.5),
             Bars::Nested,
             vec![
-                series("95 of 100 within", "soft", told(0.95), each(&|counts| quantile(counts, 0.95))),
-                series("half within", "accent", told(0.5), each(&|counts| quantile(counts, 0.5))),
+                series(say("usage-95-within"), "soft", told(0.95), each(&|counts| quantile(counts, 0.95))),
+                series(say("series-half"), "accent", told(0.5), each(&|counts| quantile(counts, 0.5))),
             ],
             &seconds,
         ),
         sketch(
             "wakes",
-            "Wake-ups",
+            say("usage-wake-ups"),
             whole(total.wakes[0].count() + total.wakes[1].count()),
             Bars::Stacked,
             vec![
                 series(
-                    "from memory",
+                    say("series-from-memory"),
                     "asleep",
                     took(&total.wakes[0]),
                     each(&|counts| count_of(&counts.wakes[0])),
                 ),
                 series(
-                    "cold starts",
+                    say("series-cold"),
                     "busy",
                     took(&total.wakes[1]),
                     each(&|counts| count_of(&counts.wakes[1])),
@@ -391,13 +383,13 @@ fn charts(report: &Report) -> Vec<Chart> {
         ),
         sketch(
             "replicas",
-            "Replica-hours",
+            say("usage-replica-hours"),
             number(total.awake_hours()),
             Bars::Stacked,
             vec![
-                series("awake", "on", number(total.awake_hours()), each(&Counts::awake_hours)),
+                series(say("series-awake"), "on", number(total.awake_hours()), each(&Counts::awake_hours)),
                 series(
-                    "asleep in memory",
+                    say("series-asleep"),
                     "asleep",
                     number(total.asleep_hours()),
                     each(&Counts::asleep_hours),
@@ -407,10 +399,10 @@ fn charts(report: &Report) -> Vec<Chart> {
         ),
         sketch(
             "memory",
-            "Memory, GB-hours",
+            say("chart-memory"),
             number(total.gb_hours()),
             Bars::Stacked,
-            vec![series("held", "accent", number(total.gb_hours()), each(&Counts::gb_hours))],
+            vec![series(say("series-held"), "accent", number(total.gb_hours()), each(&Counts::gb_hours))],
             &number,
         ),
     ]

@@ -1,6 +1,7 @@
 //! What the parts of a page show, as plain values: made from the service's answers in `present`, drawn by templates.
 
 use askama::Template;
+use marmot_text::filters;
 
 use super::ansi::Line;
 

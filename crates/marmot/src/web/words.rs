@@ -3,42 +3,43 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use marmot_core::phase::{Depth, Phase};
+use marmot_text::{Language, decimal, say, spoken, tell};
 
 use super::view::{PhaseView, Tone};
-
-pub(super) const NO_SUCH_PAGE: &str = "There is no such page.";
+use crate::service::Error;
 
 /// What a person is told about a phase. `wakes_in`: how long a cold start took lately; `step`: what it is doing.
 pub(super) fn phase(phase: Phase, wakes_in: Option<Duration>, step: Option<&str>) -> PhaseView {
     let (tone, word, detail) = match phase {
-        Phase::Inactive => (Tone::Off, "Off", "Nobody can open it.".to_owned()),
+        Phase::Inactive => (Tone::Off, say("phase-off"), say("phase-off-about").to_owned()),
         Phase::Building => (
             Tone::Busy,
-            "Building",
-            step.map_or_else(|| "Its environment is being built from code.".to_owned(), sentence),
+            say("phase-building"),
+            step.map_or_else(|| say("phase-building-about").to_owned(), sentence),
         ),
-        Phase::Starting => {
-            (Tone::Busy, "Starting", step.map_or_else(|| "It is booting.".to_owned(), sentence))
-        }
-        Phase::Running => (Tone::On, "On", "Awake and answering.".to_owned()),
+        Phase::Starting => (
+            Tone::Busy,
+            say("phase-starting"),
+            step.map_or_else(|| say("phase-starting-about").to_owned(), sentence),
+        ),
+        Phase::Running => (Tone::On, say("phase-on"), say("phase-on-about").to_owned()),
         Phase::Asleep(Depth::Hibernated) => {
-            (Tone::Asleep, "On, asleep", "Wakes in about 0.1 s when somebody opens it.".to_owned())
+            (Tone::Asleep, say("phase-asleep"), tell!("phase-wakes-in", time = decimal("0.1 s".to_owned())))
         }
         Phase::Asleep(Depth::Stopped) => (
             Tone::Asleep,
-            "On, asleep",
+            say("phase-asleep"),
             wakes_in.map_or_else(
-                || "Wakes when somebody opens it.".to_owned(),
-                |time| format!("Wakes in about {} when somebody opens it.", duration(time)),
+                || say("phase-wakes").to_owned(),
+                |time| tell!("phase-wakes-in", time = duration(time)),
             ),
         ),
-        Phase::Waking => (Tone::On, "On, waking", "Somebody is opening it.".to_owned()),
-        Phase::Updating => {
-            (Tone::On, "On, updating", "Stays open while its next version is being prepared.".to_owned())
-        }
-        Phase::Stopping => (Tone::Busy, "Shutting down", "The last requests are being answered.".to_owned()),
-        Phase::Failed => (Tone::Bad, "Failed", "It cannot be opened.".to_owned()),
+        Phase::Waking => (Tone::On, say("phase-waking"), say("phase-waking-about").to_owned()),
+        Phase::Updating => (Tone::On, say("phase-updating"), say("phase-updating-about").to_owned()),
+        Phase::Stopping => (Tone::Busy, say("phase-stopping"), say("phase-stopping-about").to_owned()),
+        Phase::Failed => (Tone::Bad, say("phase-failed"), say("phase-failed-about").to_owned()),
     };
     PhaseView { tone, word, detail }
 }
@@ -72,10 +73,35 @@ pub(super) fn plainly(message: &str) -> String {
     sentence(&quoted.collect::<String>())
 }
 
+/// Why the service refused something, for people. What depends on what they typed is told in English by the service.
+pub(super) fn refusal(error: &Error) -> String {
+    let seconds = |time: &Duration| time.as_secs().max(1);
+    match error {
+        _ if spoken() == Language::English => plainly(&error.to_string()),
+        Error::SignInNeeded => say("error-sign-in-needed").to_owned(),
+        Error::WrongCredentials => say("error-wrong-credentials").to_owned(),
+        Error::InvalidCredentials => say("error-invalid-credentials").to_owned(),
+        Error::Forbidden { .. } => say("error-forbidden").to_owned(),
+        Error::NotFound { .. } => say("error-not-found").to_owned(),
+        Error::AlreadyActive { .. } => say("error-already-active").to_owned(),
+        Error::Stale => say("error-stale").to_owned(),
+        Error::TooManyTries { retry_after } => tell!("error-too-many-tries", seconds = seconds(retry_after)),
+        Error::Busy { retry_after } => tell!("error-busy", seconds = seconds(retry_after)),
+        Error::LinkSpent => say("error-link-spent").to_owned(),
+        Error::Internal(_) => say("error-internal").to_owned(),
+        Error::Conflict { .. }
+        | Error::Invalid { .. }
+        | Error::VersionNeeded
+        | Error::TooOften { .. }
+        | Error::NotOffered { .. }
+        | Error::Provider(_) => plainly(&error.to_string()),
+    }
+}
+
 /// A duration as people say it: `0.4 s`, `12 s`, `3 min`, `2 h`.
 pub(super) fn duration(time: Duration) -> String {
     match time.as_secs() {
-        0..10 => format!("{:.1} s", time.as_secs_f64().max(0.1)),
+        0..10 => decimal(format!("{:.1} s", time.as_secs_f64().max(0.1))),
         seconds @ 10..90 => format!("{seconds} s"),
         seconds @ 90..5400 => format!("{} min", (seconds + 30) / 60),
         seconds => format!("{} h", (seconds + 1800) / 3600),
@@ -86,58 +112,63 @@ pub(super) fn duration(time: Duration) -> String {
 pub(super) fn ago(now: Timestamp, then: Timestamp) -> String {
     let seconds = now.as_second().saturating_sub(then.as_second());
     match seconds {
-        ..45 => "just now".to_owned(),
-        45..5400 => format!("{} min ago", ((seconds + 30) / 60).max(1)),
-        5400..129_600 => format!("{} h ago", (seconds + 1800) / 3600),
-        129_600..2_592_000 => format!("{} days ago", (seconds + 43_200) / 86_400),
-        _ => format!("on {}", then.strftime("%-d %B %Y")),
+        ..45 => say("just-now").to_owned(),
+        45..5400 => tell!("ago-minutes", count = ((seconds + 30) / 60).max(1)),
+        5400..129_600 => tell!("ago-hours", count = (seconds + 1800) / 3600),
+        129_600..2_592_000 => tell!("ago-days", count = (seconds + 43_200) / 86_400),
+        _ => tell!("on-date", date = date(then)),
+    }
+}
+
+/// A day as people write it.
+pub(super) fn date(at: Timestamp) -> String {
+    marmot_text::date(TimeZone::UTC.to_datetime(at).date())
+}
+
+/// What a role is called.
+pub(super) fn role(role: &str) -> &str {
+    match role {
+        "owner" => say("role-owner"),
+        "editor" => say("role-editor"),
+        "viewer" => say("role-viewer"),
+        other => other,
     }
 }
 
 /// How many people use an app now, as a sentence; `None` when nobody does.
 pub(super) fn used_by(sessions: u64, requests: u64) -> String {
-    let sessions = match sessions {
-        0 => None,
-        1 => Some("1 session".to_owned()),
-        more => Some(format!("{more} sessions")),
-    };
-    let requests = match requests {
-        0 => None,
-        1 => Some("1 request".to_owned()),
-        more => Some(format!("{more} requests")),
-    };
+    let sessions = (sessions > 0).then(|| tell!("used-by-sessions", count = sessions));
+    let requests = (requests > 0).then(|| tell!("used-by-requests", count = requests));
     let used = sessions.into_iter().chain(requests).collect::<Vec<_>>().join(", ");
-    if used.is_empty() { "nobody".to_owned() } else { used }
+    if used.is_empty() { say("used-by-nobody").to_owned() } else { used }
 }
 
 pub(super) fn people_now(people: u64) -> Option<String> {
     match people {
         0 => None,
-        1 => Some("1 person is using it now".to_owned()),
-        n => Some(format!("{n} people are using it now")),
+        people => Some(tell!("people-using-now", count = people)),
     }
 }
 
 /// Who uses an app now, and what shutting it down means for them.
 pub(super) fn shut_down_now(people: u64) -> String {
     match people {
-        0 => "Nobody is using this app right now. ".to_owned(),
-        1 => "1 person is using this app now. Shutting it down disconnects them. ".to_owned(),
-        n => format!("{n} people are using this app now. Shutting it down disconnects them. "),
+        0 => format!("{} ", say("shut-down-nobody")),
+        people => format!("{} ", tell!("shut-down-people", count = people)),
     }
 }
 
 /// What shutting an app down means.
 pub(super) fn shut_down_warning(people: u64) -> String {
-    shut_down_now(people) + "Nobody can open it until it is switched on again."
+    shut_down_now(people) + say("shut-down-means")
 }
 
 /// Memory as people say it.
 pub(super) fn memory(mebibytes: u32) -> String {
     if mebibytes > 0 && mebibytes.is_multiple_of(1024) {
-        format!("{} GB", mebibytes / 1024)
+        tell!("memory-gb", count = mebibytes / 1024)
     } else {
-        format!("{mebibytes} MB")
+        tell!("memory-mb", count = mebibytes)
     }
 }
 

@@ -7,6 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::harness::{Api, Repository, Server, client, wait_for};
+use crate::podman::{Podman, SERVE};
 
 /// An app that prints the secret that it is given, as one that is being debugged does.
 const APP: &str = r#"
@@ -150,6 +151,12 @@ async fn nothing_that_is_secret_is_in_a_log_a_list_an_error_the_database_or_a_co
     }
     found.extend(found_in(server.data(), &canaries));
     found.extend(found_in(logs.path(), &canaries));
+    // Neither the server nor what it runs leaves a dump of its memory.
+    for pid in server.processes_of("canary").into_iter().chain([server.pid()]) {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits");
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+        assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{pid}: {core}");
+    }
     assert!(std::fs::metadata(&log).expect("a log").len() > 1000, "nothing was logged");
     assert_eq!(found, Vec::<String>::new());
 }
@@ -211,4 +218,84 @@ fn lists(launcher: &str, project: &str, environment: &str) -> Vec<String> {
     let apps = of_app.into_iter().map(|of| format!("/apps/canary{of}"));
     let builds = std::iter::once(format!("/environments/{environment}/builds"));
     fixed.chain(projects).chain(launchers).chain(apps).chain(builds).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containers_secrets_are_in_no_log_list_error_or_command_line_either() {
+    let Some(podman) = Podman::start() else { return };
+    let serve =
+        SERVE.replace("mkdir", "echo \"key is $API_KEY, file is $(cat $MARMOT_SECRETS_DIR/*)\"\nmkdir");
+    podman.image("localhost/canary:1", &[("serve", &serve)], &["EXPOSE 8000", "CMD [\"/serve\"]"]);
+    let logs = tempfile::tempdir().expect("a folder");
+    let log = logs.path().join("log");
+    let start = format!(
+        "MARMOT_LISTEN=127.0.0.1:0 MARMOT_LOG=debug MARMOT_LOCAL_IMAGES=localhost/canary \
+         MARMOT_CONTAINER_ENGINE='{}' exec \"$@\" 2>>'{}'",
+        podman.socket().display(),
+        log.display()
+    );
+    let server = Server::started_by(&["sh", "-c", &start, "sh"]).await;
+    let ada = server.user("ada").await;
+    let user = ada.get("/user").await;
+    let project =
+        json!({ "name": "canary", "slug": "canary", "namespace": user["username"], "visibility": "public" });
+    let project = text(&ada.post("/projects", project).await, "id");
+    let environment = json!({
+        "environment_kind": "CUSTOM", "environment_image_source": "image", "container_image": "localhost/canary:1",
+    });
+    let wish = json!({ "name": "canary", "project_id": project, "launcher_type": "app", "environment": environment });
+    let launcher = ada.post("/session_launchers", wish).await;
+    let id = text(&launcher, "id");
+    let mut canaries = Vec::new();
+    for (what, name, form) in [("a variable", "API_KEY", "variable"), ("a file", "CERTIFICATE", "file")] {
+        let canary = format!("canary{:032x}", rand::random::<u128>());
+        let body = json!({ "value": canary, "form": form });
+        let (status, answer) =
+            ada.send(Method::PUT, &format!("/session_launchers/{id}/secrets/{name}"), Some(&body)).await;
+        assert!(status.is_success(), "{answer}");
+        canaries.push((what, canary));
+    }
+    let app = ada.activate(&launcher, "running").await;
+    assert_eq!(app.fetch("/").await.0, StatusCode::OK);
+    // It has them, and nobody is shown them.
+    let given = app.fetch("/cgi-bin/env").await.1;
+    assert!(given.contains(&canaries[0].1), "it is not given the variable");
+    let lines = wait_for("the app's log", || async {
+        let lines = ada.get("/apps/canary/logs").await.to_string();
+        lines.contains("key is").then_some(lines)
+    })
+    .await;
+    assert!(lines.contains("key is ***, file is ***"), "{lines}");
+    let mut found: Vec<String> =
+        holds(lines.as_bytes(), &canaries).map(|what| format!("{what} in the log")).collect();
+    for line in command_lines() {
+        found.extend(holds(&line, &canaries).map(|what| format!("{what} in a command line")));
+    }
+
+    // One that fails with them on its lips.
+    let mut environment = environment.clone();
+    environment["command"] = json!(["/bin/sh", "-c", "echo \"no: $API_KEY\"; echo $API_KEY >&2; exit 3"]);
+    let change = json!({ "environment": environment });
+    ada.send(Method::PATCH, &format!("/session_launchers/{id}"), Some(&change)).await;
+    let events = wait_for("the failure to be told", || async {
+        let view = ada.get("/apps/canary").await.to_string();
+        let events = ada.get("/apps/canary/events").await.to_string();
+        let told = [view, events].concat();
+        told.contains("code 3").then_some(told)
+    })
+    .await;
+    found.extend(holds(events.as_bytes(), &canaries).map(|what| format!("{what} in an error")));
+    // A push changes nothing of an image, so it has no webhook.
+    let mut all = lists(&id, &project, &text(&launcher["environment"], "id"));
+    all.retain(|path| !path.ends_with("/webhook"));
+    for path in all {
+        let answer = ada.get(&path).await.to_string();
+        found.extend(holds(answer.as_bytes(), &canaries).map(|what| format!("{what} in GET {path}")));
+    }
+    app.shut_down().await;
+    wait_for("its containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
+    found.extend(found_in(server.data(), &canaries));
+    found.extend(found_in(logs.path(), &canaries));
+    assert!(std::fs::metadata(&log).expect("a log").len() > 1000, "nothing was logged");
+    assert_eq!(found, Vec::<String>::new());
 }

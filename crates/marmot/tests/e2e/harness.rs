@@ -31,7 +31,15 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server that accepts local repositories; `settings` are further flags.
     pub(crate) async fn start(settings: &[&str]) -> Self {
-        let data = tempfile::Builder::new().prefix("marmot-e2e-").tempdir().expect("temporary folder");
+        Self::start_on(
+            tempfile::Builder::new().prefix("marmot-e2e-").tempdir().expect("temporary folder"),
+            settings,
+        )
+        .await
+    }
+
+    /// The same, with its data in this folder.
+    pub(crate) async fn start_on(data: TempDir, settings: &[&str]) -> Self {
         let mut arguments: Vec<String> =
             ["serve", "--listen", "127.0.0.1:0", "--allow-local-repositories"].map(str::to_owned).into();
         arguments.extend(settings.iter().map(|setting| (*setting).to_owned()));
@@ -52,6 +60,11 @@ impl Server {
     /// Ends the server as a power cut would.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("kill the server");
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("still runs")
     }
 
     /// Asks the server to make room for the next one.
@@ -313,9 +326,14 @@ impl Api {
     /// Activates a launcher's app and waits until it is in `phase`.
     pub(crate) async fn activate(&self, launcher: &Value, phase: &str) -> App {
         let app = self.post("/apps", json!({ "launcher_id": launcher["id"] })).await;
-        let app = App { api: self.clone(), name: app["name"].as_str().expect("a name").to_owned() };
+        let app = self.app(app["name"].as_str().expect("a name"));
         app.wait_for_phase(phase).await;
         app
+    }
+
+    /// The app of this name.
+    pub(crate) fn app(&self, name: &str) -> App {
+        App { api: self.clone(), name: name.to_owned() }
     }
 }
 
@@ -376,13 +394,22 @@ pub(crate) async fn fetch_afresh(url: &str) -> Value {
 }
 
 /// Waits until `look` finds something.
-pub(crate) async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
-    let deadline = Instant::now() + LIMIT;
+pub(crate) async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
+    wait_within(LIMIT, what, look).await
+}
+
+/// The same, for what may take longer.
+pub(crate) async fn wait_within<T, F: Future<Output = Option<T>>>(
+    limit: Duration,
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {} s for {what}", LIMIT.as_secs());
+        assert!(Instant::now() < deadline, "waited {} s for {what}", limit.as_secs());
         sleep(Duration::from_millis(50)).await;
     }
 }

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::buildpacks;
 use crate::harness::{Api, App, Repository, Server, wait_for};
 use crate::podman::{Podman, SERVE};
 
@@ -147,6 +148,104 @@ async fn a_private_image_needs_the_projects_credentials_and_a_dockerfile_builds_
     wait_for("its containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn buildpacks_build_an_app_that_listens_where_it_is_told_and_can_be_started_in_another_way() {
+    let Some(mut podman) = Podman::start() else { return };
+    let registry = podman.registry(None);
+    let made = buildpacks::publish(&podman, &registry);
+    let repository = Repository::of(&[("site.conf", "")]);
+    let environment_of = |repository: &Repository| {
+        json!({
+            "environment_image_source": "build", "repository": repository.url(), "builder_variant": "buildpacks",
+        })
+    };
+    let none = server(&podman, &[]).await;
+    let ada = none.user("ada").await;
+    let user = ada.get("/user").await;
+    let project = json!({ "name": "x", "slug": "x", "namespace": user["username"], "visibility": "public" });
+    let project = ada.post("/projects", project).await;
+    let wish = json!({
+        "name": "x", "project_id": project["id"], "launcher_type": "app", "environment": environment_of(&repository),
+    });
+    let (status, refused) = ada.send(Method::POST, "/session_launchers", Some(&wish)).await;
+    assert!(!status.is_success() && refused.to_string().contains("buildpacks_builder"), "{refused}");
+
+    let server = server(&podman, &["--buildpacks-builder", &made.builder]).await;
+    let ada = server.user("ada").await;
+    let launcher = launcher(&ada, "site", environment_of(&repository)).await;
+    let id = launcher["id"].as_str().expect("an id").to_owned();
+    let variables = json!({ "env_variables": [{ "name": "GREETING", "value": "buildpacks" }] });
+    let change = async |change: Value| {
+        let (status, answer) =
+            ada.send(Method::PATCH, &format!("/session_launchers/{id}"), Some(&change)).await;
+        assert!(status.is_success(), "{answer}");
+    };
+    change(variables).await;
+    let app = ada.activate(&launcher, "running").await;
+    assert_eq!(app.fetch("/").await, (StatusCode::OK, "hello of buildpacks, yes\n".to_owned()));
+    let environment = app.fetch("/cgi-bin/env").await.1;
+    assert!(environment.contains("PORT=8080\n"), "{environment}");
+    let build = ada
+        .get(&format!("/environments/{}/builds", launcher["environment"]["id"].as_str().expect("an id")))
+        .await;
+    let log = ada.get(&format!("/builds/{}/logs", build[0]["id"].as_str().expect("an id"))).await.to_string();
+    assert!(log.contains("===> BUILDING") && log.contains("greeting: buildpacks"), "{log}");
+
+    // A command of the launcher's finds what the buildpacks put there.
+    let mut environment = environment_of(&repository);
+    environment["command"] = json!(["sh", "-c", "GREETING=me exec tool"]);
+    environment["port"] = json!(9000);
+    let command = json!({ "environment": environment });
+    change(command).await;
+    until_it_says(&app, "hello of me, yes").await;
+    app.shut_down().await;
+    wait_for("its containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_and_containers_live_side_by_side_and_are_asked_for_in_the_same_way() {
+    let Some(mut podman) = Podman::start() else { return };
+    let image = format!("{}/lab/hello:1", podman.registry(None));
+    publish(&podman, &image, "contained", None);
+    let server = server(&podman, &["--idle-after", "1s", "--stop-after", "10m"]).await;
+    let ada = server.user("ada").await;
+    let repository = Repository::probe();
+    let process = ada.launcher("process", &repository).await;
+    let container = launcher(&ada, "container", of_image(&image)).await;
+    let (process, container) =
+        tokio::join!(ada.activate(&process, "running"), ada.activate(&container, "running"));
+    assert_eq!(container.fetch("/").await, (StatusCode::OK, "contained\n".to_owned()));
+    let born = process.fetch_json("/").await["born"].clone();
+
+    // Whatever is asked of them is answered in the same form.
+    let fields = |view: &Value| view.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(fields(&process.view().await), fields(&container.view().await));
+    let replica = |view: &Value| fields(&view["replicas"][0]);
+    assert_eq!(replica(&process.view().await), replica(&container.view().await));
+    assert_eq!(ada.get("/apps").await.as_array().map(Vec::len), Some(2));
+    for (app, line) in [(&process, "probe: ready"), (&container, "listening on 8000")] {
+        let logs = ada.get(&format!("/apps/{}/logs", app.name)).await.to_string();
+        assert!(logs.contains(line), "{logs}");
+    }
+
+    for app in [&process, &container] {
+        let view = app.wait_for_phase("asleep").await;
+        assert_eq!(view["asleep_depth"], "hibernated", "{view:#}");
+    }
+    assert_eq!(container.fetch("/").await.1, "contained\n");
+    assert_eq!(process.fetch_json("/").await["born"], born, "it woke as it was");
+    // The engine's end is nothing to processes, nor to a container that runs.
+    podman.end();
+    assert_eq!(process.fetch_json("/").await["born"], born);
+    assert_eq!(container.fetch("/").await.1, "contained\n");
+    podman.begin();
+    container.shut_down().await;
+    assert_eq!(process.fetch_json("/").await["born"], born);
+    process.shut_down().await;
+    wait_for("its containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
+    wait_for("nothing to be left", || async { server.leftovers().is_empty().then_some(()) }).await;
+}
+
 /// The libraries that Marmot itself needs, which serves static sites.
 fn libraries() -> Vec<PathBuf> {
     let output = Command::new("ldd").arg(env!("CARGO_BIN_EXE_marmot")).output().expect("ldd");
@@ -271,4 +370,11 @@ async fn without_a_container_engine_the_api_and_the_command_line_say_so() {
         .expect("the command line");
     let told = String::from_utf8_lossy(&cli.stderr);
     assert!(!cli.status.success() && told.contains(said), "{told}");
+
+    // Code that only a container image can be made of says so when it is built.
+    let repository = Repository::of(&[("Dockerfile", "FROM scratch\n")]);
+    let launcher = ada.launcher("dockerfile", &repository).await;
+    let app = ada.activate(&launcher, "failed").await;
+    let reason = app.view().await["reason"].to_string();
+    assert!(reason.contains("this server has no container engine to make it"), "{reason}");
 }

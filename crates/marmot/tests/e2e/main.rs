@@ -1,9 +1,13 @@
 //! End to end, black box: the real program, real repositories, real processes, over HTTP.
 
+#[path = "../../../marmot-engine/tests/support/buildpacks.rs"]
+mod buildpacks;
 mod canaries;
 mod chaos;
 mod contract;
+mod disk;
 mod faults;
+mod frameworks;
 mod harness;
 mod hosts;
 mod images;

@@ -82,7 +82,7 @@ pub(in crate::build) async fn pack<P: Fn(&str) + Send + Sync>(
     };
     let found = make(whole, making).await?;
     fs::remove_dir_all(artefact.join("code"))?;
-    keep(artefact, PinnedImage { id: found.id.clone(), origin: None })?;
+    keep(artefact, PinnedImage::of(&*found.id))?;
     let size = found.bytes.div_ceil(1_000_000);
     let summary = format!("{} An image on {}, {size} MB.", built.summary, base.image);
     let pushed = super::push::push(whole, &base.engine, &found.id, wanted.image.push.as_ref()).await?;

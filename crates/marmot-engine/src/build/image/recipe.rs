@@ -153,7 +153,7 @@ pub(in crate::build) async fn build<P: Fn(&str) + Send + Sync>(
     };
     let found = make(whole, making).await?;
     fs::remove_dir_all(&recipe.code)?;
-    keep(artefact, PinnedImage { id: found.id.clone(), origin: None })?;
+    keep(artefact, PinnedImage::of(&*found.id))?;
     let ports: Vec<String> = found.ports.iter().map(u16::to_string).collect();
     let listens = match &ports[..] {
         [] => "It does not say on which port it listens: the launcher has to.".to_owned(),
@@ -206,7 +206,7 @@ pub(super) async fn make<P: Fn(&str) + Send + Sync>(
     let made = within(job, building).await;
     steps.end().await;
     let made = made?;
-    engine.note_brought(&PinnedImage { id: made.clone(), origin: None })?;
+    engine.note_brought(&PinnedImage::of(&*made))?;
     let found = within(job, async { Ok(engine.api().image(&made).await?) }).await?;
     let found = found.ok_or_else(|| NoImage::Engine("the image that was made is gone".to_owned()))?;
     Ok(ImageFacts { id: made, ..found })
@@ -240,7 +240,7 @@ fn asking(context: &BuildContext, making: &Making<'_>, id: BuildId) -> Call {
 }
 
 /// What steps need to reach the network through the operator's proxies.
-fn proxies(environment: &[(String, String)]) -> BTreeMap<&str, &str> {
+pub(super) fn proxies(environment: &[(String, String)]) -> BTreeMap<&str, &str> {
     let is_proxy = |name: &str| {
         let name = name.to_ascii_uppercase();
         ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"].contains(&name.as_str())

@@ -86,7 +86,11 @@ fn takes_none(about: About) -> Option<&'static str> {
     }
 }
 
-async fn own_network(context: &BuildContext, job: &Job, about: About) -> Result<BuildNetwork, NoImage> {
+pub(super) async fn own_network(
+    context: &BuildContext,
+    job: &Job,
+    about: About,
+) -> Result<BuildNetwork, NoImage> {
     let unfenced = |why: &str| NoImage::Unfenced(why.to_owned());
     if let Some(why) = takes_none(about) {
         return Err(unfenced(why));

@@ -37,12 +37,14 @@ pub(super) fn detect(code: &Code, manifest: &Manifest) -> Result<Option<Proposal
     let roots = LIKELY.iter().map(|name| (*name).to_owned());
     let nested = DIRECTORIES.iter().flat_map(|dir| LIKELY.iter().map(move |name| format!("{dir}/{name}")));
     for path in roots.filter(|path| path != "__init__.py").chain(nested) {
-        if let Some(found) = code.text(&path).and_then(|text| App { path: &path, text, manifest }.found()) {
+        if let Some(found) =
+            code.text(&path).and_then(|text| App { path: &path, text, code, manifest }.found())
+        {
             return Ok(Some(found));
         }
     }
     let others = code.texts.iter().filter(|(path, _)| path.ends_with(".py") && !path.contains('/'));
-    let others = others.filter_map(|(path, text)| Some((path, App { path, text, manifest }.found()?)));
+    let others = others.filter_map(|(path, text)| Some((path, App { path, text, code, manifest }.found()?)));
     let mut others: Vec<_> = others.filter(|(path, _)| !is_aside(path)).collect();
     match others.len() {
         0 => Ok(voila(code, manifest)),
@@ -63,6 +65,7 @@ fn is_aside(path: &str) -> bool {
 struct App<'a> {
     path: &'a str,
     text: &'a str,
+    code: &'a Code,
     manifest: &'a Manifest,
 }
 
@@ -218,9 +221,30 @@ impl App<'_> {
         }
     }
 
+    /// What to do where no file names packages: often one does that lies beside the app, where it is not looked for.
+    fn without_packages(&self, package: &str) -> String {
+        let files = ["requirements.txt", "pyproject.toml", "Pipfile", "environment.yml", "setup.py"];
+        let dir = self.path.rsplit_once('/').map(|(dir, _)| dir);
+        let beside = dir.and_then(|dir| {
+            let file = files.iter().map(|file| format!("{dir}/{file}")).find(|file| self.code.has(file))?;
+            Some((dir, file))
+        });
+        let path = self.path;
+        match beside {
+            Some((dir, file)) => format!(
+                "{path} imports {package}, and no file names packages but {file}: say that `{dir}` is the directory of the app."
+            ),
+            None => {
+                format!("{path} imports {package}, and no file names packages: name it in requirements.txt.")
+            }
+        }
+    }
+
     fn serves(&self, name: &str, package: &str, line: String) -> Proposal {
         let mut warnings = Vec::new();
-        if self.manifest.kind != Kind::Nothing && !self.has(package) {
+        if self.manifest.kind == Kind::Nothing {
+            warnings.push(self.without_packages(package));
+        } else if !self.has(package) {
             warnings.push(format!("{} imports {package}, which is not named among the packages.", self.path));
         }
         let reason = format!("{} is a {name} app: it is started by `{line}`.", self.path);

@@ -53,6 +53,7 @@ impl Plan {
                 let file = manifest.file.clone().or(manifest.script.clone());
                 (Some("r"), file, manifest.script.iter().map(|script| format!("Rscript {script}")).collect())
             }
+            Install::Buildpacks => (Some("buildpacks"), None, Vec::new()),
             Install::Dockerfile(file) => (Some("dockerfile"), Some(file.clone()), Vec::new()),
         };
         Summary {

@@ -429,6 +429,20 @@ fn what_will_surprise_is_said_before_it_does() {
     );
     let gradio = "import gradio as gr\ngr.Interface().launch(server_port=7860)\n";
     assert!(warnings(&[("app.py", gradio), ("requirements.txt", "gradio")]).contains("7860"));
+    assert_eq!(
+        warnings(&[("app.py", STREAMLIT), ("README.md", "")]),
+        "app.py imports streamlit, and no file names packages: name it in requirements.txt."
+    );
+    // The packages of one part of a repository are not those of the whole.
+    assert_eq!(
+        warnings(&[
+            ("backend/app.py", STREAMLIT),
+            ("backend/requirements.txt", "streamlit"),
+            ("web/a.js", "")
+        ]),
+        "backend/app.py imports streamlit, and no file names packages but backend/requirements.txt: say that `backend` is \
+         the directory of the app."
+    );
     let fastapi = planned(&[
         ("main.py", "from fastapi import FastAPI\napp = FastAPI()\n"),
         ("requirements.txt", "fastapi"),

@@ -112,6 +112,17 @@ impl Asked {
             }
         }
     }
+
+    /// With what is known of the image beside what it says itself.
+    fn of_image(mut self, image: &PinnedImage, facts: &ImageFacts) -> Self {
+        if facts.ports.is_empty() {
+            self.port = self.port.or(image.port);
+        }
+        if let Some(command) = &mut self.command {
+            command.splice(0..0, image.before_command.iter().cloned());
+        }
+        self
+    }
 }
 
 /// Makes the container of a replica and lets its program begin.
@@ -127,7 +138,8 @@ pub(in crate::runtime) async fn begin(
     let image = image.ok_or(BeginError::NoImage(build))?;
     let about = engine.about().await?;
     let facts = found_again(&engine, &image, build).await?;
-    let laid = LaidOut::of(shared, id, revision, about, facts)?;
+    let asked = Asked::of(&revision.program).of_image(&image, &facts);
+    let laid = LaidOut::of(shared, id, revision, about, asked, facts)?;
     let program = laid.program();
     let body = laid.making(revision, &engine, about.podman, &id.to_string()).body();
     let words = |error| in_words(error, program.as_deref(), &revision.gpus);
@@ -191,9 +203,9 @@ impl LaidOut {
         id: ReplicaId,
         revision: &Revision,
         about: About,
+        mut asked: Asked,
         facts: ImageFacts,
     ) -> Result<Self, BeginError> {
-        let mut asked = Asked::of(&revision.program);
         let port = port_of(asked.port, &facts)?;
         let words = asked.command.iter_mut().chain(&mut asked.args).flatten();
         words.for_each(|word| *word = with_port(word, port));

@@ -12,7 +12,7 @@ use super::gpus;
 use crate::confine::profile::profile;
 use crate::confine::{HOME, SECRETS};
 use crate::container::image::ImageFacts;
-use crate::container::{LABEL_APP, LABEL_DATA, LABEL_REPLICA};
+use crate::container::{LABEL_APP, LABEL_DATA, LABEL_REPLICA, allowed};
 use crate::wanted::{Gpus, Limits};
 
 /// Processes that one container may have, as for other replicas.
@@ -214,11 +214,6 @@ impl Making<'_> {
         }
         places
     }
-}
-
-/// As much as is wanted of a resource, as far as this machine lets anybody have it: an engine on it can give no more.
-fn allowed(resource: Resource, wanted: u64) -> u64 {
-    rustix::process::getrlimit(resource).maximum.map_or(wanted, |most| most.min(wanted))
 }
 
 #[cfg(test)]

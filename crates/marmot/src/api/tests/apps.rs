@@ -474,3 +474,18 @@ async fn a_launcher_says_what_its_app_may_reach() {
     change(json!({"outbound": "internet"})).await.is(StatusCode::OK);
     assert!(platform.get(&path, &ada).await.body.get("network").is_none());
 }
+
+#[tokio::test]
+async fn ten_thousand_apps_come_a_hundred_at_a_time() {
+    let platform = Platform::new().await;
+    platform.bench.many_apps(10_000).await;
+    for list in ["/apps", "/session_launchers"] {
+        for page in [1, 100] {
+            let path = format!("{list}?per_page=100&page={page}");
+            let page = platform.get(&path, "").await.is(StatusCode::OK);
+            assert_eq!(page.body.as_array().map(Vec::len), Some(100), "{path}");
+            assert_eq!((page.header("total"), page.header("total-pages")), ("10000", "100"), "{path}");
+        }
+        platform.get(&format!("{list}?per_page=101"), "").await.is(StatusCode::UNPROCESSABLE_ENTITY);
+    }
+}

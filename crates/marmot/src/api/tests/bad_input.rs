@@ -178,8 +178,8 @@ async fn launchers_that_cannot_work_are_refused_in_words() {
         `repository`: `-oProxyCommand=id` is no address of a repository: give it as `https://host/path`, `ssh://user@host/path` or `user@host:path`
         `repository_revision` is no branch, tag or commit
         `context_dir`: `../../etc` leads out of the repository: give a directory inside it, like `apps/dashboard`
-        `julia` is not allowed here: it must be one of auto, python, r, node, static, dockerfile
-        `magic` is not allowed here: it must be one of auto, python, r, node, static, dockerfile
+        `julia` is not allowed here: it must be one of auto, python, r, node, static, dockerfile, buildpacks
+        `magic` is not allowed here: it must be one of auto, python, r, node, static, dockerfile, buildpacks
         `command` is empty: leave it out to start what the code says
         `port` must be from 1 to 65535
         `container_image` is not for an environment that is built from code

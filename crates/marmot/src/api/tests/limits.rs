@@ -114,6 +114,8 @@ async fn a_project_begins_only_so_many_builds_within_an_hour_whatever_asks_for_t
     );
     let seconds: u64 = refused.header("retry-after").parse().unwrap();
     assert!((1..=3600).contains(&seconds));
+    let ends = format!("may begin 2; try again in {seconds} s, or ask an administrator for a higher limit");
+    assert!(refused.message().ends_with(&ends), "{}", refused.message());
     assert_eq!(refused.header("ratelimit-policy"), "\"builds\";q=2;w=3600");
     assert_eq!(refused.header("ratelimit"), format!("\"builds\";r=0;t={seconds}"));
     // Neither does a change of the code, or another launcher, or one that is made anew.
@@ -135,6 +137,30 @@ async fn a_project_begins_only_so_many_builds_within_an_hour_whatever_asks_for_t
         json!({"allowed": 3, "own": true, "used": 2})
     );
     platform.post("/apps", &ada, activate).await.is(StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn builds_of_a_project_that_was_deleted_count_for_what_its_owner_makes_anew() {
+    let limits = ProjectLimits { builds_per_hour: Some(2), ..ProjectLimits::default() };
+    let platform = Platform::limited(limits).await;
+    let (ada, bob) = (platform.user("ada").await, platform.user("bob").await);
+    let build = async |who: &str, project: &str, name: &str| {
+        let launcher = platform.launcher(who, project, name).await;
+        platform.post(&environment(&launcher), who, json!({})).await
+    };
+    let first = platform.project(&ada, "Ice", "private").await;
+    build(&ada, &first, "One").await.is(StatusCode::CREATED);
+    build(&ada, &first, "Two").await.is(StatusCode::CREATED);
+    // What another project of hers began is its own, until that is deleted.
+    let other = platform.project(&ada, "Snow", "private").await;
+    build(&ada, &other, "Three").await.is(StatusCode::CREATED);
+    platform.delete(&format!("/projects/{first}"), &ada).await.is(StatusCode::NO_CONTENT);
+    let anew = platform.project(&ada, "Ice", "private").await;
+    build(&ada, &anew, "Four").await.is(StatusCode::TOO_MANY_REQUESTS);
+    let limits = platform.get(&format!("/projects/{anew}/limits"), &ada).await.is(StatusCode::OK).body;
+    assert_eq!(limits["builds_per_hour"]["used"], 2);
+    let elsewhere = platform.project(&bob, "Ice", "private").await;
+    build(&bob, &elsewhere, "Five").await.is(StatusCode::CREATED);
 }
 
 #[tokio::test]

@@ -51,6 +51,53 @@ async fn without_a_container_engine_the_form_says_so_and_an_image_is_refused_in_
 }
 
 #[tokio::test]
+async fn code_runs_as_programs_or_as_an_image_and_the_form_keeps_what_was_chosen() {
+    let offered = |options: &mut crate::service::Options| {
+        (options.containers, options.makes_images, options.buildpacks) = (true, true, true);
+    };
+    let platform = Platform::with(HOME, offered).await;
+    let ada = platform.browser_of("ada").await;
+    let (project, _) = platform.with_launcher(&ada, "public").await;
+    let new = format!("{project}/launchers/new");
+    let page = ada.get(&platform, &new).await;
+    page.shows("Runs as").shows("Programs of this server").shows("A container image made of it");
+    page.shows("An image, by buildpacks").hides("<option value=\"true\" selected>");
+    let made = |name: &'static str, builder: &'static str, as_image: &'static str| {
+        [
+            ("source", "code"),
+            ("name", name),
+            ("repository", "https://github.com/ada/ice"),
+            ("builder", builder),
+            ("as_image", as_image),
+            ("resource_class", "1"),
+        ]
+    };
+    for (name, as_image, chosen) in [("As it is", "", false), ("Packed up", "true", true)] {
+        ada.post(&platform, &new, &made(name, "auto", as_image)).await.is(StatusCode::SEE_OTHER);
+        let page = ada.get(&platform, &project).await;
+        let at = page.text.find(name).expect("shown");
+        let edit = page.text[at..].split('"').find(|part| part.ends_with("/edit")).expect("a way to edit it");
+        let page = ada.get(&platform, edit).await;
+        let selected = "<option value=\"true\" selected>A container image";
+        let _ = if chosen { page.shows(selected) } else { page.hides(selected) };
+    }
+    // What is an image already, is not put into another one.
+    let refused = ada.post(&platform, &new, &made("Packs", "buildpacks", "true")).await;
+    refused.is(StatusCode::UNPROCESSABLE_ENTITY).shows("is an image already");
+
+    // Where none of it is offered, none of it is asked.
+    let platform = Platform::with(HOME, |options| options.containers = true).await;
+    let ada = platform.browser_of("ada").await;
+    let (project, _) = platform.with_launcher(&ada, "public").await;
+    let new = format!("{project}/launchers/new");
+    ada.get(&platform, &new).await.hides("Runs as").hides("by buildpacks");
+    let refused = ada.post(&platform, &new, &made("Image", "auto", "true")).await;
+    refused.is(StatusCode::UNPROCESSABLE_ENTITY).shows("images are made of code here");
+    let refused = ada.post(&platform, &new, &made("Packs", "buildpacks", "")).await;
+    refused.is(StatusCode::UNPROCESSABLE_ENTITY).shows("is built with buildpacks here");
+}
+
+#[tokio::test]
 async fn an_external_environment_is_asked_for_checked_and_pulled() {
     let platform = Platform::with(HOME, |options| options.containers = true).await;
     let ada = platform.browser_of("ada").await;

@@ -131,3 +131,33 @@ async fn who_runs_the_server_sees_and_stops_every_app_and_nobody_else_does() {
     root.post(&platform, "/admin/apps/explorer/shut-down", &[]).await.is(StatusCode::SEE_OTHER);
     root.get(&platform, "/admin").await.shows("No app is on right now.");
 }
+
+#[tokio::test]
+async fn lists_of_many_apps_are_no_longer_than_those_of_some() {
+    let mut platforms = Vec::new();
+    for count in [200, 10_000] {
+        let platform = Platform::new().await;
+        platform.bench.many_apps(count).await;
+        let root = NewUser {
+            username: "root".parse().unwrap(),
+            password: Some(Secret::new(PASSWORD)),
+            is_admin: true,
+            email: None,
+            first_name: None,
+            last_name: None,
+        };
+        platform.service.create_user(root).await.unwrap();
+        let root = platform.browser_of("root").await;
+        platforms.push((platform, root));
+    }
+    let paths = ["/", "/?q=app", "/?phase=off", "/?phase=asleep&q=many", "/p/owner/many", "/admin"];
+    for path in paths {
+        let mut lengths = Vec::new();
+        for (platform, root) in &platforms {
+            let length = root.get(platform, path).await.is(StatusCode::OK).text.len();
+            lengths.push(length);
+        }
+        // Numbers have a few more digits.
+        assert!(lengths[1] < lengths[0] + lengths[0] / 10, "{path}: {lengths:?}");
+    }
+}

@@ -213,7 +213,7 @@ async fn two_session_cookies_are_none() {
     let platform = Platform::new().await;
     let ada = platform.browser_of("ada").await;
     let both = format!("{}; marmot=planted", ada.cookie.clone().unwrap());
-    Browser { cookie: Some(both), part: false }
+    Browser { cookie: Some(both), ..Browser::default() }
         .get(&platform, "/")
         .await
         .is(StatusCode::OK)

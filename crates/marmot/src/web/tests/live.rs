@@ -5,7 +5,7 @@ use axum::body::BodyDataStream;
 use super::*;
 
 /// Reads an event stream until it holds `text`.
-async fn until(stream: &mut BodyDataStream, text: &str) -> String {
+pub(super) async fn until(stream: &mut BodyDataStream, text: &str) -> String {
     let mut read = String::new();
     let look = async {
         while !read.contains(text) {
@@ -18,7 +18,7 @@ async fn until(stream: &mut BodyDataStream, text: &str) -> String {
     read
 }
 
-async fn open(platform: &Platform, browser: &Browser, path: &str) -> BodyDataStream {
+pub(super) async fn open(platform: &Platform, browser: &Browser, path: &str) -> BodyDataStream {
     let request = browser.request(Method::GET, path).body(Body::empty()).unwrap();
     let response = platform.router.clone().oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);

@@ -145,7 +145,7 @@ async fn a_session_elsewhere_is_ended_from_here_and_a_planted_one_is_never_taken
     here.get(&platform, "/").await.shows("My projects");
 
     // What somebody put there before signing in is not what lets in afterwards.
-    let mut planted = Browser { cookie: Some("marmot=planted".to_owned()), part: false };
+    let mut planted = Browser { cookie: Some("marmot=planted".to_owned()), ..Browser::default() };
     let form = [("username", "ada"), ("password", PASSWORD), ("next", "/")];
     let answer = planted.post(&platform, "/sign-in", &form).await;
     planted.get(&platform, "/").await.hides("My projects");

@@ -1,0 +1,96 @@
+### Home, projects, and the apps that somebody may open.
+
+address = Adresse
+apps-found = { $count ->
+    [one] { $count } App
+   *[other] { $count } Apps
+    }
+apps-found-more = Mehr als { $count } Apps
+close = Schließen
+code = Code
+code-copied = Code kopiert
+gallery-all = Alle
+gallery-asleep = Schlafend
+gallery-awake = Wach
+gallery-failed = Fehlgeschlagen
+gallery-on-their-way = Unterwegs
+gallery-public = Öffentliche Apps
+gallery-yours = Apps, die Sie öffnen können
+home = Start
+home-nothing = Noch nichts da
+home-nothing-about = Ein Projekt enthält Code und die Apps, die daraus entstehen. Projekt anlegen, Launcher hinzufügen, einschalten.
+landing-lead = Marmot betreibt Dashboards und Modell-Endpunkte von Forschungsprojekten. Eine App schläft, wenn niemand sie braucht, kostet dabei fast nichts und wacht auf, sobald jemand anklopft.
+landing-see = Ansehen, was offen ist
+landing-start = Hier beginnen
+launchers = Launcher
+launchers-none = Noch keine Launcher
+launchers-none-about = Ein Launcher ist ein Rezept: wo der Code liegt und wie er startet. Mit + einen hinzufügen und dann die App einschalten.
+launchers-nothing-open = Hier lässt sich noch nichts öffnen.
+limit-any = beliebig
+limit-builds-at-once = Gleichzeitige Builds
+limit-builds-per-hour = Builds innerhalb einer Stunde
+limit-like-number = eine Zahl
+limit-like-size = etwa 4G
+limit-memory = Arbeitsspeicher wacher Apps
+limit-replicas = Wache Kopien, über eine je App hinaus
+limit-requests-at-once = Gleichzeitige Anfragen
+limit-requests-per-second = Anfragen pro Sekunde
+limit-storage = Auf der Platte: Ergebnisse von Builds, Homes und Protokolle
+limit-wrong-number = Eine Zahl angeben, oder leer lassen.
+limit-wrong-size = Eine Größe wie 512M oder 4G angeben, oder leer lassen.
+limits = Grenzen
+limits-about = Was die Apps und Builds dieses Projekts zusammen verbrauchen dürfen.
+limits-by-admins = Administratoren dieses Servers legen es fest.
+limits-empty = Was leer bleibt, ist, wie die Einstellungen dieses Servers es vorgeben.
+limits-for-project = Für dieses Projekt
+limits-for-project-one = { $told }, für dieses Projekt
+limits-most = Höchstens
+limits-save = Grenzen speichern
+my-projects = Meine Projekte
+new-project = Neues Projekt
+pages-of-launchers = Seiten der Launcher
+pages-of-projects = Seiten der Projekte
+private = Privat
+project-about = Über das Projekt
+project-audit-about = Jede Änderung an diesem Projekt und an dem, was darin ist: wer, wann und von wo.
+project-audit-go = Ansehen, wer was getan hat
+project-create = Projekt anlegen
+project-credentials-about = Tokens, Passwörter und Deploy-Keys, die dieses Projekt den Hosts seines Codes und seiner Images vorweist.
+project-credentials-go = Zugänge verwalten
+project-delete = Projekt löschen…
+project-delete-about = Mit ihm gehen seine Launcher, Apps, Builds und Protokolle. Das lässt sich nicht rückgängig machen.
+project-delete-empty = Es hat keine Launcher. Das lässt sich nicht rückgängig machen.
+project-delete-launchers = { $count ->
+    [one] Mit ihm geht sein Launcher, und dessen App mit ihren Builds und Protokollen. Das lässt sich nicht rückgängig machen.
+   *[other] Mit ihm gehen seine { $count } Launcher, und deren Apps mit ihren Builds und Protokollen. Das lässt sich nicht rückgängig machen.
+    }
+project-delete-question = Das Projekt „{ $name }“ löschen?
+project-delete-title = Dieses Projekt löschen
+project-lead = Ein Projekt enthält Code und die Apps, die daraus entstehen.
+project-name-help = Wie man es nennt, etwa „Eisbohrkerne der Alpen“.
+project-owned-by = Gehört
+project-private = Privat: nur für Mitglieder
+project-private-help = Nur die Mitglieder. Deren Apps öffnen sich, sobald sie angemeldet sind.
+project-public = Öffentlich: für alle sichtbar
+project-public-help = Alle sehen es und dürfen seine Apps öffnen.
+project-repositories-help = Wo der Code des Projekts liegt, eine Adresse pro Zeile.
+project-save = Projekt speichern
+project-slug-help = Der letzte Teil der Adresse. Leer: wird aus dem Namen gebildet.
+project-who-sees = Wer es sehen darf
+public = Öffentlich
+share-email = Text für eine E-Mail
+share-email-copy = Text kopieren
+share-email-write = E-Mail schreiben
+share-embed = Code zum Einbetten in eine Webseite
+share-embed-copy = Code kopieren
+share-embed-help = Funktioniert, wenn die App selbst erlaubt, in anderen Seiten gezeigt zu werden.
+share-embed-not = Nur eine App, die für alle offen ist, kann in anderen Seiten gezeigt werden.
+share-link-help = Er führt immer zur App, weckt sie, wenn sie schläft, und sagt es, solange sie ausgeschaltet ist.
+share-link-only = Nur wer die App öffnen darf, kommt hinein.
+share-qr = QR-Code des Links
+share-subject = { $subject } teilen
+share-title = „{ $name }“ teilen
+slogan-1 = Da, wenn man sie braucht,
+slogan-2 = kostenlos im Schlaf.
+text-copied = Text kopiert
+welcome = Willkommen

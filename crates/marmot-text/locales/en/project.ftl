@@ -1,0 +1,96 @@
+### Home, projects, and the apps that somebody may open.
+
+address = Address
+apps-found = { $count ->
+    [one] { $count } app
+   *[other] { $count } apps
+    }
+apps-found-more = { $count }+ apps
+close = Close
+code = Code
+code-copied = Code copied
+gallery-all = All
+gallery-asleep = Asleep
+gallery-awake = Awake
+gallery-failed = Failed
+gallery-on-their-way = On their way
+gallery-public = Public apps
+gallery-yours = Apps you can open
+home = Home
+home-nothing = Nothing here yet
+home-nothing-about = A project holds your code and the apps made from it. Make one, add a launcher, and switch it on.
+landing-lead = Marmot hosts the dashboards and model endpoints of research projects. An app sleeps when nobody uses it, costs next to nothing while it does, and wakes the moment somebody knocks.
+landing-see = See what is open
+landing-start = Start here
+launchers = Launchers
+launchers-none = No launchers yet
+launchers-none-about = A launcher is a recipe: where the code is, how it starts. Add one with +, then switch its app on.
+launchers-nothing-open = Nothing can be opened here so far.
+limit-any = any
+limit-builds-at-once = Builds at the same time
+limit-builds-per-hour = Builds within an hour
+limit-like-number = a number
+limit-like-size = such as 4G
+limit-memory = Memory of apps that are awake
+limit-replicas = Awake copies, beyond one for each app
+limit-requests-at-once = Requests at the same time
+limit-requests-per-second = Requests a second
+limit-storage = On disk: results of builds, homes and logs
+limit-wrong-number = Give a number, or leave it empty.
+limit-wrong-size = Give a size like 512M or 4G, or leave it empty.
+limits = Limits
+limits-about = What the apps and builds of this project may use together.
+limits-by-admins = Administrators of this server say it.
+limits-empty = What is left empty is as the settings of this server say.
+limits-for-project = For this project
+limits-for-project-one = { $told }, for this project
+limits-most = Most
+limits-save = Save limits
+my-projects = My projects
+new-project = New project
+pages-of-launchers = Pages of launchers
+pages-of-projects = Pages of projects
+private = Private
+project-about = About the project
+project-audit-about = Every change of this project and of what is in it, with who made it, when and from where.
+project-audit-go = See who did what
+project-create = Create project
+project-credentials-about = Tokens, passwords and deploy keys that this project shows to the hosts of its code and images.
+project-credentials-go = Say what hosts are shown
+project-delete = Delete project…
+project-delete-about = Its launchers, apps, builds and logs go with it. This cannot be undone.
+project-delete-empty = It has no launchers. This cannot be undone.
+project-delete-launchers = { $count ->
+    [one] Its launcher goes with it, and its app with its builds and logs. This cannot be undone.
+   *[other] Its { $count } launchers go with it, and their apps with their builds and logs. This cannot be undone.
+    }
+project-delete-question = Delete the project “{ $name }”?
+project-delete-title = Delete this project
+project-lead = A project holds your code and the apps made from it.
+project-name-help = What people call it, such as “Ice cores of the Alps”.
+project-owned-by = Owned by
+project-private = Private: its members only
+project-private-help = Its members only. Their apps open for them once they are signed in.
+project-public = Public: everybody may see it
+project-public-help = Everybody sees it and may open its apps.
+project-repositories-help = Where the project’s code is, one address per line.
+project-save = Save project
+project-slug-help = The last part of its address. Made from the name when left empty.
+project-who-sees = Who may see it
+public = Public
+share-email = Text for an e-mail
+share-email-copy = Copy the text
+share-email-write = Write the e-mail
+share-embed = Code to embed it in a web page
+share-embed-copy = Copy the code
+share-embed-help = Works where the app itself allows to be shown inside of other pages.
+share-embed-not = Only an app that is open to everyone can be seen inside of other pages.
+share-link-help = It always leads to the app, wakes it if it sleeps, and says so while it is off.
+share-link-only = Only those who may open the app get in.
+share-qr = QR code of the link
+share-subject = Share { $subject }
+share-title = Share “{ $name }”
+slogan-1 = Ready on demand,
+slogan-2 = free while asleep.
+text-copied = Text copied
+welcome = Welcome

@@ -1,0 +1,96 @@
+### Home, projects, and the apps that somebody may open.
+
+address = Adresse
+apps-found = { $count ->
+    [one] { $count } application
+   *[other] { $count } applications
+    }
+apps-found-more = Plus de { $count } applications
+close = Fermer
+code = Code
+code-copied = Code copié
+gallery-all = Toutes
+gallery-asleep = En veille
+gallery-awake = Éveillées
+gallery-failed = En échec
+gallery-on-their-way = En chemin
+gallery-public = Applications publiques
+gallery-yours = Applications que vous pouvez ouvrir
+home = Accueil
+home-nothing = Encore rien ici
+home-nothing-about = Un projet contient votre code et les applications qui en sont faites. Créez-en un, ajoutez un lanceur, puis allumez-le.
+landing-lead = Marmot héberge les tableaux de bord et les points d’accès de modèles des projets de recherche. Une application se met en veille quand personne ne l’utilise, ne coûte alors presque rien, et se réveille dès que quelqu’un frappe.
+landing-see = Voir ce qui est ouvert
+landing-start = Commencer ici
+launchers = Lanceurs
+launchers-none = Pas encore de lanceur
+launchers-none-about = Un lanceur est une recette : où est le code, comment il démarre. Ajoutez-en un avec +, puis allumez son application.
+launchers-nothing-open = Rien ne peut encore être ouvert ici.
+limit-any = sans limite
+limit-builds-at-once = Builds simultanés
+limit-builds-per-hour = Builds en une heure
+limit-like-number = un nombre
+limit-like-size = par exemple 4G
+limit-memory = Mémoire des applications éveillées
+limit-replicas = Copies éveillées, au-delà d’une par application
+limit-requests-at-once = Requêtes simultanées
+limit-requests-per-second = Requêtes par seconde
+limit-storage = Sur disque : résultats de builds, répertoires personnels et journaux
+limit-wrong-number = Indiquez un nombre, ou laissez vide.
+limit-wrong-size = Indiquez une taille comme 512M ou 4G, ou laissez vide.
+limits = Limites
+limits-about = Ce que les applications et builds de ce projet peuvent utiliser ensemble.
+limits-by-admins = Les administrateurs de ce serveur en décident.
+limits-empty = Ce qui reste vide suit les réglages de ce serveur.
+limits-for-project = Pour ce projet
+limits-for-project-one = { $told }, pour ce projet
+limits-most = Maximum
+limits-save = Enregistrer les limites
+my-projects = Mes projets
+new-project = Nouveau projet
+pages-of-launchers = Pages de lanceurs
+pages-of-projects = Pages de projets
+private = Privé
+project-about = À propos du projet
+project-audit-about = Chaque changement de ce projet et de ce qu’il contient : qui l’a fait, quand et depuis où.
+project-audit-go = Voir qui a fait quoi
+project-create = Créer le projet
+project-credentials-about = Jetons, mots de passe et clés de déploiement que ce projet présente aux hôtes de son code et de ses images.
+project-credentials-go = Gérer les accès
+project-delete = Supprimer le projet…
+project-delete-about = Ses lanceurs, applications, builds et journaux disparaissent avec lui. C’est irréversible.
+project-delete-empty = Il n’a pas de lanceur. C’est irréversible.
+project-delete-launchers = { $count ->
+    [one] Son lanceur disparaît avec lui, ainsi que son application avec ses builds et journaux. C’est irréversible.
+   *[other] Ses { $count } lanceurs disparaissent avec lui, ainsi que leurs applications avec leurs builds et journaux. C’est irréversible.
+    }
+project-delete-question = Supprimer le projet « { $name } » ?
+project-delete-title = Supprimer ce projet
+project-lead = Un projet contient votre code et les applications qui en sont faites.
+project-name-help = Son nom usuel, par exemple « Carottes de glace des Alpes ».
+project-owned-by = Appartient à
+project-private = Privé : ses membres seulement
+project-private-help = Ses membres seulement. Les applications s’ouvrent pour eux une fois connectés.
+project-public = Public : visible par tous
+project-public-help = Tout le monde le voit et peut ouvrir ses applications.
+project-repositories-help = Où se trouve le code du projet, une adresse par ligne.
+project-save = Enregistrer le projet
+project-slug-help = La dernière partie de son adresse. Tirée du nom si le champ est vide.
+project-who-sees = Qui peut le voir
+public = Public
+share-email = Texte pour un e-mail
+share-email-copy = Copier le texte
+share-email-write = Écrire l’e-mail
+share-embed = Code pour l’intégrer à une page web
+share-embed-copy = Copier le code
+share-embed-help = Fonctionne si l’application elle-même permet d’être affichée dans d’autres pages.
+share-embed-not = Seule une application ouverte à tous peut être affichée dans d’autres pages.
+share-link-help = Il mène toujours à l’application, la réveille si elle est en veille, et le dit quand elle est éteinte.
+share-link-only = Seuls ceux qui peuvent ouvrir l’application y entrent.
+share-qr = Code QR du lien
+share-subject = Partager { $subject }
+share-title = Partager « { $name } »
+slogan-1 = Prêtes à la demande,
+slogan-2 = gratuites en veille.
+text-copied = Texte copié
+welcome = Bienvenue
