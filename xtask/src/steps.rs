@@ -79,7 +79,7 @@ fn test(repository: &Repository) -> anyhow::Result<()> {
     if !succeeds(Command::new("cargo").args(["nextest", "--version"])) {
         return cargo(repository, &["test", "--workspace"]);
     }
-    cargo(repository, &["nextest", "run", "--workspace", "--no-tests=pass"])?;
+    cargo(repository, &["nextest", "run", "--workspace", "--no-tests=pass", "--no-fail-fast"])?;
     // nextest leaves the examples in the documentation out.
     cargo(repository, &["test", "--workspace", "--doc"])
 }

@@ -114,6 +114,12 @@ impl Groups {
         self.create_named(&format!("{BUILD}{build}"), limits)
     }
 
+    /// Makes the group of the browser that takes pictures of apps, and sets its limits. What an earlier engine left of it
+    /// goes as what is left of builds does.
+    pub(crate) fn create_for_browser(&self, limits: Limits) -> io::Result<ReplicaGroup> {
+        self.create_named(&format!("{BUILD}browser"), limits)
+    }
+
     /// Ends what an earlier engine left of builds: they are done anew.
     pub(crate) fn end_builds(&self) {
         for parent in self.unified.iter().chain(&self.legacy) {

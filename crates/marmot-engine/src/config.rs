@@ -33,6 +33,8 @@ pub struct EngineConfig {
     pub confinement: Confinement,
     /// The socket of the container engine that runs images, where there is one.
     pub container_engine: Option<PathBuf>,
+    /// The Chromium that takes pictures of apps, where that is wanted.
+    pub browser: Option<PathBuf>,
     /// How long a program may take to end after `SIGTERM`.
     pub stop_grace: Duration,
     /// What a replica may keep on disk, in bytes.
@@ -61,6 +63,7 @@ impl EngineConfig {
             deepen_after: Duration::from_secs(4 * 3600),
             confinement: Confinement::Auto,
             container_engine: None,
+            browser: None,
             stop_grace: Duration::from_secs(10),
             disk_bytes: 4 << 30,
             ports: 20_000..30_000,

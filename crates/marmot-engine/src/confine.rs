@@ -22,11 +22,12 @@ pub(crate) const SECRETS: &str = "/run/secrets";
 pub(crate) const HOME: &str = "/home/app";
 
 /// Parts of `/etc` that programs need to resolve names, check certificates, tell the time and find libraries.
-const ETC: [&str; 22] = [
+const ETC: [&str; 23] = [
     "R",
     "alternatives",
     "ca-certificates",
     "ca-certificates.conf",
+    "chromium.d",
     "debian_version",
     "fonts",
     "gai.conf",

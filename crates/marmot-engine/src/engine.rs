@@ -30,6 +30,7 @@ use crate::logs::Logs;
 use crate::network::{Shortcoming, Uplink};
 use crate::nudge::Nudge;
 use crate::observed::{Event, Observed};
+use crate::picture::Photographer;
 use crate::reconcile::{Boots, Reconciler};
 use crate::runtime::local::{LocalRuntime, Settings};
 use crate::sweep;
@@ -69,6 +70,7 @@ pub struct Engine {
     events: Mutex<Option<mpsc::UnboundedReceiver<Event>>>,
     logs: Logs,
     capabilities: Capabilities,
+    photographer: Option<Arc<Photographer>>,
     /// It was asked to stop, not dropped.
     orderly: Arc<AtomicBool>,
     stop: CancellationToken,
@@ -125,7 +127,14 @@ impl Engine {
             tokio::spawn(tokio::time::timeout(TELLS_WITHIN, telling));
         }
         // Only a replica that is confined can be another user: everything it needs is shown to it.
+        let nobodys = config.uids.end;
         let uids = if separate { config.uids } else { 0..0 };
+        let photographer = config.browser.zip(confiner.clone()).map(|(browser, confiner)| {
+            // A user that no replica is.
+            let user = separate.then_some(nobodys);
+            let (shim, groups) = (config.shim.clone(), groups.clone());
+            Arc::new(Photographer::new(browser, &config.data_dir, shim, groups, confiner, user))
+        });
         let (stop, tasks, nudge) = (CancellationToken::new(), TaskTracker::new(), Nudge::default());
         let settings = Settings {
             layout: layout.clone(),
@@ -191,7 +200,7 @@ impl Engine {
         });
         let logs = Logs::new(config.data_dir);
         let events = Mutex::new(Some(events));
-        Ok(Self { observed, nudge, events, logs, capabilities, orderly, stop, tasks })
+        Ok(Self { observed, nudge, events, logs, capabilities, photographer, orderly, stop, tasks })
     }
 
     /// How things are, from now on.
@@ -213,6 +222,11 @@ impl Engine {
     /// Reads the logs of apps and builds.
     pub fn logs(&self) -> Logs {
         self.logs.clone()
+    }
+
+    /// Takes pictures of apps, where a browser is named and can be confined.
+    pub fn photographer(&self) -> Option<Arc<Photographer>> {
+        self.photographer.clone()
     }
 
     /// What this machine lets the engine do.

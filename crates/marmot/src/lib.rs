@@ -17,6 +17,7 @@ mod private_file;
 pub mod scaling;
 pub mod server;
 pub mod service;
+mod thumbnails;
 pub mod traffic;
 pub mod vault;
 pub mod web;

@@ -22,7 +22,7 @@ use crate::db::Db;
 use crate::db::lock::{self, DataDirLock};
 use crate::lifecycle::{self, Lifecycle};
 use crate::service::{Demands, Live, MEASURED, Options, Service};
-use crate::{api, identity_keys, private_file, web};
+use crate::{api, identity_keys, private_file, thumbnails, web};
 
 /// The hidden sub-command that supervises a replica: [`marmot_engine::shim::main`].
 pub const SHIM: &str = "replica-shim";
@@ -145,6 +145,23 @@ impl Server {
         tasks.spawn(identity_keys::rotate(data_dir.clone(), identities, stop_tasks.clone()));
         tasks.spawn(end_streams(service.clone(), stop.clone()));
         tasks.spawn(relay(engine.observed(), observed, stop_tasks.clone()));
+        match engine.photographer() {
+            Some(photographer) => {
+                let every = settings.thumbnails_every;
+                service.keep_pictures_in(data_dir.join("pictures"));
+                tasks.spawn(thumbnails::take(
+                    service.clone(),
+                    photographer,
+                    engine.observed(),
+                    every,
+                    stop.clone(),
+                ));
+            }
+            None if settings.thumbnails.is_some() => {
+                tracing::warn!("no pictures are taken of apps: the browser could not be confined here");
+            }
+            None => {}
+        }
         Ok(Self {
             service,
             engine,
@@ -377,6 +394,7 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
             config::Confinement::Auto => marmot_engine::Confinement::Auto,
             config::Confinement::None => marmot_engine::Confinement::None,
         },
+        browser: settings.thumbnails.clone(),
         container_engine: settings.container_engine.0.socket().unwrap_or_else(|why| {
             tracing::warn!("container images cannot be run: {why}");
             None

@@ -351,6 +351,11 @@ settings! {
     /// What happens when that registry does not take an image: `warn` says so and the app runs here all the same, `fail`
     /// lets the build fail.
     push_failure: PushFailure = "warn", "warn|fail";
+    /// A Chromium, like `/usr/bin/chromium`: with it, pictures are taken of apps that are awake, and shown in the gallery to
+    /// those who may open the app. Only where apps are confined, as the browser then is. By default there are none.
+    thumbnails: Option<PathBuf> = "", "FILE";
+    /// A new picture is taken of an app that is awake when the last one is this old, or of another revision.
+    thumbnails_every: Duration = "24h", "DURATION";
     /// A session ends when it was not used for this long.
     session_idle: Duration = "7d", "DURATION";
     /// A session ends this long after signing in, whatever happens.

@@ -259,6 +259,7 @@ impl Service {
         launchers::delete(&mut db, id).await?;
         audit::record(&mut db, who, "launcher.deleted", Thing::launcher(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
+        self.forget_picture(id);
         self.wrote_and_in_force().await;
         Ok(())
     }

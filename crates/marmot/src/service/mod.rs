@@ -32,6 +32,7 @@ mod opening;
 mod passwords;
 mod people;
 pub mod permission;
+mod pictures;
 mod plans;
 mod previews;
 mod projects;
@@ -46,8 +47,9 @@ mod tries;
 mod usages;
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -254,6 +256,8 @@ struct Inner {
     heard: hooks::Heard,
     providers: Vec<Provider>,
     usages: usages::Usages,
+    /// Where the pictures of apps are kept, where there are any.
+    pictures: OnceLock<PathBuf>,
     /// Everybody with an account, as the lifecycle last read it.
     accounts: Mutex<Arc<BTreeSet<UserId>>>,
 }
@@ -280,6 +284,7 @@ impl Service {
             vault,
             heard: hooks::Heard::default(),
             usages: usages::Usages::default(),
+            pictures: OnceLock::new(),
             accounts: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }

@@ -335,7 +335,7 @@ impl Service {
 }
 
 /// Whether an app lets somebody in as who they are.
-async fn admits(db: &mut Connection, who: &Identity, launcher: &Launcher) -> Result<bool> {
+pub(super) async fn admits(db: &mut Connection, who: &Identity, launcher: &Launcher) -> Result<bool> {
     let Some(project) = projects::get(db, launcher.project_id).await? else { return Ok(false) };
     let role = role_of(db, who, project.id).await?;
     // Like anything of a private project: for its members alone.

@@ -33,6 +33,7 @@ mod next;
 mod opening;
 mod pages;
 mod people;
+mod pictures;
 mod plans;
 mod present;
 mod previews;
@@ -209,6 +210,7 @@ pub fn router(service: Service, options: Options) -> Router {
         .route("/admin/users/{user}/delete", get(people::ask_delete).post(people::delete))
         .route("/admin/users/{user}/{what}", post(people::act))
         .route("/admin/audit", get(audit::all))
+        .route("/pictures/{launcher}", get(pictures::show))
         .route("/design", get(home::design))
         .route("/assets/{file}", get(assets::serve))
         .fallback(respond::no_such_page)

@@ -9,7 +9,8 @@ use marmot_text::{say, tell};
 use super::ansi::Line;
 use super::pages::Repository;
 use super::view::{
-    AppTile, AppView, BuildView, FailureView, LauncherCard, PhaseView, ProjectTile, SourceView, Tone,
+    AppTile, AppView, BuildView, FailureView, LauncherCard, PhaseView, PictureView, ProjectTile, SourceView,
+    Tone,
 };
 use super::words;
 use crate::model::{BuildResult, BuildStatus, EnvironmentSource, Gpus, Project, ResourceClass, Visibility};
@@ -140,6 +141,13 @@ impl<'a> Presenter<'a> {
         BuildView { told, path: view.can.read_logs.then_some(path) }
     }
 
+    /// What an app looks like. Its picture is asked for by another address when it is another one.
+    fn picture(&self, app: &service::AppView) -> Option<PictureView> {
+        let taken = self.service.picture_taken(app.launcher_id)?;
+        let path = taken.map(|at| format!("/pictures/{}?{}", app.launcher_id, at.as_second()));
+        Some(PictureView { name: app.title.clone(), path })
+    }
+
     /// An app among others.
     pub(super) fn tile(&self, app: &service::AppView, project: Option<&Project>) -> AppTile {
         let project_path = project.map(Project::path).unwrap_or_default();
@@ -152,6 +160,7 @@ impl<'a> Presenter<'a> {
             open: app.url.clone(),
             can_open: can_open(app.phase),
             phase: self.app_phase(app),
+            picture: self.picture(app),
             replaces: false,
         }
     }

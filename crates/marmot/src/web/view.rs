@@ -164,7 +164,25 @@ pub(super) struct AppTile {
     pub(super) open: String,
     pub(super) can_open: bool,
     pub(super) phase: PhaseView,
+    /// Its picture, or what is in its place; absent where no pictures are taken.
+    pub(super) picture: Option<PictureView>,
     pub(super) replaces: bool,
+}
+
+/// What an app looks like.
+#[derive(Debug, Clone, Template)]
+#[template(path = "app_picture.html")]
+pub(super) struct PictureView {
+    pub(super) name: String,
+    /// Where its picture is; absent while there is none.
+    pub(super) path: Option<String>,
+}
+
+impl PictureView {
+    /// The first letter of its name.
+    fn initial(&self) -> String {
+        self.name.chars().next().map(|letter| letter.to_uppercase().collect()).unwrap_or_default()
+    }
 }
 
 /// What somebody typed into a field, and what is wrong with it.

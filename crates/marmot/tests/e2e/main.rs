@@ -21,3 +21,4 @@ mod previews;
 mod refusals;
 mod rollout;
 mod story;
+mod thumbnails;
