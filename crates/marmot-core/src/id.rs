@@ -55,6 +55,12 @@ macro_rules! ids {
             pub const fn as_u128(self) -> u128 {
                 self.0
             }
+
+            /// When it was drawn, in milliseconds since 1970, by the clock of who drew it: a ULID begins with that.
+            pub const fn drawn_at_ms(self) -> i64 {
+                // The upper 48 of 128 bits.
+                (self.0 >> 80) as i64
+            }
         }
 
         impl fmt::Display for $name {

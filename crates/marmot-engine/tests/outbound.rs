@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use building::Place;
 use marmot_core::id::BuildId;
-use marmot_engine::build::{Buildpacks, BuildsNetwork};
+use marmot_engine::build::{BuildContext, Buildpacks, BuildsNetwork};
 use marmot_engine::observed::BuildState;
 use marmot_engine::wanted::{Builder, Outbound, Source, Variable, WantedBuild};
 use marmot_engine::{Confinement, EngineConfig};
@@ -323,6 +323,39 @@ async fn nothing_inside() {
     done();
 }
 
+/// What the log says of a build that succeeds, by this Podman in the network that stands for the machine's; `None` where
+/// there is no way out to try.
+async fn log_of_build(
+    podman: &podman::Podman,
+    build: BuildContext,
+    wanted: WantedBuild,
+) -> Option<Vec<String>> {
+    let machine = Machine::configured(|config| EngineConfig {
+        build: Arc::new(build),
+        container_engine: Some(podman.socket()),
+        resolver: Some(RESOLVER.parse().unwrap()),
+        ..config
+    })
+    .await;
+    if !machine.engine.capabilities().outbound {
+        eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
+        return None;
+    }
+    control_plane();
+    let id = BuildId::from(1);
+    machine.want(|all| drop(all.builds.insert(id, Arc::new(wanted))));
+    let mut observed = machine.engine.observed();
+    let ended = observed.wait_for(|observed| {
+        let state = observed.builds.get(&id);
+        state.is_some_and(|state| !matches!(state, BuildState::Queued | BuildState::InProgress { .. }))
+    });
+    let ended = tokio::time::timeout(support::LIMIT, ended).await;
+    let log: Vec<String> = machine.engine.logs().build(id, 200).await.unwrap();
+    let state = ended.unwrap_or_else(|_| panic!("in time: {log:#?}")).unwrap().builds[&id].clone();
+    assert!(matches!(state, BuildState::Succeeded(_)), "{state:?} {log:#?}");
+    Some(log)
+}
+
 /// What the steps of a `Dockerfile` reach, by a Podman in the network that stands for the machine's.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by the tests below, in a network of its own"]
@@ -343,30 +376,9 @@ async fn steps_inside() {
     let mut build = place.another_context();
     build.allow_private_networks = true;
     build.may_reach = vec!["10.9.9.9:5432".parse().unwrap()];
-    let machine = Machine::configured(|config| EngineConfig {
-        build: Arc::new(build),
-        container_engine: Some(podman.socket()),
-        resolver: Some(RESOLVER.parse().unwrap()),
-        ..config
-    })
-    .await;
-    if !machine.engine.capabilities().outbound {
-        return eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
-    }
-    control_plane();
-    let id = BuildId::from(1);
     let source = Source { repository: repository.address(), revision: None, context_dir: None };
-    let wanted = Arc::new(building::wanted(source));
-    machine.want(|all| drop(all.builds.insert(id, wanted)));
-    let mut observed = machine.engine.observed();
-    let ended = observed.wait_for(|observed| {
-        let state = observed.builds.get(&id);
-        state.is_some_and(|state| !matches!(state, BuildState::Queued | BuildState::InProgress { .. }))
-    });
-    let ended = tokio::time::timeout(support::LIMIT, ended).await;
-    let log: Vec<String> = machine.engine.logs().build(id, 200).await.unwrap();
-    let state = ended.unwrap_or_else(|_| panic!("in time: {log:#?}")).unwrap().builds[&id].clone();
-    assert!(matches!(state, BuildState::Succeeded(_)), "{state:?} {log:#?}");
+    let wanted = building::wanted(source);
+    let Some(log) = log_of_build(&podman, build, wanted).await else { return };
     let said = log.join("\n");
     // Some versions of pasta send what came last again on a connection that the other side has closed.
     let reached = said.lines().filter_map(|line| line.split_once(": beyond"));
@@ -450,30 +462,9 @@ async fn buildpacks_inside() {
     let mut build = place.another_context();
     build.allow_private_networks = true;
     build.buildpacks = Some(Buildpacks { builder: made.builder, run_image: None });
-    let machine = Machine::configured(|config| EngineConfig {
-        build: Arc::new(build),
-        container_engine: Some(podman.socket()),
-        resolver: Some(RESOLVER.parse().unwrap()),
-        ..config
-    })
-    .await;
-    if !machine.engine.capabilities().outbound {
-        return eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
-    }
-    control_plane();
-    let id = BuildId::from(1);
     let source = Source { repository: repository.address(), revision: None, context_dir: None };
-    let wanted = Arc::new(WantedBuild { builder: Builder::Buildpacks, ..building::wanted(source) });
-    machine.want(|all| drop(all.builds.insert(id, wanted)));
-    let mut observed = machine.engine.observed();
-    let ended = observed.wait_for(|observed| {
-        let state = observed.builds.get(&id);
-        state.is_some_and(|state| !matches!(state, BuildState::Queued | BuildState::InProgress { .. }))
-    });
-    let ended = tokio::time::timeout(support::LIMIT, ended).await;
-    let log: Vec<String> = machine.engine.logs().build(id, 200).await.unwrap();
-    let state = ended.unwrap_or_else(|_| panic!("in time: {log:#?}")).unwrap().builds[&id].clone();
-    assert!(matches!(state, BuildState::Succeeded(_)), "{state:?} {log:#?}");
+    let wanted = WantedBuild { builder: Builder::Buildpacks, ..building::wanted(source) };
+    let Some(log) = log_of_build(&podman, build, wanted).await else { return };
     assert_eq!(answered(&log), ["203.0.113.1", "203.0.113.9"], "{log:#?}");
     assert!(log.iter().any(|line| line.contains("nameserver 198.19.255.253")), "{log:#?}");
     assert!(!log.iter().any(|line| line.contains(": control")), "{log:#?}");

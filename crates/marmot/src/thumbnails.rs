@@ -87,8 +87,8 @@ async fn take_one(
 ) -> anyhow::Result<()> {
     let Some(launcher) = service.launcher_named(app).await? else { return Ok(()) };
     let ReplicaStage::Running { address } = replica.stage else { return Ok(()) };
-    // An earlier server may have taken it: the id of a revision begins with when it was made.
-    let made = i64::try_from(replica.revision.as_u128() >> 80).unwrap_or_default();
+    // An earlier server may have taken it.
+    let made = replica.revision.drawn_at_ms();
     let fresh = |taken: Timestamp| {
         let age = Duration::try_from(Timestamp::now().duration_since(taken)).unwrap_or_default();
         taken.as_millisecond() > made && age < every

@@ -21,7 +21,7 @@ pub use values::{
     Apps, BuildsNetwork, Bytes, Confinement, ContainerEngine, Days, Destinations, Domain, Image,
     ImageTemplate, Keys, LocalImages, LogFilter, LogFormat, OnStop, Origin, PushFailure,
 };
-pub(crate) use values::{bytes, duration};
+pub(crate) use values::{bytes, bytes_as_typed, duration};
 
 use marmot_gateway::Networks;
 

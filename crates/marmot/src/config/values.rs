@@ -150,6 +150,13 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
     Bytes::parse(text).map(|bytes| bytes.0)
 }
 
+/// A size as [`bytes`] reads it, in the largest unit that says it exactly.
+pub(crate) fn bytes_as_typed(bytes: u64) -> String {
+    let units = [(1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
+    let unit = units.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    unit.map_or_else(|| bytes.to_string(), |(unit, letter)| format!("{}{letter}", bytes / unit))
+}
+
 /// Addresses and networks that apps may reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destinations(pub Vec<Destination>);
@@ -451,6 +458,14 @@ mod tests {
         assert_eq!(bytes("0"), Some(0));
         for refused in ["", "M", "-1M", "1.5G", "4X", "99999999999T", "G4"] {
             assert_eq!(bytes(refused), None, "{refused}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_written_as_they_are_read() {
+        for (number, text) in [(1, "1"), (1 << 20, "1M"), (1536, "1536"), (10 << 10, "10K"), (3 << 30, "3G")]
+        {
+            assert_eq!((bytes_as_typed(number).as_str(), bytes(text)), (text, Some(number)));
         }
     }
 

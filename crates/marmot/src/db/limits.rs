@@ -5,40 +5,31 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use marmot_core::id::{BuildId, ProjectId};
 
-use super::row::{Columns, to_json, total};
+use super::row::{Columns, total};
+use super::said::Said;
 use super::{Connection, Result};
 use crate::model::ProjectLimits;
 
+const SAID: Said = Said {
+    get: "SELECT limits AS said FROM project_limits WHERE project_id = $1",
+    set: "INSERT INTO project_limits (project_id, limits) VALUES ($1, $2) \
+          ON CONFLICT (project_id) DO UPDATE SET limits = excluded.limits",
+    all: "SELECT project_id AS owner, limits AS said FROM project_limits",
+};
+
 /// What was said about one project; nothing when nothing was.
 pub async fn get(db: &mut Connection, project: ProjectId) -> Result<ProjectLimits> {
-    let row = sqlx::query("SELECT limits FROM project_limits WHERE project_id = $1")
-        .bind(project.to_string())
-        .fetch_optional(db)
-        .await?;
-    Ok(row.map(|row| row.json("limits")).transpose()?.unwrap_or_default())
+    SAID.get(db, project).await
 }
 
 /// What was said about each project of which something was.
 pub async fn all(db: &mut Connection) -> Result<BTreeMap<ProjectId, ProjectLimits>> {
-    sqlx::query("SELECT project_id, limits FROM project_limits")
-        .fetch_all(db)
-        .await?
-        .iter()
-        .map(|row| Ok((row.parsed("project_id")?, row.json("limits")?)))
-        .collect()
+    SAID.all(db).await
 }
 
 /// Says something about a project, in the place of what was said before.
 pub async fn set(db: &mut Connection, project: ProjectId, limits: &ProjectLimits) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO project_limits (project_id, limits) VALUES ($1, $2) \
-         ON CONFLICT (project_id) DO UPDATE SET limits = excluded.limits",
-    )
-    .bind(project.to_string())
-    .bind(to_json("limits", limits)?)
-    .execute(db)
-    .await?;
-    Ok(())
+    SAID.set(db, project, limits).await
 }
 
 /// Notes that a build of a project was begun, and forgets what was before `since`. A project that is gone meanwhile is

@@ -23,6 +23,7 @@ pub mod opening;
 pub mod projects;
 mod reserve;
 mod row;
+mod said;
 pub mod scaling;
 pub mod secrets;
 pub mod sessions;

@@ -69,7 +69,6 @@ impl Columns for AnyRow {
     }
 }
 
-/// A value as JSON for a column.
 /// Reads JSON that is in a column which may be empty.
 pub(super) fn from_json<T: DeserializeOwned>(column: &'static str, text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| DbError::Unreadable {
@@ -78,6 +77,7 @@ pub(super) fn from_json<T: DeserializeOwned>(column: &'static str, text: &str) -
     })
 }
 
+/// A value as JSON for a column.
 pub(super) fn to_json<T: Serialize>(column: &'static str, value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|error| DbError::Unreadable { column, why: error.to_string() })
 }

@@ -101,10 +101,9 @@ pub struct ReplicaView {
 }
 
 impl ReplicaView {
-    /// When it was made: its id begins with that.
+    /// When it was made.
     pub fn created_at(&self) -> Timestamp {
-        let milliseconds = i64::try_from(self.id.as_u128() >> 80).unwrap_or_default();
-        Timestamp::from_millisecond(milliseconds).unwrap_or_default()
+        Timestamp::from_millisecond(self.id.drawn_at_ms()).unwrap_or_default()
     }
 }
 

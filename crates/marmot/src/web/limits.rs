@@ -12,7 +12,7 @@ use super::projects::{ProjectPath, settings_page, to_change};
 use super::respond::{Failed, Html, see_other};
 use super::session::Visitor;
 use super::view::Field;
-use crate::config::bytes;
+use crate::config::{bytes, bytes_as_typed};
 use crate::model::{Project, ProjectLimits};
 use crate::service::Action;
 
@@ -43,7 +43,7 @@ pub(super) async fn rows(web: &Web, visitor: &Visitor, project: &Project) -> Res
             None => otherwise.to_owned(),
         };
         let said = match *of(&mut view.said) {
-            Some(bytes) if is_size(name) => exact_size(bytes),
+            Some(bytes) if is_size(name) => bytes_as_typed(bytes),
             Some(number) => number.to_string(),
             None => String::new(),
         };
@@ -65,13 +65,6 @@ fn size(bytes: u64) -> String {
         0..1_073_741_824 => format!("{} MiB", bytes.div_ceil(1 << 20)),
         _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
     }
-}
-
-/// A size as the form takes it.
-fn exact_size(bytes: u64) -> String {
-    let units = [(1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
-    let unit = units.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
-    unit.map_or_else(|| bytes.to_string(), |(unit, letter)| format!("{}{letter}", bytes / unit))
 }
 
 pub(super) async fn save(

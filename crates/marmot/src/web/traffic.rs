@@ -14,7 +14,7 @@ use super::launchers::{LauncherPath, find_launcher};
 use super::present::Presenter;
 use super::respond::{Failed, see_other};
 use super::session::Visitor;
-use crate::config::bytes;
+use crate::config::{bytes, bytes_as_typed};
 use crate::service::{Error, Identity, LauncherView};
 use crate::traffic::Traffic;
 
@@ -48,13 +48,6 @@ struct Row {
     took: String,
 }
 
-/// A size as somebody would type it.
-fn size(bytes: u64) -> String {
-    let units = [(1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
-    let unit = units.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
-    unit.map_or_else(|| bytes.to_string(), |(unit, name)| format!("{}{name}", bytes / unit))
-}
-
 impl TrafficSection {
     /// The box, for members.
     pub(super) async fn of(
@@ -81,10 +74,10 @@ impl TrafficSection {
             path: detail::own_path(view),
             may_change: view.can.change,
             told: match traffic.body_limit {
-                Some(limit) => tell!("traffic-limited", size = size(limit)),
+                Some(limit) => tell!("traffic-limited", size = bytes_as_typed(limit)),
                 None => say("traffic-unlimited").to_owned(),
             },
-            body_limit: traffic.given.body_limit_bytes.map(size).unwrap_or_default(),
+            body_limit: traffic.given.body_limit_bytes.map(bytes_as_typed).unwrap_or_default(),
             log_requests: traffic.given.log_requests,
             http2: traffic.given.http2,
             rows: rows.collect(),
@@ -124,19 +117,6 @@ pub(super) async fn save(
         Err(error) => {
             let said = |why| detail::Outcomes { traffic: Some(why), ..Default::default() };
             boxes::refused(&web, &visitor, &path, error, said).await
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_written_as_they_are_read() {
-        for (number, text) in [(1, "1"), (1 << 20, "1M"), (1536, "1536"), (10 << 10, "10K"), (3 << 30, "3G")]
-        {
-            assert_eq!((size(number).as_str(), bytes(text)), (text, Some(number)));
         }
     }
 }

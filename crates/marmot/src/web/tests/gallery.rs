@@ -23,6 +23,21 @@ async fn launcher(
     format!("{project}/launchers/{}", at.split_once("#launcher-").unwrap().1)
 }
 
+/// The browser of who runs the server.
+async fn administrator(platform: &Platform) -> Browser {
+    let root = NewUser {
+        username: "root".parse().unwrap(),
+        password: Some(Secret::new(PASSWORD)),
+        is_admin: true,
+        email: None,
+        first_name: None,
+        last_name: None,
+    };
+    let root = Identity::User(platform.service.create_user(root).await.unwrap());
+    assert!(root.is_admin());
+    platform.browser_of("root").await
+}
+
 #[tokio::test]
 async fn apps_are_found_by_words_and_phase_without_a_script() {
     let platform = Platform::new().await;
@@ -108,17 +123,7 @@ async fn who_runs_the_server_sees_and_stops_every_app_and_nobody_else_does() {
     }
     ada.post(&platform, "/admin/apps/explorer/rest", &[]).await.is(StatusCode::FORBIDDEN);
 
-    let root = NewUser {
-        username: "root".parse().unwrap(),
-        password: Some(Secret::new(PASSWORD)),
-        is_admin: true,
-        email: None,
-        first_name: None,
-        last_name: None,
-    };
-    let root = Identity::User(platform.service.create_user(root).await.unwrap());
-    assert!(root.is_admin());
-    let root = platform.browser_of("root").await;
+    let root = administrator(&platform).await;
     let page = root.get(&platform, "/admin").await;
     page.is(StatusCode::OK).shows("Explorer").shows("Everything else").shows("because memory is short");
     page.shows("small (1 CPU, 1 GB)").shows("3 people").hides("style=");
@@ -138,16 +143,7 @@ async fn lists_of_many_apps_are_no_longer_than_those_of_some() {
     for count in [200, 10_000] {
         let platform = Platform::new().await;
         platform.bench.many_apps(count).await;
-        let root = NewUser {
-            username: "root".parse().unwrap(),
-            password: Some(Secret::new(PASSWORD)),
-            is_admin: true,
-            email: None,
-            first_name: None,
-            last_name: None,
-        };
-        platform.service.create_user(root).await.unwrap();
-        let root = platform.browser_of("root").await;
+        let root = administrator(&platform).await;
         platforms.push((platform, root));
     }
     let paths = ["/", "/?q=app", "/?phase=off", "/?phase=asleep&q=many", "/p/owner/many", "/admin"];
