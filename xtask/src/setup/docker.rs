@@ -39,9 +39,9 @@ pub(super) fn run(repository: &Repository) -> anyhow::Result<()> {
 
 fn link_all(own: &Path, repository: &Repository) -> anyhow::Result<()> {
     PROGRAMS.iter().try_for_each(|program| {
-        let place = own.join(program);
-        ensure!(place.exists(), "Debian's packages of Docker have no {program}");
-        link(&place, &repository.tools_bin().join(name(program)))
+        ensure!(own.join(program).exists(), "Debian's packages of Docker have no {program}");
+        // By a way that stays right when the tools are moved, or are seen from elsewhere.
+        link(&Path::new("../docker").join(program), &repository.tools_bin().join(name(program)))
     })
 }
 
