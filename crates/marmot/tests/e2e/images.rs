@@ -224,8 +224,12 @@ async fn processes_and_containers_live_side_by_side_and_are_asked_for_in_the_sam
     assert_eq!(replica(&process.view().await), replica(&container.view().await));
     assert_eq!(ada.get("/apps").await.as_array().map(Vec::len), Some(2));
     for (app, line) in [(&process, "probe: ready"), (&container, "listening on 8000")] {
-        let logs = ada.get(&format!("/apps/{}/logs", app.name)).await.to_string();
-        assert!(logs.contains(line), "{logs}");
+        // What a container says comes by its engine, maybe after its first answer.
+        wait_for("the log to have what the app said", || async {
+            let logs = ada.get(&format!("/apps/{}/logs", app.name)).await.to_string();
+            logs.contains(line).then_some(())
+        })
+        .await;
     }
 
     for app in [&process, &container] {
