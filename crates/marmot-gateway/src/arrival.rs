@@ -67,7 +67,7 @@ pub(crate) async fn receive(
     }
     let stream = |first, body, left| {
         let (taken, meter) = (Arc::new(AtomicU64::new(0)), Arc::clone(&route.meter));
-        RequestBody::Client(Box::new(Stream { first, body, left, taken, meter }))
+        RequestBody::Client(Box::new(Stream { first, body, left, taken, meter, counted: 0 }))
     };
     if speaks_first {
         return Ok(stream(None, body, limit));

@@ -46,6 +46,8 @@ pub(crate) struct Stream {
     pub(crate) taken: Arc<AtomicU64>,
     /// Of the app that it is for.
     pub(crate) meter: Arc<Meter>,
+    /// How many bytes of what follows have been counted already.
+    pub(crate) counted: usize,
 }
 
 /// The client did not send the whole body, or sent it wrongly.
@@ -75,12 +77,25 @@ impl RequestBody {
             stream.first = Some(Frame::data(Bytes::copy_from_slice(data)));
         }
     }
+
+    /// Takes back what comes first: it was taken, and not sent.
+    pub(crate) fn put_back(&mut self, piece: Bytes) {
+        if let Self::Client(stream) = self
+            && !piece.is_empty()
+        {
+            stream.left += piece.len() as u64;
+            stream.counted += piece.len();
+            stream.first = Some(Frame::data(piece));
+        }
+    }
 }
 
 impl Stream {
     fn pass(&mut self, mut frame: Frame<Bytes>) -> Result<Frame<Bytes>, ClientBodyError> {
         let length = frame.data_ref().map_or(0, Bytes::len);
-        self.meter.received(length);
+        let again = self.counted.min(length);
+        self.counted -= again;
+        self.meter.received(length - again);
         self.left = self.left.checked_sub(length as u64).ok_or(ClientBodyError::TooLarge)?;
         frame.trailers_mut().into_iter().for_each(trailers::of_request);
         Ok(frame)
@@ -156,6 +171,18 @@ pub(crate) enum Held {
     Session(OpenStream),
     /// Nothing any more: the answer is out.
     Done,
+    /// Nothing any more: the answer is cut.
+    Cut,
+}
+
+impl Held {
+    fn connection(&mut self) -> Option<&mut Connection> {
+        match self {
+            Self::Request(_, connection, _) => Some(connection),
+            Self::Session(stream) => Some(&mut stream.connection),
+            Self::Done | Self::Cut => None,
+        }
+    }
 }
 
 /// An event stream. It has no end of its own to wait for when the gateway stops, or the visitor loses access.
@@ -175,24 +202,41 @@ impl OpenStream {
 
 /// An app's answer on its way to the client. Read only as fast as the client takes it.
 pub(crate) struct AppBody {
-    incoming: Incoming,
+    /// Over HTTP/2. Over HTTP/1.1 the connection itself has it.
+    incoming: Option<Incoming>,
     held: Held,
     meter: Arc<Meter>,
     shared: Arc<Shared>,
 }
 
 impl AppBody {
-    pub(crate) fn new(incoming: Incoming, held: Held, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(incoming: Option<Incoming>, held: Held, shared: Arc<Shared>) -> Self {
         let meter = match &held {
             Held::Request(slot, ..) => Arc::clone(&slot.route.meter),
             Held::Session(stream) => Arc::clone(&stream.session.route.meter),
-            Held::Done => Arc::default(),
+            Held::Done | Held::Cut => Arc::default(),
         };
         let mut body = Self { incoming, held, meter, shared };
-        if body.incoming.is_end_stream() {
+        if body.is_end_stream() {
             body.finish();
         }
         body
+    }
+
+    /// The next of the answer from where it comes.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(incoming) = &mut self.incoming {
+            return Pin::new(incoming).poll_frame(cx).map_err(BoxError::from);
+        }
+        match self.held.connection() {
+            Some(connection) => connection.poll_frame(cx).map_err(BoxError::from),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn cut(&mut self, why: &'static str) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.held = Held::Cut;
+        Poll::Ready(Some(Err(why.into())))
     }
 
     /// The answer is whole: its connection may carry the next request.
@@ -234,7 +278,7 @@ impl Body for AnswerBody {
             Self::Own(content) => {
                 SizeHint::with_exact(content.as_ref().map_or(0, |content| content.len() as u64))
             }
-            Self::App(body) => body.incoming.size_hint(),
+            Self::App(body) => body.size_hint(),
             Self::Platform(body) => body.size_hint(),
             Self::Events(_) => SizeHint::default(),
         }
@@ -279,27 +323,23 @@ impl Body for AppBody {
         match &mut this.held {
             Held::Session(stream) => {
                 if stream.dismissed.as_mut().poll(cx).is_ready() {
-                    this.held = Held::Done;
-                    return Poll::Ready(Some(Err("the event stream is cut".into())));
+                    return this.cut("the event stream is cut");
                 }
-                stream.connection.drive(cx);
             }
-            Held::Request(slot, connection, stay) => {
+            Held::Request(slot, _, stay) => {
                 if stay.is_over(&this.shared, &slot.route.app) {
-                    this.held = Held::Done;
-                    return Poll::Ready(Some(Err(ACCESS_LOST.into())));
+                    return this.cut(ACCESS_LOST);
                 }
-                connection.drive(cx);
             }
             Held::Done => {}
+            Held::Cut => return this.cut("the answer is cut"),
         }
-        let Poll::Ready(mut frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
+        let Poll::Ready(mut frame) = this.poll_source(cx) else {
             // Only an answer that is waited for has somebody look after its end: nearly all of them come at once.
             if let Held::Request(slot, _, stay) = &mut this.held
                 && stay.poll_over(&this.shared, &slot.route.app, cx).is_ready()
             {
-                this.held = Held::Done;
-                return Poll::Ready(Some(Err(ACCESS_LOST.into())));
+                return this.cut(ACCESS_LOST);
             }
             return Poll::Pending;
         };
@@ -310,18 +350,34 @@ impl Body for AppBody {
                 if let Held::Session(stream) = &this.held {
                     stream.session.touch();
                 }
-                if this.incoming.is_end_stream() {
+                if this.is_end_stream() {
                     this.finish();
                 }
             }
             None => this.finish(),
             // The connection is dropped with the rest, and the client's is cut.
-            Some(Err(_)) => this.held = Held::Done,
+            Some(Err(_)) => this.held = Held::Cut,
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match (&self.incoming, &self.held) {
+            (_, Held::Cut) => false,
+            (Some(incoming), _) => incoming.is_end_stream(),
+            (None, Held::Request(_, connection, _)) => connection.is_answered(),
+            (None, Held::Session(stream)) => stream.connection.is_answered(),
+            (None, Held::Done) => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.incoming, &self.held) {
+            (Some(incoming), _) => incoming.size_hint(),
+            (None, Held::Request(_, connection, _)) => connection.size_hint(),
+            (None, Held::Session(stream)) => stream.connection.size_hint(),
+            (None, Held::Done) => SizeHint::with_exact(0),
+            (None, Held::Cut) => SizeHint::default(),
+        }
     }
 }

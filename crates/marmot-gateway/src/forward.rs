@@ -1,18 +1,15 @@
 //! Sends a request to a replica and brings back its answer; tries again where that is safe.
 
-use std::error::Error as _;
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request,
 };
-use http_body::Body as _;
 use hyper::body::Incoming;
 use marmot_core::{AppName, Moment};
 use tokio::time::Instant;
@@ -21,12 +18,12 @@ use crate::affinity::{self, Bond};
 use crate::body::{AnswerBody, AppBody, ClientBodyError, Held, OpenStream, RequestBody};
 use crate::headers::rewrite_response;
 use crate::hold::{Refusal, hold, weight};
-use crate::routes::{Backend, Route};
+use crate::routes::Backend;
 use crate::scanner::Phase;
 use crate::shared::Shared;
 use crate::slot::{Session, Slot, Waited};
 use crate::stay::Stay;
-use crate::upstream::{Connection, connect, connect_http2};
+use crate::upstream::{Connection, Failed, Switched, Why, connect, connect_http2};
 use crate::websocket;
 
 /// Connections that are tried for a request of which nothing was sent.
@@ -43,7 +40,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("the app closed the connection before it answered")]
-    Broken(#[source] Option<hyper::Error>),
+    Broken(#[source] Option<io::Error>),
     #[error("the app did not begin its answer in time")]
     Silent,
     #[error("the request's body did not arrive whole")]
@@ -85,8 +82,7 @@ pub(crate) async fn forward(
     let bytes = weight(&parts) + body.kept();
     let empty = matches!(body, RequestBody::Empty);
     let http2 = slot.route.traffic.is_http2 && upgrade.is_none() || is_grpc(&parts.headers);
-    // Kept for another try, where one is allowed.
-    let spare = (empty && is_safe(&parts.method) && upgrade.is_none()).then(|| copy(&parts));
+    let may_repeat = empty && is_safe(&parts.method) && upgrade.is_none();
     let taken = match &body {
         RequestBody::Empty => None,
         RequestBody::Client(stream) => Some(Arc::clone(&stream.taken)),
@@ -99,16 +95,20 @@ pub(crate) async fn forward(
         let mut connection;
         (slot, connection) = connection_for(shared, slot, started, bytes, http2).await?;
         let handed_over = Instant::now();
-        let sent = connection.send(request);
+        connection.send(request, may_repeat);
         let patience = shared.config.limits.response_timeout;
-        let answer =
-            while_taken(&mut connection, sent, taken.as_deref(), patience).await.ok_or(Failure::Silent)?;
-        let mut error = match answer {
+        let answer = answer_of(&mut connection, taken.as_deref(), patience).await.ok_or(Failure::Silent)?;
+        let Failed { why, unsent, head } = match answer {
             Ok(response) => break (response, slot, connection, handed_over.elapsed()),
-            Err(error) => error,
+            Err(failed) => failed,
         };
-        if let Some(fault) = clients_fault(error.error(), &slot.route) {
-            return Err(fault);
+        match why {
+            Why::Client(ClientBodyError::Broken(_)) | Why::Length => return Err(Failure::Client),
+            Why::Client(ClientBodyError::TooLarge) => {
+                let limit = slot.route.traffic.body_limit.unwrap_or(u64::MAX);
+                return Err(Failure::TooLarge { limit });
+            }
+            Why::Nonsense | Why::Lost(_) => {}
         }
         let replica = slot.backend.replica;
         shared.pool.distrust(replica);
@@ -116,20 +116,24 @@ pub(crate) async fn forward(
         if is_misunderstood {
             shared.pool.speaks_http2_only(replica);
         }
-        request = match (error.take_message(), &spare) {
+        request = match (unsent, head.filter(|_| may_repeat)) {
             // Nothing of it was sent.
             (Some(unsent), _) if attempts < ATTEMPTS => unsent,
             // It may have been worked on, but doing so again changes nothing.
-            (None, Some(safe)) if repeats > 0 && (!error.error().is_parse() || is_misunderstood) => {
+            (None, Some(head)) if repeats > 0 && (matches!(why, Why::Lost(_)) || is_misunderstood) => {
                 repeats -= 1;
                 // The first time, the connection may have been too old. A replica that breaks a new one is ending.
                 if repeats == 0 && !is_misunderstood {
                     slot = elsewhere(shared, slot, bytes).await?;
                 }
-                safe.clone().map(|()| RequestBody::Empty)
+                Request::from_parts(head, RequestBody::Empty)
             }
-            _ if error.error().is_parse() => return Err(Failure::Nonsense),
-            _ => return Err(Failure::Broken(Some(error.into_error()))),
+            _ => {
+                return Err(match why {
+                    Why::Lost(error) => Failure::Broken(error),
+                    _ => Failure::Nonsense,
+                });
+            }
         };
     };
     slot.route.meter.upstream(upstream);
@@ -154,42 +158,38 @@ impl Added {
         if let Some(bond) = self.bond {
             affinity::set_cookie(shared, &self.app, bond, headers);
         }
-        let millis = |time: Duration| time.as_micros() as f64 / 1000.0;
         let Waited { wake, queue } = self.waited;
-        let timing = if wake + queue > Duration::ZERO {
-            format!(
-                "wake;dur={}, queue;dur={}, upstream;dur={}",
-                millis(wake),
-                millis(queue),
-                millis(upstream)
-            )
-        } else {
-            format!("upstream;dur={}", millis(upstream))
-        };
+        let mut timing = String::with_capacity(64);
+        if wake + queue > Duration::ZERO {
+            write_timing(&mut timing, "wake;dur=", wake);
+            write_timing(&mut timing, ", queue;dur=", queue);
+            timing.push_str(", ");
+        }
+        write_timing(&mut timing, "upstream;dur=", upstream);
         if let Ok(timing) = HeaderValue::try_from(timing) {
             headers.append(SERVER_TIMING, timing);
         }
     }
 }
 
+/// In milliseconds, to the microsecond.
+fn write_timing(text: &mut String, name: &str, time: Duration) {
+    use std::fmt::Write as _;
+    let micros = time.as_micros();
+    let _ = write!(text, "{name}{}.{:03}", micros / 1000, micros % 1000);
+}
+
 /// Waits for an answer. `None`: it did not begin, and no more of the request was taken, for as long as `patience`.
-async fn while_taken<T>(
+async fn answer_of(
     connection: &mut Connection,
-    answer: impl Future<Output = T>,
     taken: Option<&AtomicU64>,
     patience: Duration,
-) -> Option<T> {
-    let mut answer = pin!(answer);
+) -> Option<Result<Response<Option<Incoming>>, Failed>> {
     let pieces = || taken.map_or(0, |taken| taken.load(Ordering::Relaxed));
     let mut before = pieces();
     connection.silence.begin();
-    let is_http2 = connection.is_http2();
     poll_fn(|cx| {
-        connection.drive(cx);
-        // Over HTTP/1.1 it comes when the connection is driven, and by nothing else: nobody has to be woken for it.
-        let mut nobody = Context::from_waker(Waker::noop());
-        let polled = answer.as_mut().poll(if is_http2 { cx } else { &mut nobody });
-        if let Poll::Ready(answer) = polled {
+        if let Poll::Ready(answer) = connection.poll_answer(cx) {
             return Poll::Ready(Some(answer));
         }
         let now = pieces();
@@ -211,30 +211,6 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 
 fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
-}
-
-fn copy(parts: &request::Parts) -> Request<()> {
-    let mut request = Request::new(());
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = parts.uri.clone();
-    *request.version_mut() = parts.version;
-    *request.headers_mut() = parts.headers.clone();
-    request
-}
-
-/// What the client did wrong, if it was the client.
-fn clients_fault(error: &hyper::Error, route: &Route) -> Option<Failure> {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        match cause.downcast_ref::<ClientBodyError>() {
-            Some(ClientBodyError::Broken(_)) => return Some(Failure::Client),
-            Some(ClientBodyError::TooLarge) => {
-                return Some(Failure::TooLarge { limit: route.traffic.body_limit.unwrap_or(u64::MAX) });
-            }
-            None => source = cause.source(),
-        }
-    }
-    None
 }
 
 /// A connection to the slot's replica. One that refuses is taken for dead: the request waits for another, or for the
@@ -287,7 +263,7 @@ async fn take_or_connect(shared: &Arc<Shared>, backend: &Backend, http2: bool) -
 
 fn answer(
     shared: &Arc<Shared>,
-    response: Response<Incoming>,
+    response: Response<Option<Incoming>>,
     slot: Slot,
     connection: Connection,
     upgrade: Option<Upgrade>,
@@ -295,8 +271,8 @@ fn answer(
 ) -> Result<Response<AnswerBody>, Failure> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(upgrade) = upgrade else { return Err(Failure::Nonsense) };
-        shared.tracker.spawn(connection.drive_to_the_end());
-        return switch(shared, response, slot.into_session(stay), upgrade);
+        let Some(app) = connection.into_switched() else { return Err(Failure::Nonsense) };
+        return switch(shared, response, app, slot.into_session(stay), upgrade);
     }
     // Over HTTP/2, any success says that the WebSocket is open; the app has just said that it is not.
     if response.status().is_success() && upgrade.is_some_and(|upgrade| upgrade.over_http2) {
@@ -318,7 +294,8 @@ fn answer(
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.as_bytes().get(..17))
         .is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"));
-    let held = if is_events && !incoming.is_end_stream() {
+    let is_over = incoming.as_ref().map_or_else(|| connection.is_answered(), http_body::Body::is_end_stream);
+    let held = if is_events && !is_over {
         Held::Session(OpenStream::new(slot.into_session(stay), connection))
     } else {
         Held::Request(slot, connection, stay)
@@ -336,7 +313,8 @@ fn is_chunked(headers: &HeaderMap, version: Version) -> bool {
 
 fn switch(
     shared: &Arc<Shared>,
-    mut response: Response<Incoming>,
+    response: Response<Option<Incoming>>,
+    app: Switched,
     session: Session,
     upgrade: Upgrade,
 ) -> Result<Response<AnswerBody>, Failure> {
@@ -347,7 +325,6 @@ fn switch(
     if !is_websocket {
         return Err(Failure::Nonsense);
     }
-    let app = hyper::upgrade::on(&mut response);
     let (mut parts, _) = response.into_parts();
     rewrite_response(&mut parts.headers, parts.version, &shared.config.apps_domain);
     shared.tracker.spawn(websocket::relay(upgrade.client, app, session));

@@ -51,14 +51,14 @@ impl Pool {
     pub(crate) fn take(&self, replica: ReplicaId, now: Moment) -> Option<Connection> {
         let mut replicas = self.lock();
         let connections = &mut replicas.get_mut(&replica)?.idle;
-        while let Some(Idle { mut connection, since }) = connections.pop() {
+        while let Some(Idle { connection, since }) = connections.pop() {
             let waited = now - since;
             if waited >= IDLE_FOR {
                 // Those below it have waited longer.
                 connections.clear();
                 return None;
             }
-            if connection.is_usable() && connection.is_silent() {
+            if connection.is_silent() {
                 return Some(connection);
             }
         }
@@ -67,7 +67,6 @@ impl Pool {
 
     /// Keeps a connection whose request and answer are complete.
     pub(crate) fn put(&self, mut connection: Connection, now: Moment) {
-        // It notices only now that it may be used again.
         if !connection.is_usable() {
             return;
         }
@@ -121,7 +120,7 @@ impl Pool {
         for Connections { idle, .. } in self.lock().values_mut() {
             let old = idle.partition_point(|idle| now - idle.since >= IDLE_FOR);
             idle.drain(..old);
-            idle.retain_mut(|idle| idle.connection.is_usable());
+            idle.retain(|idle| idle.connection.is_silent());
         }
     }
 

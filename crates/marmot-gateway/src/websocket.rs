@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::frames::{CONTROL_FRAME_BYTES, Frames, Kind, close_for_app, close_for_client, pong_for};
 use crate::routes::RouteState;
 use crate::slot::{Dismissal, Session};
+use crate::upstream::Switched;
 
 /// Bytes read at a time. They are on the stack, so that a silent connection holds none.
 const CHUNK: usize = 16 * 1024;
@@ -34,7 +35,7 @@ const POLICY_VIOLATION: u16 = 1008;
 /// The app's replica is gone; connect again to reach another.
 const SERVICE_RESTART: u16 = 1012;
 
-type Io = TokioIo<Upgraded>;
+type Client = TokioIo<Upgraded>;
 
 /// How a connection came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,9 +70,9 @@ impl Between<'_> {
 }
 
 /// Passes a WebSocket through until either side ends it.
-pub(crate) async fn relay(client: OnUpgrade, app: OnUpgrade, session: Session) {
-    let (client, app) = match tokio::try_join!(client, app) {
-        Ok((client, app)) => (TokioIo::new(client), TokioIo::new(app)),
+pub(crate) async fn relay(client: OnUpgrade, app: Switched, session: Session) {
+    let client = match client.await {
+        Ok(client) => TokioIo::new(client),
         Err(error) => {
             return tracing::debug!(app = %session.route.app, %error, "no WebSocket came of an upgrade");
         }
@@ -161,7 +162,7 @@ struct Seen {
 }
 
 /// Reads what there is; nothing at the end.
-async fn read(from: &mut ReadHalf<Io>) -> io::Result<Vec<u8>> {
+async fn read<S: AsyncRead>(from: &mut ReadHalf<S>) -> io::Result<Vec<u8>> {
     poll_fn(|context| {
         let mut bytes = [0; CHUNK];
         let mut buffer = ReadBuf::new(&mut bytes);
@@ -172,8 +173,8 @@ async fn read(from: &mut ReadHalf<Io>) -> io::Result<Vec<u8>> {
 
 async fn app_to_client(
     between: &Between<'_>,
-    from: &mut ReadHalf<Io>,
-    to: &mut WriteHalf<Io>,
+    from: &mut ReadHalf<Switched>,
+    to: &mut WriteHalf<Client>,
     direction: &mut Direction,
 ) -> End {
     loop {
@@ -212,7 +213,11 @@ async fn app_to_client(
     }
 }
 
-async fn client_to_app(between: &Between<'_>, from: &mut ReadHalf<Io>, to: &mut WriteHalf<Io>) -> End {
+async fn client_to_app(
+    between: &Between<'_>,
+    from: &mut ReadHalf<Client>,
+    to: &mut WriteHalf<Switched>,
+) -> End {
     let mut inbound = Inbound { between, direction: Direction::default(), ping: Vec::new() };
     loop {
         let bytes = match read(from).await {
@@ -235,7 +240,7 @@ struct Inbound<'a> {
 }
 
 impl Inbound<'_> {
-    async fn deliver(&mut self, bytes: &[u8], to: &mut WriteHalf<Io>) -> Result<(), End> {
+    async fn deliver(&mut self, bytes: &[u8], to: &mut WriteHalf<Switched>) -> Result<(), End> {
         if self.ping.is_empty()
             && let Ok(pass) = self.between.session.backend.gate.enter_again()
         {
@@ -287,7 +292,13 @@ impl Inbound<'_> {
         }
     }
 
-    async fn write(&self, bytes: &[u8], seen: Seen, to: &mut WriteHalf<Io>, pass: Pass) -> Result<(), End> {
+    async fn write(
+        &self,
+        bytes: &[u8],
+        seen: Seen,
+        to: &mut WriteHalf<Switched>,
+        pass: Pass,
+    ) -> Result<(), End> {
         if seen.data {
             self.between.session.touch();
         }
