@@ -139,12 +139,11 @@ impl Body for RequestBody {
 }
 
 /// What the gateway answers.
-#[expect(clippy::large_enum_variant, reason = "the largest is the one that nearly every request needs")]
 pub(crate) enum AnswerBody {
     /// Its own words.
     Own(Option<Bytes>),
-    /// An app's answer.
-    App(AppBody),
+    /// An app's answer. Boxed: it is handed up from function to function, and copied each time.
+    App(Box<AppBody>),
     /// The platform's answer.
     Platform(UnsyncBoxBody<Bytes, BoxError>),
     /// News for the lobby.
@@ -258,7 +257,7 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Own(content) => Poll::Ready(content.take().map(|content| Ok(Frame::data(content)))),
-            Self::App(body) => Pin::new(body).poll_frame(cx),
+            Self::App(body) => Pin::new(&mut **body).poll_frame(cx),
             Self::Platform(body) => Pin::new(body).poll_frame(cx),
             Self::Events(events) => events.poll_next(cx).map(|text| text.map(|text| Ok(Frame::data(text)))),
         }

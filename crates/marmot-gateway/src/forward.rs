@@ -93,7 +93,11 @@ pub(crate) async fn forward(
     let (response, slot, connection, upstream) = loop {
         attempts += 1;
         let mut connection;
-        (slot, connection) = connection_for(shared, slot, started, bytes, http2).await?;
+        // Boxed, as what else only some requests come to: each would carry, and move, the place for it.
+        (slot, connection) = match kept_connection(shared, &slot, shared.clock.now(), http2) {
+            Some(connection) => (slot, connection),
+            None => Box::pin(connection_for(shared, slot, started, bytes, http2)).await?,
+        };
         let handed_over = Instant::now();
         connection.send(request, may_repeat);
         let patience = shared.config.limits.response_timeout;
@@ -124,7 +128,7 @@ pub(crate) async fn forward(
                 repeats -= 1;
                 // The first time, the connection may have been too old. A replica that breaks a new one is ending.
                 if repeats == 0 && !is_misunderstood {
-                    slot = elsewhere(shared, slot, bytes).await?;
+                    slot = Box::pin(elsewhere(shared, slot, bytes)).await?;
                 }
                 Request::from_parts(head, RequestBody::Empty)
             }
@@ -213,7 +217,17 @@ fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// A connection to the slot's replica. One that refuses is taken for dead: the request waits for another, or for the
+/// A connection to the slot's replica that has been used before.
+fn kept_connection(shared: &Shared, slot: &Slot, now: Moment, http2: bool) -> Option<Connection> {
+    let replica = slot.backend.replica;
+    if http2 || shared.pool.is_http2_only(replica) {
+        shared.pool.take_http2(replica)
+    } else {
+        shared.pool.take(replica, now)
+    }
+}
+
+/// A new connection to the slot's replica. One that refuses is taken for dead: the request waits for another, or for the
 /// same one once it is back.
 async fn connection_for(
     shared: &Arc<Shared>,
@@ -223,7 +237,7 @@ async fn connection_for(
     http2: bool,
 ) -> Result<(Slot, Connection), Failure> {
     loop {
-        let error = match take_or_connect(shared, &slot.backend, http2).await {
+        let error = match connect_to(shared, &slot.backend, http2).await {
             Ok(connection) => return Ok((slot, connection)),
             Err(error) => error,
         };
@@ -234,6 +248,9 @@ async fn connection_for(
             return Err(Refusal::TooLate.into());
         }
         slot = elsewhere(shared, slot, bytes).await?;
+        if let Some(connection) = kept_connection(shared, &slot, shared.clock.now(), http2) {
+            return Ok((slot, connection));
+        }
     }
 }
 
@@ -245,16 +262,10 @@ async fn elsewhere(shared: &Arc<Shared>, slot: Slot, bytes: usize) -> Result<Slo
     hold(shared, &route, guest, bytes, Some(replica)).await
 }
 
-async fn take_or_connect(shared: &Arc<Shared>, backend: &Backend, http2: bool) -> io::Result<Connection> {
+async fn connect_to(shared: &Arc<Shared>, backend: &Backend, http2: bool) -> io::Result<Connection> {
     let replica = backend.replica;
     if !http2 && !shared.pool.is_http2_only(replica) {
-        return match shared.pool.take(replica, shared.clock.now()) {
-            Some(connection) => Ok(connection),
-            None => connect(shared, backend).await,
-        };
-    }
-    if let Some(connection) = shared.pool.take_http2(replica) {
-        return Ok(connection);
+        return connect(shared, backend).await;
     }
     let sender = connect_http2(shared, backend).await?;
     shared.pool.put_http2(replica, sender.clone());
@@ -301,7 +312,7 @@ fn answer(
         Held::Request(slot, connection, stay)
     };
     let body = AppBody::new(incoming, held, Arc::clone(shared));
-    Ok(Response::from_parts(parts, AnswerBody::App(body)))
+    Ok(Response::from_parts(parts, AnswerBody::App(Box::new(body))))
 }
 
 /// No encoding but this one is undone on the way, and HTTP/1.0 knows none.

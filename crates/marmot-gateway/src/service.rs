@@ -288,10 +288,14 @@ impl App<'_> {
         };
         let slot = match admit(self.shared, &self.route, guest) {
             Some(slot) => slot,
-            None => match self.wait(&mut parts, &mut body, guest, reader, progress, viewer).await {
-                Ok(slot) => slot,
-                Err(response) => return *response,
-            },
+            // Boxed, as what else only some requests come to: each would carry, and move, the place for it.
+            None => {
+                let turn = Box::pin(self.wait(&mut parts, &mut body, guest, reader, progress, viewer));
+                match turn.await {
+                    Ok(slot) => slot,
+                    Err(response) => return *response,
+                }
+            }
         };
         if stay.is_over(self.shared, &self.route.app) {
             return self.explain(Failure::AccessLost, reader, viewer);

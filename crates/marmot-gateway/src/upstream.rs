@@ -47,7 +47,7 @@ enum Way {
     /// Carries one request at a time.
     Http1(Box<Exchange>),
     /// One of many requests on a connection that a task of its own drives.
-    Http2 { sender: http2::SendRequest<RequestBody>, asked: Option<Asked> },
+    Http2 { sender: http2::SendRequest<RequestBody>, asked: Option<Box<Asked>> },
 }
 
 /// A request that was sent over HTTP/2.
@@ -110,7 +110,8 @@ impl Connection {
             Way::Http2 { sender, asked } => {
                 headers::for_http2(&mut request);
                 let head = again.then(|| copy(&request));
-                *asked = Some(Asked { answer: Box::pin(sender.try_send_request(request)), head });
+                let answer = Box::pin(sender.try_send_request(request));
+                *asked = Some(Box::new(Asked { answer, head }));
             }
         }
     }
