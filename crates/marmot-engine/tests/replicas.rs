@@ -33,7 +33,7 @@ async fn an_app_boots_with_the_promised_environment_and_is_gone_without_a_trace_
         machine.until_event(|what| matches!(what, Happening::Ready(_))).await,
         Happening::Ready(_)
     ));
-    let lines = machine.engine.logs().app(&app(), 10).await.unwrap();
+    let lines = machine.logs_at_work(10).await;
     assert_eq!(lines.len(), 1);
     assert!(lines[&format!("{}/app", replica.id)][0].ends_with("Z listening"), "{lines:?}");
     machine.shut_down();
