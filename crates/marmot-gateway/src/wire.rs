@@ -35,6 +35,9 @@ pub(crate) struct Line {
     answering: AtomicBool,
     /// It is no HTTP any more.
     switched: AtomicBool,
+    opened: Instant,
+    /// When the last answer ended, in milliseconds since then.
+    answered_at: AtomicU64,
     /// Where the client has closed its side: wakes who waits for the end of its answer, which ends the connection.
     answered: OnceLock<Box<AtomicWaker>>,
 }
@@ -47,6 +50,8 @@ impl Line {
             busy: AtomicBool::new(false),
             answering: AtomicBool::new(false),
             switched: AtomicBool::new(false),
+            opened: Instant::now(),
+            answered_at: AtomicU64::new(0),
             answered: OnceLock::new(),
         }
     }
@@ -77,6 +82,8 @@ pub(crate) struct Busy(Arc<Line>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        let now = u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.answered_at.store(now, Ordering::Relaxed);
         self.0.busy.store(false, Ordering::Relaxed);
         if let Some(answered) = self.0.answered.get() {
             answered.wake();
@@ -201,10 +208,21 @@ impl Wire {
         }
         match scanner.phase() {
             Phase::Head => Some((Phase::Head, self.config.limits.header_timeout)),
-            Phase::Between if self.line.busy.load(Ordering::Relaxed) => None,
             Phase::Between => Some((Phase::Between, self.config.limits.idle_timeout)),
             Phase::Body => Some((Phase::Body, self.config.limits.stall_timeout)),
         }
+    }
+
+    /// Nothing has been asked, or answered, for as long as `patience`. Nobody asks to read anew when an answer ends: the
+    /// time runs already while it is under way, and is found to be too early then.
+    fn is_idle(&mut self, cx: &mut Context<'_>, patience: Duration) -> bool {
+        let since = if self.line.busy.load(Ordering::Relaxed) {
+            Instant::now()
+        } else {
+            self.line.opened + Duration::from_millis(self.line.answered_at.load(Ordering::Relaxed))
+        };
+        self.reading.begin_at(since, Phase::Between);
+        self.reading.poll(cx, Phase::Between, patience).is_ready()
     }
 
     fn note(&mut self, bytes: &[u8]) {
@@ -246,6 +264,9 @@ impl AsyncRead for Wire {
                     this.pace.wait(Instant::now());
                 }
                 if this.reading.poll(cx, phase, patience).is_pending() {
+                    return Poll::Pending;
+                }
+                if phase == Phase::Between && !this.is_idle(cx, patience) {
                     return Poll::Pending;
                 }
                 if phase == Phase::Head {
@@ -397,6 +418,12 @@ impl Timer {
     /// Something happened.
     pub(crate) fn begin(&mut self) {
         self.waiting = None;
+    }
+
+    /// Something happened then, if not later than what is known.
+    fn begin_at(&mut self, since: Instant, phase: Phase) {
+        let known = self.waiting.map_or(since, |(known, _)| known);
+        self.waiting = Some((since.max(known), phase));
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, phase: Phase, patience: Duration) -> Poll<()> {

@@ -66,6 +66,22 @@ async fn who_closes_their_side_and_waits_is_answered() {
 }
 
 #[tokio::test]
+async fn a_connection_that_says_nothing_more_is_closed_however_long_its_answer_took() {
+    let limits = marmot_gateway::Limits { idle_timeout: Duration::from_millis(300), ..Default::default() };
+    let world = World::with_limits(limits).await;
+    let (app, answer) = patient_app().await;
+    world.set(on(vec![replica(app.address)]));
+    let mut client = send(&world, REQUEST).await;
+    until("the app has it", || app.seen() == 1).await;
+    // While it is answered, it may say nothing for as long as it takes: twice as long as when nothing is under way.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    answer.notify_one();
+    let all = rest(&mut client).await;
+    assert!(all.starts_with("HTTP/1.1 200") && all.ends_with("hello"), "{all}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn who_closes_their_side_is_asked_whether_they_wait_and_may_wait_for_long() {
     let world = World::start().await;
     let (app, answer) = patient_app().await;
