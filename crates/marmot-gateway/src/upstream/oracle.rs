@@ -16,6 +16,7 @@ use crate::body::RequestBody;
 
 /// What is made of an answer.
 #[derive(Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are two of them at a time")]
 enum Seen {
     Refused,
     /// The connection ended in its head.
