@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::observed::{
     Event, Failure, FailureReason, Happening, HeldBack, ObservedApp, ObservedReplica, ReplicaStage,
+    SleepDepth,
 };
 use crate::reconcile::Boots;
 use crate::runtime::{Runtime, Seen, State, Want};
@@ -80,6 +81,8 @@ struct Known {
     retiring: Option<Moment>,
     /// It was told that no visit is expected soon.
     let_go: bool,
+    /// It was asked to sleep deeper, and has not been awake since.
+    deepens: bool,
     /// What it held when it was last hibernated, in bytes.
     asleep_bytes: u64,
 }
@@ -95,6 +98,7 @@ impl Known {
             last_session: None,
             retiring: None,
             let_go: false,
+            deepens: false,
             asleep_bytes: 0,
         }
     }
@@ -214,7 +218,7 @@ impl App {
                     self.became_ready(look, replica);
                 }
                 (State::Awake(_), Told::Asleep) => {
-                    known.told = Told::Awake;
+                    (known.told, known.deepens) = (Told::Awake, false);
                     let asked = known.waking.take().unwrap_or(replica.since);
                     look.tell(replica.id, Happening::Woke(replica.since - asked));
                 }
@@ -325,7 +329,7 @@ impl App {
             let held =
                 self.replicas.values().map(|known| known.asleep_bytes).max().filter(|bytes| *bytes > 0);
             let weight = held.map_or(1.0, |bytes| bytes as f64 / USUAL_SLEEPER);
-            self.outlook = self.history.outlook(look.now, wall, wanted.policy.stop_after, weight);
+            self.outlook = self.history.outlook(look.now, wall, &wanted.policy, weight);
             self.may_begin |= self.outlook.is_some_and(|outlook| !outlook.begin);
         }
     }
@@ -371,6 +375,7 @@ impl App {
             retiring: known.and_then(|known| known.retiring),
             last_used: replica.gate.last_used(),
             busy: replica.busy,
+            light: matches!(replica.state, State::Asleep(_)) && replica.depth == SleepDepth::Light,
         })
     }
 
@@ -424,6 +429,17 @@ impl App {
                     if gate(id).is_some_and(|gate| gate.try_sleep()) {
                         look.runtime.ensure(id, Want::Asleep);
                     }
+                }
+                Order::Deepen(id) => {
+                    let percent = self.outlook.map(|outlook| outlook.percent);
+                    if self
+                        .replicas
+                        .get_mut(&id)
+                        .is_some_and(|known| !std::mem::replace(&mut known.deepens, true))
+                    {
+                        look.tell(id, Happening::Deepened { percent });
+                    }
+                    look.runtime.ensure(id, Want::DeepAsleep);
                 }
                 Order::Drain(id) => {
                     if let (Some(gate), Some(known)) = (gate(id), self.replicas.get_mut(&id)) {

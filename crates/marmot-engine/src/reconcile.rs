@@ -51,8 +51,6 @@ pub(crate) struct Reconciler {
     pub(crate) clock: Clock,
     /// What all replicas together may hold, in bytes.
     pub(crate) memory_budget: u64,
-    /// How long a replica sleeps before it sleeps deeper.
-    pub(crate) deepen_after: Duration,
     pub(crate) pressure: Pressure,
     /// How many bytes the machine is short of; told whether programs wait for memory.
     pub(crate) shortage: fn(bool) -> u64,
@@ -326,8 +324,8 @@ impl Reconciler {
         })
     }
 
-    /// Has sleepers make room, when all replicas together hold more than they may or the machine is short of memory;
-    /// and has those sleep deeper that have slept for long.
+    /// Has sleepers make room, when all replicas together hold more than they may or the machine is short of
+    /// memory.
     fn make_room(&mut self, shortage: u64) {
         let now = self.clock.now();
         let wanted = self.wanted.borrow().clone();
@@ -338,9 +336,6 @@ impl Reconciler {
                 held += replica.memory.held();
                 if !matches!(replica.state, State::Asleep(_)) || used {
                     continue;
-                }
-                if replica.depth == SleepDepth::Light && now - replica.since >= self.deepen_after {
-                    self.runtime.ensure(replica.id, Want::DeepAsleep);
                 }
                 sleepers.push(Sleeper {
                     id: replica.id,

@@ -138,7 +138,7 @@ fn a_schedule_a_minimum_and_a_foreseen_visit_keep_replicas_awake_and_say_so() {
     assert_eq!(decide(&policy(), quiet), (0, Why::Idle));
     assert_eq!(decide(&policy(), Situation { kept_warm: true, ..quiet }), (1, Why::Schedule));
     assert_eq!(decide(&Policy { min_replicas: 2, ..policy() }, quiet), (2, Why::Minimum));
-    let outlook = Outlook { keep: true, begin: true, awake: true, percent: 80, until: at(2000) };
+    let outlook = Outlook { keep: true, light: true, begin: true, awake: true, percent: 80, until: at(2000) };
     let expected = Situation { outlook: Some(outlook), ..quiet };
     assert_eq!(decide(&policy(), expected), (1, Why::Foreseen { percent: 80 }));
 }
