@@ -19,7 +19,7 @@ use crate::observed::{
     Event, Failure, FailureReason, Happening, HeldBack, ObservedApp, ObservedReplica, ReplicaStage,
     SleepDepth,
 };
-use crate::reconcile::Boots;
+use crate::reconcile::{Boots, is_busy_booting};
 use crate::runtime::{Runtime, Seen, State, Want};
 use crate::schedule::Warmth;
 use crate::wanted::{Program, WantedApp};
@@ -391,6 +391,7 @@ impl App {
         let gate = |id| seen.iter().find(|replica| replica.id == id).map(|replica| &replica.gate);
         let mut drained = false;
         let mut awake = self.awake(seen);
+        let mut booting = seen.iter().filter(|one| is_booting(look.now, one)).count();
         self.held_back = None;
         if !plan.orders.contains(&Order::Start) {
             boots.leave(look.name);
@@ -402,7 +403,8 @@ impl App {
                     let one = (wanted.revision.id, wanted.revision.limits.memory_bytes);
                     if self.is_held_back(look, &awake, one) {
                         boots.leave(look.name);
-                    } else if look.may_start && boots.begin(look.now, look.name, need(look, seen)) {
+                    } else if look.may_start && boots.begin(look.now, look.name, need(look, seen), booting) {
+                        booting += 1;
                         *awake.entry(one.0).or_default() += one.1;
                         self.start(look, decision);
                     }
@@ -582,6 +584,10 @@ impl App {
     pub(crate) fn boot_time(&self) -> Option<Duration> {
         self.boot_time
     }
+}
+
+fn is_booting(now: Moment, replica: &Seen) -> bool {
+    matches!(replica.state, State::Starting(_)) && is_busy_booting(now, replica.since)
 }
 
 /// What another replica would be for.

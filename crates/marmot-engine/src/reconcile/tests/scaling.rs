@@ -143,6 +143,34 @@ async fn only_so_many_boot_at_once_and_those_who_are_waited_for_come_first() {
 }
 
 #[tokio::test]
+async fn while_nobody_is_served_the_first_replica_has_the_processors_for_itself() {
+    let mut stage = Stage::with(&["iris"], 1000 * MIB, "slow").await;
+    stage.rule(up_to_three);
+    assert_eq!(stage.starting("iris"), 1);
+    let _busy = stage.ask("iris", 20);
+    (0..5).for_each(|_| stage.pass(1));
+    assert_eq!(stage.starting("iris"), 1, "it is wanted three times");
+    let first = stage.observed("iris").unwrap().replicas[0].id;
+    stage.reconciler.runtime.ensure(first, Want::Awake);
+    stage.pass(1);
+    assert_eq!((stage.running("iris"), stage.starting("iris")), (1, 2));
+}
+
+#[tokio::test]
+async fn one_that_hangs_keeps_those_beside_it_waiting_for_a_while_only() {
+    let mut stage = Stage::with(&["iris"], 1000 * MIB, "slow").await;
+    stage.rule(up_to_three);
+    stage.wanted.send_modify(|wanted| {
+        Arc::make_mut(wanted).apps.values_mut().for_each(|app| app.proven = true);
+    });
+    let _busy = stage.ask("iris", 20);
+    (0..5).for_each(|_| stage.pass(1));
+    assert_eq!(stage.starting("iris"), 1);
+    stage.pass(15);
+    assert_eq!(stage.starting("iris"), 2);
+}
+
+#[tokio::test]
 async fn an_overloaded_app_leaves_the_others_of_its_project_their_share() {
     let mut stage = Stage::with(&["greedy", "modest", "small"], 9000 * MIB, "serve").await;
     stage.rule(|policy| {
