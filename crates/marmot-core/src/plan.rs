@@ -261,7 +261,8 @@ impl Planner<'_> {
     fn rest(&mut self, app: &AppFacts<'_>, serving: &[&ReplicaFacts]) {
         let mut running: Vec<_> = serving.iter().filter(|replica| replica.stage == Stage::Running).collect();
         let counted = running.len() + self.asleep_with_sessions(&hibernated(serving));
-        let surplus = counted.saturating_sub(self.decision.want as usize).min(running.len());
+        let needed = self.decision.want.max(self.decision.at_once) as usize;
+        let surplus = counted.saturating_sub(needed).min(running.len());
         // The emptiest goes first: fewest people are in its way.
         running.sort_by_key(|replica| {
             (replica.retiring.is_none(), replica.sessions, replica.inside, replica.last_used, replica.id)

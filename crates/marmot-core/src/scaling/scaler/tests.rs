@@ -118,6 +118,16 @@ fn replicas_that_sleep_are_thawed_for_those_who_wait_before_any_average_says_so(
 }
 
 #[test]
+fn what_sleeps_is_thawed_for_the_last_second_and_nothing_is_started_for_it() {
+    let mut story = Story::new(policy());
+    assert_eq!(story.run(13, 120).want, 2);
+    // Less than twice what two are meant for: no sudden rise, and a lasting one takes its time to show.
+    let rise = story.run(27, 1);
+    assert_eq!((rise.want, rise.at_once, rise.panics()), (2, 4, false));
+    assert_eq!(story.run(27, 30).want, 4);
+}
+
+#[test]
 fn a_new_revision_is_begun_with_as_many_as_it_should() {
     let mut story = Story::new(Policy { initial_replicas: 3, ..policy() });
     let new = Situation { proven: false, ..story.situation(0) };

@@ -74,6 +74,27 @@ async fn it_scales_out_with_the_load_and_its_replicas_sleep_when_it_falls_and_wa
 }
 
 #[tokio::test]
+async fn what_sleeps_is_woken_within_a_second_of_a_rise_that_is_not_sudden() {
+    let mut stage = Stage::with(&["iris"], 1000 * MIB, "serve").await;
+    stage.rule(|policy| {
+        up_to_three(policy);
+        policy.max_replicas = 4;
+    });
+    let busy = stage.ask("iris", 28);
+    (0..3).for_each(|_| stage.pass(1));
+    drop(busy);
+    let _few = stage.ask("iris", 13);
+    (0..300).for_each(|_| stage.pass(1));
+    assert_eq!((stage.running("iris"), stage.stages("iris").len()), (2, 4));
+    let more = stage.ask("iris", 14);
+    (0..2).for_each(|_| stage.pass(1));
+    assert_eq!(stage.running("iris"), 4, "27 at once, of which 7 are meant for each");
+    let awake = stage.observed("iris").unwrap().replicas;
+    assert!(awake.iter().all(|replica| !replica.gate.retiring()), "new visitors may go to each");
+    drop(more);
+}
+
+#[tokio::test]
 async fn a_replica_whose_own_visitor_waits_is_woken_whichever_was_used_last() {
     let mut stage = Stage::with(&["iris"], 1000 * MIB, "serve").await;
     stage.rule(up_to_three);
