@@ -401,7 +401,6 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
             config::OnStop::Stop => marmot_engine::OnStop::Stop,
         },
         memory_budget: settings.memory_budget.map(|bytes| bytes.0),
-        deepen_after: settings.deepen_after,
         apps_may_reach: settings.apps_may_reach.0.clone(),
         disk_bytes: settings.disk_limit.0,
         confinement: match settings.confinement {

@@ -612,6 +612,7 @@ impl Settings {
         Policy {
             idle_after: self.idle_after,
             stop_after: self.stop_after,
+            deepen_after: self.deepen_after,
             start_timeout: self.start_timeout,
             drain_timeout: self.drain_timeout,
             ..Policy::default()
