@@ -108,6 +108,7 @@ pub(crate) async fn forward(
         };
         match why {
             Why::Client(ClientBodyError::Broken(_)) | Why::Length => return Err(Failure::Client),
+            Why::Client(ClientBodyError::TooSlow) => return Err(Failure::TooSlow),
             Why::Client(ClientBodyError::TooLarge) => {
                 let limit = slot.route.traffic.body_limit.unwrap_or(u64::MAX);
                 return Err(Failure::TooLarge { limit });

@@ -91,6 +91,7 @@ impl From<hyper::Error> for Why {
         while let Some(cause) = source {
             match cause.downcast_ref::<ClientBodyError>() {
                 Some(ClientBodyError::TooLarge) => return Self::Client(ClientBodyError::TooLarge),
+                Some(ClientBodyError::TooSlow) => return Self::Client(ClientBodyError::TooSlow),
                 Some(ClientBodyError::Broken(_)) => return Self::Length,
                 None => source = cause.source(),
             }

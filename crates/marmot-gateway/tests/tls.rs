@@ -268,6 +268,40 @@ async fn a_crowd_that_begins_tls_and_says_no_more_is_closed_and_keeps_nobody_wai
     world.stop().await;
 }
 
+#[tokio::test]
+async fn no_more_handshakes_are_under_way_than_there_may_be_and_whoever_stalls_makes_room() {
+    let (files, root) = Files::new();
+    let certificates = files.read();
+    let world = World::with(|config| {
+        let port = config.platform_url.rsplit_once(':').unwrap().1.parse().unwrap();
+        config.scheme = Scheme::Https;
+        config.tls = Some(Tls { certificates: Arc::clone(&certificates), port });
+        // Those that stall are cut when the test lets go of them, or in the end.
+        config.limits = Limits { handshakes_at_once: 2, header_timeout: LIMIT, ..Limits::default() };
+    })
+    .await;
+    let app = TestApp::start().await;
+    world.set(on(vec![replica(app.address)]));
+    let begin = async || {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(b"\x16\x03\x01").await.unwrap();
+        stream
+    };
+    let get = async || client(&world, &root).build().unwrap().get(url(&world, "/")).send().await;
+    let mut stalled = vec![begin().await, begin().await];
+    let full = async {
+        while get().await.is_ok() {
+            // This one may have had the place of one of them, which was refused then.
+            stalled.push(begin().await);
+        }
+    };
+    tokio::time::timeout(LIMIT, full).await.expect("both places are taken");
+    drop(stalled);
+    let free = async { while get().await.is_err() {} };
+    tokio::time::timeout(LIMIT, free).await.expect("both places are free");
+    world.stop().await;
+}
+
 #[test]
 fn files_that_cannot_be_used_are_named() {
     let (files, _) = Files::new();
