@@ -37,8 +37,9 @@
     for (const old of document.querySelectorAll(".wrong.refused")) if (old.of === form) old.remove();
     const doing = form.dataset.doing || words.doing;
     const undo = [mark(form, "aria-busy", "true")];
-    button ||= form.querySelector("button:not([tabindex='-1'])");
-    if (button && !button.closest(".hidden-visually")) {
+    // The Enter key presses a button that nobody sees.
+    if (!button || button.tabIndex < 0) button = form.querySelector("button.primary") || form.querySelector("button");
+    if (button) {
       // Nothing beside it moves.
       button.style.minWidth = `${button.offsetWidth}px`;
       undo.push(mark(button, "aria-disabled", "true"), put(button, doing), () => { button.style.minWidth = ""; });
@@ -136,9 +137,8 @@
     // What leads to another site, or changes who is here, is the browser's to follow. Its data is read before the button changes.
     if (form.hasAttribute("data-whole")) return void setTimeout(() => begin(form, button));
     event.preventDefault();
-    const sent = send(form, button);
+    send(form, button);
     begin(form, button);
-    return sent;
   });
   // Back on a page that the browser has kept: nothing is under way there any more.
   window.addEventListener("pageshow", () => { for (const form of [...underWay.keys()]) end(form); });
