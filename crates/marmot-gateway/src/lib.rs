@@ -45,6 +45,7 @@ pub mod meter;
 pub mod routes;
 pub mod server;
 pub mod tls;
+pub mod trace;
 pub mod trust;
 
 pub use access::{Person, Tickets};

@@ -22,7 +22,7 @@ use crate::db::Db;
 use crate::db::lock::{self, DataDirLock};
 use crate::lifecycle::{self, Lifecycle};
 use crate::service::{Demands, Live, MEASURED, Options, Service};
-use crate::{api, identity_keys, private_file, thumbnails, web};
+use crate::{api, identity_keys, private_file, thumbnails, traces, web};
 
 /// The hidden sub-command that supervises a replica: [`marmot_engine::shim::main`].
 pub const SHIM: &str = "replica-shim";
@@ -119,7 +119,7 @@ impl Server {
         let nudge = engine.nudge();
         let mut gateway_config = gateway_config(settings, listen);
         gateway_config.tls = tls(settings, listen)?;
-        let gateway = Gateway::new(
+        let mut gateway = Gateway::new(
             gateway_config,
             lifecycle.routes(),
             clock,
@@ -128,6 +128,13 @@ impl Server {
         )
         .with_identities(Arc::clone(&identities))
         .with_logs(lifecycle.log_source(Logs::new(data_dir.clone()), engine.observed()));
+        let (tasks, stop_tasks) = (TaskTracker::new(), CancellationToken::new());
+        if let Some(collector) = settings.collector() {
+            let (tracer, exporter) = traces::begin(collector).context("cannot send traces")?;
+            service.count_spans(tracer.counts());
+            gateway = gateway.with_tracer(Arc::new(tracer));
+            tasks.spawn(exporter.run(stop_tasks.clone()));
+        }
         let pages = web::router(
             service.clone(),
             web::Options { demo, tickets, identities: Arc::clone(&identities), stop: stop.clone() },
@@ -135,7 +142,6 @@ impl Server {
         let platform =
             api::router(service.clone()).merge(pages).layer(axum::middleware::map_request(tell_peer));
 
-        let (tasks, stop_tasks) = (TaskTracker::new(), CancellationToken::new());
         tasks.spawn(lifecycle.run(engine.observed(), stop_tasks.clone()));
         tasks.spawn(lifecycle::keep_record(service.clone(), engine.take_events()));
         tasks.spawn(keep_usage(service.clone(), stop_tasks.clone()));
