@@ -100,9 +100,10 @@ async fn while_a_body_is_sent_to_it_the_sender_is_told() {
 
 #[tokio::test]
 async fn in_the_middle_of_its_answer_nobody_sees_a_clean_end_and_the_next_is_served() {
-    for (protocol, kind) in PROTOCOLS.into_iter().flat_map(|protocol| {
-        ["of a length", "in chunks", "of events"].map(|kind| (protocol, kind))
-    }) {
+    for (protocol, kind) in PROTOCOLS
+        .into_iter()
+        .flat_map(|protocol| ["of a length", "in chunks", "of events"].map(|kind| (protocol, kind)))
+    {
         let world = World::start().await;
         let doomed = TestApp::start_with(move |_| async move {
             let (feed, body) = fed();

@@ -52,7 +52,8 @@ async fn a_collector_is_told_of_a_cold_start_below_the_callers_trace() {
     let mut server =
         Server::start(&["--otlp-endpoint", &url, "--otlp-headers", "authorization=Bearer%20CANARY"]).await;
     let ada = server.user("ada").await;
-    let launcher = ada.launcher("iris", &Repository::probe()).await;
+    let repository = Repository::probe();
+    let launcher = ada.launcher("iris", &repository).await;
     let app = ada.activate(&launcher, "running").await;
     let caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let asked = client().get(app.url().await + "?token=CANARY").header("traceparent", caller).send();
