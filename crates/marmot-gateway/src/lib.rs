@@ -23,8 +23,6 @@ mod listen;
 mod lobby;
 mod opening;
 mod pool;
-#[cfg(test)]
-mod properties;
 mod quota;
 mod scanner;
 mod service;
@@ -42,6 +40,9 @@ pub mod access;
 pub mod config;
 pub mod frames;
 pub mod meter;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod properties;
 pub mod routes;
 pub mod server;
 pub mod tls;
