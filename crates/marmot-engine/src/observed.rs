@@ -331,6 +331,12 @@ pub enum Happening {
         /// The chance of a visit within the hour, in percent.
         percent: u8,
     },
+    /// A hibernated replica sleeps deeper.
+    Deepened {
+        /// The chance of a visit within the hour, in percent, where past visits tell of it: otherwise it has slept for as
+        /// long as was said.
+        percent: Option<u8>,
+    },
     /// A hibernated replica is stopped, because memory is short.
     MadeRoom,
     /// It was started.

@@ -16,7 +16,7 @@ use tower::{Service, ServiceExt as _};
 
 use crate::access_log::Line;
 use crate::affinity::Guest;
-use crate::answers::{Problem, Reader, Words, language, reader, redirect};
+use crate::answers::{Problem, Reader, Words, language, proof, reader, redirect};
 use crate::arrival::receive;
 use crate::body::{AnswerBody, BoxError, RequestBody};
 use crate::check::{Malformed, check};
@@ -156,6 +156,13 @@ pub(crate) fn to_https<B>(
         Some(known) if known.target(&shared.config) != Target::Nobody => known.name,
         _ => return nobody(reader, host, StatusCode::MISDIRECTED_REQUEST),
     };
+    let proved = shared.config.tls.as_ref().and_then(|tls| {
+        let is_asked = *request.method() == Method::GET;
+        tls.certificates.http_proof(host, request.uri().path()).filter(|_| is_asked)
+    });
+    if let Some(answer) = proved {
+        return proof(answer);
+    }
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let secure = format!("https://{host}{port}{path}");
@@ -313,7 +320,7 @@ impl App<'_> {
         } else {
             let speaks_first =
                 parts.version == Version::HTTP_2 && is_grpc(&parts.headers) || client.is_some();
-            match Box::pin(receive(self.shared, &self.route, body, speaks_first)).await {
+            match Box::pin(receive(self.shared, &self.route, body, speaks_first, self.is_http1)).await {
                 Ok(body) => body,
                 Err(failure) => return self.explain(failure, reader, viewer),
             }

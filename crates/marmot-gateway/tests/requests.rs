@@ -505,8 +505,9 @@ async fn says(answer: Vec<u8>) -> std::net::SocketAddr {
 
 #[tokio::test]
 async fn what_an_app_answers_wrongly_becomes_a_502_or_is_put_right() {
+    // Short only where nothing else ends the waiting: whoever answers may take their time on a busy machine.
     let limits = Limits { response_timeout: Duration::from_millis(200), ..Limits::default() };
-    let world = World::with_limits(limits).await;
+    let (impatient, world) = (World::with_limits(limits).await, World::start().await);
     let many: String = (0..300).map(|number| format!("X-{number}: y\r\n")).collect();
     let long = "a".repeat(400_000);
     for (answer, status) in [
@@ -531,6 +532,7 @@ async fn what_an_app_answers_wrongly_becomes_a_502_or_is_put_right() {
         ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200),
         ("HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\nabc", 204),
     ] {
+        let world = if status == 504 { &impatient } else { &world };
         world.set(on(vec![replica(says(answer.as_bytes().to_vec()).await)]));
         let answered = world.client().get(world.url("/")).send().await.unwrap();
         let shown = answer.chars().take(60).collect::<String>();
@@ -538,6 +540,7 @@ async fn what_an_app_answers_wrongly_becomes_a_502_or_is_put_right() {
         assert!(!answered.headers().contains_key("transfer-encoding") || status == 200, "{shown:?}");
         assert!(answered.bytes().await.is_ok(), "{shown:?}");
     }
+    impatient.stop().await;
     world.stop().await;
 }
 

@@ -554,6 +554,15 @@ fn in_words(what: &Happening) -> (&'static str, String) {
                 "no visit is expected soon: {percent} % within the hour → its hibernated replica is stopped"
             ),
         ),
+        Happening::Deepened { percent: Some(percent) } => (
+            "deepened",
+            format!(
+                "no visit is expected soon: {percent} % within the hour → its hibernated replica sleeps deeper"
+            ),
+        ),
+        Happening::Deepened { percent: None } => {
+            ("deepened", "its hibernated replica sleeps deeper, since it has slept for long".to_owned())
+        }
         Happening::MadeRoom => {
             ("made_room", "its hibernated replica is stopped, because memory is short".to_owned())
         }
