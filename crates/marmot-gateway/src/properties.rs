@@ -226,8 +226,11 @@ pub fn fields(bytes: &[u8]) -> HeaderMap {
     headers
 }
 
-/// What a fuzzer is given for each of the targets in `fuzz/`.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+/// The name of a target in `fuzz/`, and what it tries with its bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// The targets in `fuzz/`.
+pub const TARGETS: [Target; 6] = [
     ("head", head),
     ("answer", answer),
     ("stream", stream),
@@ -244,7 +247,7 @@ fn head(bytes: &[u8]) {
     of_traces(&headers, target);
     of_whom_to_believe(&headers, target);
     of_what_is_accepted(method, target, headers.clone());
-    of_what_apps_are_told(headers, "iris.apps.test", bytes.len() % 2 == 0);
+    of_what_apps_are_told(headers, "iris.apps.test", bytes.len().is_multiple_of(2));
 }
 
 /// Fields before an empty line, and behind it.
