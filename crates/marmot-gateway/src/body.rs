@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -84,18 +84,16 @@ impl RequestBody {
 
 impl Stream {
     /// What follows, if it does not come too slowly.
-    fn poll_next(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Result<Frame<Bytes>, hyper::Error>>, ClientBodyError>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
         let next = Pin::new(&mut self.body).poll_frame(cx);
-        let Some(pacing) = &mut self.pacing else { return next.map(Ok) };
+        let next = next.map(|frame| frame.map(|frame| frame.map_err(ClientBodyError::Broken)));
+        let Some(pacing) = &mut self.pacing else { return next };
         match next {
-            Poll::Pending => pacing.wait(cx).map(|()| Err(ClientBodyError::TooSlow)),
+            Poll::Pending => pacing.wait(cx).map(|()| Some(Err(ClientBodyError::TooSlow))),
             Poll::Ready(Some(Ok(frame))) if !pacing.came(frame.data_ref().map_or(0, Bytes::len)) => {
-                Poll::Ready(Err(ClientBodyError::TooSlow))
+                Poll::Ready(Some(Err(ClientBodyError::TooSlow)))
             }
-            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+            next => next,
         }
     }
 
@@ -119,14 +117,9 @@ impl Body for RequestBody {
         let Self::Client(stream) = self.get_mut() else { return Poll::Ready(None) };
         let frame = match stream.first.take() {
             Some(first) => Some(Ok(first)),
-            None => match stream.poll_next(cx) {
-                Poll::Ready(Ok(frame)) => frame,
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Poll::Pending => return Poll::Pending,
-            },
+            None => ready!(stream.poll_next(cx)),
         };
         stream.taken.fetch_add(1, Ordering::Relaxed);
-        let frame = frame.map(|frame| frame.map_err(ClientBodyError::Broken));
         Poll::Ready(frame.map(|frame| frame.and_then(|frame| stream.pass(frame))))
     }
 

@@ -106,11 +106,9 @@ where
                 }
                 response
             }
-            None => nobody(reader(request.method(), request.headers()), &host, StatusCode::NOT_FOUND),
+            None => of_nobody(&request, &host, StatusCode::NOT_FOUND),
         },
-        Target::Nobody => {
-            nobody(reader(request.method(), request.headers()), &host, StatusCode::MISDIRECTED_REQUEST)
-        }
+        Target::Nobody => of_nobody(&request, &host, StatusCode::MISDIRECTED_REQUEST),
     };
     response.headers_mut().entry(headers::X_REQUEST_ID).or_insert(request_id);
     response
@@ -199,6 +197,12 @@ fn find(shared: &Shared, label: &str) -> Option<Arc<Route>> {
     } else {
         shared.find(label)
     }
+}
+
+/// What there is where no app is: the page that says so, and what it is drawn with.
+fn of_nobody<B>(request: &Request<B>, host: &str, status: StatusCode) -> Response<AnswerBody> {
+    let own = request.uri().path().strip_prefix(RESERVED).and_then(lobby::asset);
+    own.unwrap_or_else(|| nobody(reader(request.method(), request.headers()), host, status))
 }
 
 fn nobody(reader: Reader, host: &str, status: StatusCode) -> Response<AnswerBody> {

@@ -32,6 +32,12 @@ async fn one_port_serves_platform_and_apps_and_names_what_it_does_not_know() {
 
     let unknown = world.raw(b"GET / HTTP/1.1\r\nHost: rose.localhost\r\nConnection: close\r\n\r\n").await;
     assert!(unknown.starts_with("HTTP/1.1 404") && unknown.contains("`rose.localhost`"), "{unknown}");
+    let style = b"GET /.marmot/lobby.css HTTP/1.1\r\nHost: rose.localhost\r\nConnection: close\r\n\r\n";
+    let style = world.raw(style).await;
+    assert!(
+        style.starts_with("HTTP/1.1 200") && style.contains("text/css"),
+        "the page is drawn like any: {style}"
+    );
     let foreign = world.raw(b"GET / HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n").await;
     assert!(foreign.starts_with("HTTP/1.1 421") && foreign.contains("application/problem+json"), "{foreign}");
     world.stop().await;
