@@ -25,8 +25,6 @@ mod lobby;
 mod opening;
 mod pacing;
 mod pool;
-#[cfg(test)]
-mod properties;
 mod quota;
 mod scanner;
 mod service;
@@ -44,9 +42,13 @@ pub mod access;
 pub mod config;
 pub mod frames;
 pub mod meter;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod properties;
 pub mod routes;
 pub mod server;
 pub mod tls;
+pub mod trace;
 pub mod trust;
 
 pub use access::{Person, Tickets};

@@ -33,6 +33,7 @@ use crate::lobby::LogSource;
 use crate::pool::IDLE_FOR;
 use crate::routes::Routes;
 use crate::shared::Shared;
+use crate::trace::Tracer;
 
 /// How long to wait before accepting again when there are no descriptors left: only time brings them back.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -71,6 +72,13 @@ impl Gateway {
     #[must_use]
     pub fn with_identities(mut self, identities: Arc<Identities>) -> Self {
         self.shared.identities = Some(identities);
+        self
+    }
+
+    /// Tells of each request.
+    #[must_use]
+    pub fn with_tracer(mut self, tracer: Arc<Tracer>) -> Self {
+        self.shared.tracer = Some(tracer);
         self
     }
 

@@ -33,6 +33,7 @@ use crate::routes::{Backend, Progress, Route, RouteState};
 use crate::shared::Shared;
 use crate::slot::Slot;
 use crate::stay::{self, Stay};
+use crate::trace::Traced;
 use crate::trust::origin;
 
 /// Paths below this one on an app's host are the gateway's own.
@@ -68,10 +69,15 @@ where
     let target = Host::parse(&host).map_or(Target::Nobody, |host| host.target(&shared.config));
     let mut response = match target {
         Target::Platform => {
+            let traced = trace(shared, &request, (scheme, &host), None, &request_id);
             headers::remove_claims(request.headers_mut());
             request.headers_mut().insert(headers::X_REQUEST_ID, request_id.clone());
             request.extensions_mut().insert(Peer(peer));
-            Box::pin(ask_platform(platform.clone(), *request)).await
+            let response = Box::pin(ask_platform(platform.clone(), *request)).await;
+            if let Some(traced) = traced {
+                traced.end(response.status());
+            }
+            response
         }
         Target::App(label) => match find(shared, label) {
             Some(route) => {
@@ -79,9 +85,22 @@ where
                 let line = Line::begin(&shared.config, &route, peer, &request);
                 let line = line.map(|line| (line, Arc::clone(&route)));
                 let is_http1 = request.version() < Version::HTTP_2;
-                let app = App { shared, route, peer, scheme, is_http1, host, request_id: &request_id };
+                let traced = trace(shared, &request, (scheme, host), Some(&route), &request_id);
+                let app = App {
+                    shared,
+                    route,
+                    peer,
+                    scheme,
+                    is_http1,
+                    host,
+                    request_id: &request_id,
+                    traced: traced.as_deref(),
+                };
                 let response = app.answer(request).await;
                 meter.answered(response.status());
+                if let Some(traced) = traced {
+                    traced.end(response.status());
+                }
                 if let Some((line, route)) = line {
                     line.end(&route, response.status(), &request_id, shared.tickets.time());
                 }
@@ -93,6 +112,18 @@ where
     };
     response.headers_mut().entry(headers::X_REQUEST_ID).or_insert(request_id);
     response
+}
+
+/// Begins to tell of a request, where somebody collects that.
+fn trace<B>(
+    shared: &Shared,
+    request: &Request<B>,
+    address: (Scheme, &str),
+    app: Option<&Route>,
+    request_id: &HeaderValue,
+) -> Option<Box<Traced>> {
+    let tracer = shared.tracer.as_ref()?;
+    Some(Box::new(Traced::begin(tracer, request, address, app, request_id)))
 }
 
 fn refuse<B>(malformed: Malformed, request: &Request<B>) -> Response<AnswerBody> {
@@ -188,6 +219,7 @@ struct App<'a> {
     is_http1: bool,
     host: &'a str,
     request_id: &'a HeaderValue,
+    traced: Option<&'a Traced>,
 }
 
 impl App<'_> {
@@ -320,9 +352,14 @@ impl App<'_> {
             identity: self.identity(&stay.caller),
         };
         headers::rewrite_request(&mut parts, visitor, upgrade);
+        let asking = self.traced.map(|traced| traced.ask(&parts.method, &mut parts.headers, &slot.backend));
         // Apart from the rest, so that a request that waits takes no memory for what comes after.
         let answer = Box::pin(forward(self.shared, Outgoing { parts, body, upgrade: client, stay }, slot));
-        match answer.await {
+        let answer = answer.await;
+        if let Some(asking) = asking {
+            asking.end_asking(&answer);
+        }
+        match answer {
             Ok(response) => response,
             Err(failure) => self.explain(failure, reader, viewer),
         }
@@ -366,6 +403,8 @@ impl App<'_> {
         }
         unshare(parts);
         body.unshare();
+        let backends = self.route.backends();
+        let waiting = self.traced.map(|traced| traced.wait(is_asleep(backends).then(|| rung(backends))));
         let hold = || hold(self.shared, &self.route, guest, weight(parts) + body.kept(), None);
         let turn = if reader == Reader::Program {
             hold().await
@@ -374,11 +413,17 @@ impl App<'_> {
             let turn =
                 if patience.is_zero() { None } else { tokio::time::timeout(patience, hold()).await.ok() };
             let Some(turn) = turn else {
+                if let Some(waiting) = waiting {
+                    waiting.end_in_lobby();
+                }
                 wake(self.shared, &self.route);
                 return Err(Box::new(self.lobby(language(&parts.headers), visitor)));
             };
             turn
         };
+        if let Some(waiting) = waiting {
+            waiting.end_wait(&turn);
+        }
         let meter = &self.route.meter;
         match &turn {
             Ok(slot) if !slot.waited.queue.is_zero() => meter.queued(slot.waited.queue),

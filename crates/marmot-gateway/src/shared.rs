@@ -21,6 +21,7 @@ use crate::limits::{Buckets, Census};
 use crate::lobby::LogSource;
 use crate::pool::Pool;
 use crate::routes::{Route, Routes};
+use crate::trace::Tracer;
 use crate::trust::Crowd;
 
 /// Asks the engine to look at an app now.
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) epoch: Arc<AtomicU64>,
     /// Signs who visitors are, where apps are told so.
     pub(crate) identities: Option<Arc<Identities>>,
+    /// Tells of requests, where somebody collects that.
+    pub(crate) tracer: Option<Arc<Tracer>>,
     /// This core's own.
     pub(crate) tokens: Tokens,
     /// What comes after the name of an app in its address: its domain, and the port.
@@ -108,6 +111,7 @@ impl Shared {
             sessions_may_end: watch::Sender::new(()),
             epoch: Arc::default(),
             identities: None,
+            tracer: None,
             tokens: Tokens::default(),
             counters: Arc::default(),
             rooms: Arc::default(),
@@ -136,6 +140,7 @@ impl Shared {
             sessions_may_end: self.sessions_may_end.clone(),
             epoch: Arc::clone(&self.epoch),
             identities: self.identities.clone(),
+            tracer: self.tracer.clone(),
             tokens: Tokens::default(),
             apps_authority: Arc::clone(&self.apps_authority),
             counters: Arc::clone(&self.counters),

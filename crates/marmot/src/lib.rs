@@ -19,6 +19,7 @@ pub mod scaling;
 pub mod server;
 pub mod service;
 mod thumbnails;
+pub mod traces;
 pub mod traffic;
 pub mod vault;
 pub mod web;

@@ -23,7 +23,7 @@ use crate::db::Db;
 use crate::db::lock::{self, DataDirLock};
 use crate::lifecycle::{self, Lifecycle};
 use crate::service::{Demands, Live, MEASURED, Options, Service, Shown};
-use crate::{api, identity_keys, private_file, thumbnails, web};
+use crate::{api, identity_keys, private_file, thumbnails, traces, web};
 
 /// The hidden sub-command that supervises a replica: [`marmot_engine::shim::main`].
 pub const SHIM: &str = "replica-shim";
@@ -125,7 +125,7 @@ impl Server {
         };
         gateway_config.tls = tls(settings, listen, keeper.as_ref())?;
         let certificates = gateway_config.tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
-        let gateway = Gateway::new(
+        let mut gateway = Gateway::new(
             gateway_config,
             lifecycle.routes(),
             clock,
@@ -134,6 +134,13 @@ impl Server {
         )
         .with_identities(Arc::clone(&identities))
         .with_logs(lifecycle.log_source(Logs::new(data_dir.clone()), engine.observed()));
+        let (tasks, stop_tasks) = (TaskTracker::new(), CancellationToken::new());
+        if let Some(collector) = settings.collector() {
+            let (tracer, exporter) = traces::begin(collector).context("cannot send traces")?;
+            service.count_spans(tracer.counts());
+            gateway = gateway.with_tracer(Arc::new(tracer));
+            tasks.spawn(exporter.run(stop_tasks.clone()));
+        }
         let pages = web::router(
             service.clone(),
             web::Options { demo, tickets, identities: Arc::clone(&identities), stop: stop.clone() },
@@ -141,7 +148,6 @@ impl Server {
         let platform =
             api::router(service.clone()).merge(pages).layer(axum::middleware::map_request(tell_peer));
 
-        let (tasks, stop_tasks) = (TaskTracker::new(), CancellationToken::new());
         if let Some(certificates) = certificates {
             let orders = keeper.as_ref().map(Keeper::counts);
             service.show_certificates(Shown { certificates: Arc::clone(&certificates), orders });

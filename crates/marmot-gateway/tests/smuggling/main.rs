@@ -4,10 +4,11 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
+mod answers;
 mod cases;
 mod downgrade;
-mod nginx;
 mod origin;
+mod peers;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -197,14 +198,24 @@ async fn every_case_ends_as_it_must_and_no_app_sees_anything_ambiguous() {
         })
         .collect();
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+    let differences = answers::differences(&verdicts);
+    assert!(differences.is_empty(), "as `answers.tsv` has it:\n{}", differences.join("\n"));
 }
 
-/// `MARMOT_CORPUS_NGINX=/usr/sbin/nginx`: what nginx makes of the same bytes, as `docs/gateway.md` has it.
+/// With `MARMOT_CORPUS_RECORD=1`: what nginx and HAProxy make of the same bytes is written down in `answers.tsv`, and as a
+/// table for `docs/gateway.md`.
 #[tokio::test]
-async fn what_nginx_makes_of_it_is_in_the_documentation() {
-    let Some(program) = std::env::var_os("MARMOT_CORPUS_NGINX") else { return };
-    let (ours, theirs) = (judge_gateway().await, nginx::judge_nginx(&program).await);
-    println!("{}", nginx::side_by_side(&ours, &theirs));
+async fn what_others_make_of_it_is_written_down() {
+    if std::env::var_os("MARMOT_CORPUS_RECORD").is_none() {
+        return;
+    }
+    let all = [
+        ("Marmot", judge_gateway().await),
+        ("nginx", peers::judge_nginx().await),
+        ("HAProxy", peers::judge_haproxy().await),
+    ];
+    answers::record(&all[0].1, &all[1].1, &all[2].1);
+    println!("{}", peers::side_by_side(&all));
 }
 
 #[tokio::test]

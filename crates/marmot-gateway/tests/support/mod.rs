@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use marmot_core::id::{ReplicaId, UserId};
 use marmot_core::{AppName, Clock, Demand, Gate, Moment};
 use marmot_gateway::routes::{Access, Backend, Progress, Route, RouteState, Routes, Step, Traffic};
+use marmot_gateway::trace::{Sampler, Span, Tracer};
 use marmot_gateway::{Gateway, GatewayConfig, Identities, IdentityKey, Limits, Meter, Tickets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -216,6 +217,16 @@ impl World {
     }
 
     pub async fn with(adapt: impl FnOnce(&mut GatewayConfig)) -> Self {
+        Self::made(adapt, None).await
+    }
+
+    /// With what it tells of requests.
+    pub async fn traced(sampler: Sampler, room: usize) -> (Self, mpsc::Receiver<Span>) {
+        let (tracer, spans) = Tracer::new(sampler, room);
+        (Self::made(|_| {}, Some(Arc::new(tracer))).await, spans)
+    }
+
+    async fn made(adapt: impl FnOnce(&mut GatewayConfig), tracer: Option<Arc<Tracer>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut config = GatewayConfig::local(address);
@@ -239,7 +250,7 @@ impl World {
         let identities = Arc::new(Identities::new(platform_url, key.clone(), [&key]));
         let log = broadcast::Sender::new(100);
         let said = log.clone();
-        let gateway = Gateway::new(config, routes_seen, clock.clone(), nudge, Arc::clone(&tickets))
+        let mut gateway = Gateway::new(config, routes_seen, clock.clone(), nudge, Arc::clone(&tickets))
             .with_identities(Arc::clone(&identities))
             .with_logs(Arc::new(move |_| {
                 let lines = futures_util::stream::unfold(said.subscribe(), |mut said| async {
@@ -247,6 +258,9 @@ impl World {
                 });
                 Box::pin(lines)
             }));
+        if let Some(tracer) = tracer {
+            gateway = gateway.with_tracer(tracer);
+        }
         let stop = CancellationToken::new();
         let platform = tower::service_fn(|request: Request<Incoming>| async move {
             let host = request.headers().get("x-forwarded-host").cloned();

@@ -5,6 +5,7 @@
 //! make them grow.
 
 use std::fmt::{self, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -14,6 +15,7 @@ use marmot_core::demand::DemandSample;
 use marmot_engine::Observed;
 use marmot_engine::observed::ReplicaStage;
 use marmot_gateway::meter::{BUCKETS, CLASSES, Distribution, Reading, Rung};
+use marmot_gateway::trace::Counts;
 
 use super::extract::Who;
 use crate::service::{Service, Shown};
@@ -31,6 +33,9 @@ pub(super) async fn metrics(State(service): State<Service>, Who(who): Who) -> im
         .collect();
     let mut text = Text::default();
     write_machine(&mut text, &service.observed());
+    if let Some(spans) = service.spans() {
+        write_spans(&mut text, spans);
+    }
     if let Some(shown) = service.certificates() {
         write_certificates(&mut text, shown, who.is_admin());
     }
@@ -136,6 +141,22 @@ fn write_machine(text: &mut Text, observed: &Observed) {
     gauge("marmot_builds", "Builds that wait or are under way.", observed.builds.len() as u64);
     gauge("marmot_replicas_resident_bytes", "Resident memory of all replicas.", resident);
     gauge("marmot_replicas_swapped_bytes", "Swapped memory of all replicas.", swapped);
+}
+
+/// What became of traces.
+fn write_spans(text: &mut Text, spans: &Counts) {
+    let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let name = "marmot_spans_sent_total";
+    text.family(name, "counter", "Spans that the collector has taken.");
+    text.sample(name, "", read(&spans.sent));
+    let name = "marmot_spans_dropped_total";
+    text.family(
+        name,
+        "counter",
+        "Spans that were lost: the queue was full, or the collector did not take them.",
+    );
+    text.sample(name, "{reason=\"queue\"}", read(&spans.crowded_out));
+    text.sample(name, "{reason=\"collector\"}", read(&spans.refused));
 }
 
 /// Until when visitors can be shown what they trust. Hosts of apps are for administrators; others see what ends first.

@@ -18,17 +18,20 @@ pub use flags::Flags;
 pub use sources::{Origin as Place, Sources};
 use values::Value;
 pub use values::{
-    AcmeChallenge, Apps, BuildsNetwork, Bytes, Confinement, ContainerEngine, Days, Destinations, Domain,
-    Email, Image, ImageTemplate, Keys, LocalImages, LogFilter, LogFormat, OnStop, Origin, PushFailure,
+    AcmeChallenge, Apps, BuildsNetwork, Bytes, CollectorHeaders, CollectorUrl, Confinement, ContainerEngine,
+    Days, Destinations, Domain, Email, Image, ImageTemplate, Keys, LocalImages, LogFilter, LogFormat, OnStop,
+    Origin, Pairs, PushFailure, ServiceName,
 };
 pub(crate) use values::{bytes, bytes_as_typed, duration};
 
 use marmot_gateway::Networks;
+use marmot_gateway::trace::Sampler;
 
 use crate::acme;
 use crate::model::{ProjectLimits, ResourceClass, Secret};
 use crate::oidc::ProviderConfig;
 use crate::service::{Options, People, PushTo};
+use crate::traces::Collector;
 use crate::vault::{self, KeyError, Vault};
 
 /// A wrong setting. Says which, where it was given, what was given, and what is allowed.
@@ -293,6 +296,20 @@ settings! {
     wakes_per_minute: u32 = "20", "NUMBER";
     /// The apps of which each request is written to the server's log: method, path without its query, status, time.
     access_log: Apps = "", "LIST";
+    /// A collector of traces, which is told of each request by OTLP over HTTP (`http/protobuf`): its address, to which
+    /// `/v1/traces` is added unless it ends so. `OTEL_EXPORTER_OTLP_ENDPOINT` is read as well. By default nobody is told.
+    otlp_endpoint: Option<CollectorUrl> = "", "URL";
+    /// What that collector is shown, like `authorization=Bearer%20TOKEN`: better given as a variable than as a flag, which
+    /// others can see. `OTEL_EXPORTER_OTLP_HEADERS` is read as well.
+    otlp_headers: Option<CollectorHeaders> = "", "LIST";
+    /// Which requests it is told of: all, none, or a share of them, like `traceidratio=0.1`; with `parentbased_` before it,
+    /// whoever sends a `traceparent` has decided. `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` are read as well.
+    otlp_sampler: Sampler = "parentbased_always_on", "SAMPLER";
+    /// What this server is called there. `OTEL_SERVICE_NAME` is read as well.
+    otlp_service_name: ServiceName = "marmot", "NAME";
+    /// What else is said of this server there, like `deployment.environment.name=production`. `OTEL_RESOURCE_ATTRIBUTES` is
+    /// read as well.
+    otlp_resource: Pairs = "", "LIST";
     /// How long the server may finish requests under way when it is stopped.
     stop_timeout: Duration = "20s", "DURATION";
     /// What happens to replicas when the server stops: `keep` lets them go on for the next server, `stop` ends them.
@@ -399,8 +416,8 @@ fn value<T: Value>(sources: &Sources, name: &'static str, default: &str) -> Resu
     T::parse(text.trim()).ok_or_else(|| ConfigError::Value {
         name,
         origin,
-        // A database's address may carry a password.
-        given: if matches!(name, "database_url" | "secrets_key") {
+        // An address may carry a password.
+        given: if matches!(name, "database_url" | "secrets_key" | "otlp_endpoint" | "otlp_headers") {
             "…".to_owned()
         } else {
             text.chars().take(80).collect()
@@ -539,6 +556,21 @@ impl Settings {
         Vault::new(vault::read_or_make(given, self.secrets_key_file.as_deref(), data_dir)?)
     }
 
+    /// Who is told of requests.
+    pub fn collector(&self) -> Option<Collector> {
+        let mut resource = self.otlp_resource.0.clone();
+        let own = ["service.name", "service.version"];
+        resource.retain(|(name, _)| !own.contains(&name.as_str()));
+        let values = [self.otlp_service_name.0.as_str(), env!("CARGO_PKG_VERSION")];
+        resource.extend(own.into_iter().zip(values).map(|(name, value)| (name.to_owned(), value.to_owned())));
+        Some(Collector {
+            url: self.otlp_endpoint.as_ref()?.0.clone(),
+            headers: self.otlp_headers.as_ref().map(|headers| headers.0.clone()).unwrap_or_default(),
+            sampler: self.otlp_sampler,
+            resource,
+        })
+    }
+
     /// Where images that are made here are given to.
     ///
     /// # Errors
@@ -628,6 +660,12 @@ impl Settings {
                 format!("the variable `{}` is no setting{}", variable(name), hint.unwrap_or_default())
             })
             .collect();
+        if self.otlp_endpoint.is_some() {
+            let unheeded = sources.unheeded.iter();
+            warnings.extend(
+                unheeded.map(|name| format!("the variable `{name}` is not heeded: see `otlp_endpoint`")),
+            );
+        }
         let local = self.domain.as_str() == "localhost";
         let shared = match &self.apps_domain {
             None => !local,

@@ -44,6 +44,10 @@ impl fmt::Display for Origin {
 pub struct Sources {
     flags: BTreeMap<String, String>,
     variables: BTreeMap<String, String>,
+    /// From variables of OpenTelemetry's, with their names.
+    standard: BTreeMap<&'static str, (String, &'static str)>,
+    /// Variables of OpenTelemetry's that ask for something that is not done here.
+    pub(super) unheeded: Vec<String>,
     file: BTreeMap<String, (String, Origin)>,
     /// From the file only.
     pub(super) resource_classes: Option<(Vec<ResourceClass>, Origin)>,
@@ -63,8 +67,10 @@ impl Sources {
         self
     }
 
-    /// With the `MARMOT_…` variables among these.
+    /// With the `MARMOT_…` and `OTEL_…` variables among these.
     pub fn variables(mut self, all: impl IntoIterator<Item = (String, String)>) -> Self {
+        let all: Vec<_> = all.into_iter().collect();
+        (self.standard, self.unheeded) = telemetry(&all);
         let ours = all.into_iter().filter_map(|(name, value)| {
             let name = name.strip_prefix("MARMOT_")?.to_ascii_lowercase();
             Some((name, value))
@@ -130,6 +136,9 @@ impl Sources {
         if let Some(text) = self.variables.get(name) {
             return Some((text, Origin::Variable(super::variable(name))));
         }
+        if let Some((text, variable)) = self.standard.get(name) {
+            return Some((text, Origin::Variable((*variable).to_owned())));
+        }
         self.file.get(name).map(|(text, origin)| (text.as_str(), origin.clone()))
     }
 
@@ -140,6 +149,46 @@ impl Sources {
         let names = self.variables.keys().map(String::as_str);
         names.filter(|name| !super::is_setting(name) && !OTHERS.contains(name))
     }
+}
+
+/// The settings that OpenTelemetry's own variables stand for, and the variables that stand for none. By its
+/// specification, one without text is not set.
+fn telemetry(all: &[(String, String)]) -> (BTreeMap<&'static str, (String, &'static str)>, Vec<String>) {
+    const SETTINGS: [(&str, &str); 5] = [
+        ("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ("otlp_headers", "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("otlp_sampler", "OTEL_TRACES_SAMPLER"),
+        ("otlp_service_name", "OTEL_SERVICE_NAME"),
+        ("otlp_resource", "OTEL_RESOURCE_ATTRIBUTES"),
+    ];
+    const OTHERS: [&str; 3] = ["OTEL_TRACES_SAMPLER_ARG", "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER"];
+    let set = all.iter().filter(|(name, value)| name.starts_with("OTEL_") && !value.trim().is_empty());
+    let set: BTreeMap<&str, &str> = set.map(|(name, value)| (name.as_str(), value.trim())).collect();
+    let mut found = BTreeMap::new();
+    for (setting, variable) in SETTINGS {
+        if let Some(text) = set.get(variable) {
+            found.insert(setting, ((*text).to_owned(), variable));
+        }
+    }
+    if let Some((sampler, _)) = found.get_mut("otlp_sampler")
+        && sampler.ends_with("traceidratio")
+        && let Some(share) = set.get("OTEL_TRACES_SAMPLER_ARG")
+    {
+        *sampler = format!("{sampler}={share}");
+    }
+    let is_off = set.get("OTEL_SDK_DISABLED").is_some_and(|off| off.eq_ignore_ascii_case("true"))
+        || set.get("OTEL_TRACES_EXPORTER") == Some(&"none");
+    if is_off {
+        found.remove("otlp_endpoint");
+    }
+    let is_heeded = |name: &str, value: &str| {
+        OTHERS.contains(&name)
+            || SETTINGS.iter().any(|(_, variable)| *variable == name)
+            || (name, value) == ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    };
+    let unheeded = set.iter().filter(|(name, value)| !is_heeded(name, value));
+    let unheeded = unheeded.map(|(name, _)| (*name).to_owned()).collect();
+    (found, unheeded)
 }
 
 fn resource_classes(value: DeValue<'_>, origin: &Origin) -> Result<Vec<ResourceClass>, ConfigError> {

@@ -300,3 +300,54 @@ fn a_data_directory_is_the_same_from_wherever_it_is_looked_for() {
     assert_eq!(with_file("data_dir = 'data'").unwrap().data_dir().unwrap(), here.join("data"));
     assert_eq!(with_file("data_dir = '/srv/marmot'").unwrap().data_dir().unwrap(), Path::new("/srv/marmot"));
 }
+
+#[test]
+fn opentelemetrys_own_variables_are_heeded_and_what_they_ask_in_vain_is_said() {
+    let variables = [
+        pair("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example.org/base/"),
+        pair("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20SECRET"),
+        pair("OTEL_SERVICE_NAME", "field-station"),
+        pair("OTEL_RESOURCE_ATTRIBUTES", "service.name=other,team=botany"),
+        pair("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+        pair("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+        pair("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        pair("OTEL_BSP_MAX_QUEUE_SIZE", ""),
+    ];
+    let sources = Sources::new().variables(variables.clone());
+    let settings = Settings::resolve(&sources).unwrap();
+    assert!(!format!("{settings:?}").contains("SECRET"));
+    let collector = settings.collector().unwrap();
+    assert_eq!(collector.url.as_str(), "https://collector.example.org/base/v1/traces");
+    assert_eq!(collector.headers["authorization"], "Bearer SECRET");
+    assert!(!format!("{collector:?}").contains("SECRET"));
+    assert_eq!(Ok(collector.sampler), "parentbased_traceidratio=0.5".parse());
+    let named = |name: &str| {
+        let mut named = collector.resource.iter().filter(|(known, _)| known == name);
+        (named.next().map(|(_, value)| value.as_str()), named.count())
+    };
+    assert_eq!((named("service.name"), named("team")), ((Some("field-station"), 0), (Some("botany"), 0)));
+    assert_eq!(
+        settings.warnings(&sources),
+        ["the variable `OTEL_EXPORTER_OTLP_PROTOCOL` is not heeded: see `otlp_endpoint`"]
+    );
+
+    // What is Marmot's own goes before; and there is a way to have none of it.
+    let own = pair("MARMOT_OTLP_ENDPOINT", "http://127.0.0.1:4318/v1/traces");
+    let sources = Sources::new().variables(variables.clone().into_iter().chain([own]));
+    let collector = Settings::resolve(&sources).unwrap().collector().unwrap();
+    assert_eq!(collector.url.as_str(), "http://127.0.0.1:4318/v1/traces");
+    let off = Sources::new().variables(variables.into_iter().chain([pair("OTEL_SDK_DISABLED", "true")]));
+    assert!(Settings::resolve(&off).unwrap().collector().is_none());
+    assert!(Settings::resolve(&Sources::new()).unwrap().collector().is_none());
+
+    let refused = |name, value| {
+        Settings::resolve(&Sources::new().variables([pair(name, value)])).unwrap_err().to_string()
+    };
+    let shown = [
+        refused("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:SECRET@127.0.0.1:4318"),
+        refused("MARMOT_OTLP_HEADERS", "SECRET"),
+        refused("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+    ];
+    assert!(shown.iter().all(|shown| !shown.contains("SECRET")), "{shown:?}");
+    insta::assert_snapshot!(shown[2], @"setting `otlp_sampler` (from the variable `OTEL_TRACES_SAMPLER`) is `jaeger_remote`: it must be `always_on`, `always_off` or `traceidratio=SHARE` with a share from 0 to 1, each with or without `parentbased_` before it");
+}

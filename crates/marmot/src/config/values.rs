@@ -9,6 +9,7 @@ use marmot_core::AppName;
 use marmot_engine::Destination;
 
 use crate::model::Secret;
+use crate::traces;
 
 /// A value that is given as text.
 pub(super) trait Value: Sized {
@@ -368,6 +369,84 @@ impl Value for Secret {
             .iter()
             .any(|kind| text.starts_with(kind))
             .then(|| Self::new(text))
+    }
+}
+
+/// Where a collector takes traces. Without a name and a password, which would be shown wherever the address is.
+#[derive(Debug, Clone)]
+pub struct CollectorUrl(pub url::Url);
+
+impl Value for CollectorUrl {
+    const ALLOWED: &'static str = "an address like `http://127.0.0.1:4318`, without a name, a password or a query (what it \
+                                   is shown: `otlp_headers`)";
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut url: url::Url = text.parse().ok()?;
+        let is_plain = url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none();
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !is_plain {
+            return None;
+        }
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&if path.ends_with("/v1/traces") { path } else { path + "/v1/traces" });
+        Some(Self(url))
+    }
+}
+
+/// What a collector is shown. Tokens among it are never shown to anybody else.
+#[derive(Clone)]
+pub struct CollectorHeaders(pub http::HeaderMap);
+
+impl std::fmt::Debug for CollectorHeaders {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CollectorHeaders(…)")
+    }
+}
+
+impl Value for CollectorHeaders {
+    const ALLOWED: &'static str = "headers like `authorization=Bearer%20TOKEN,x-scope=1`, with what is special in \
+                                   percent-encoding";
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut headers = traces::headers(&traces::pairs(text)?)?;
+        headers.values_mut().for_each(|value| value.set_sensitive(true));
+        Some(Self(headers))
+    }
+}
+
+impl Value for marmot_gateway::trace::Sampler {
+    const ALLOWED: &'static str = "`always_on`, `always_off` or `traceidratio=SHARE` with a share from 0 to 1, each with or \
+                                   without `parentbased_` before it";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// What a server is called where its traces are collected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceName(pub String);
+
+impl Value for ServiceName {
+    const ALLOWED: &'static str = "a name";
+
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self(text.to_owned()))
+    }
+}
+
+/// Names, each with a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pairs(pub Vec<(String, String)>);
+
+impl Value for Pairs {
+    const ALLOWED: &'static str =
+        "pairs like `name=value,name=value`, with what is special in percent-encoding";
+
+    fn parse(text: &str) -> Option<Self> {
+        traces::pairs(text).map(Self)
     }
 }
 

@@ -262,6 +262,8 @@ struct Inner {
     certificates: OnceLock<Shown>,
     /// Where the pictures of apps are kept, where there are any.
     pictures: OnceLock<PathBuf>,
+    /// What becomes of traces, where somebody collects them.
+    spans: OnceLock<Arc<marmot_gateway::trace::Counts>>,
     /// Everybody with an account, as the lifecycle last read it.
     accounts: Mutex<Arc<BTreeSet<UserId>>>,
 }
@@ -290,6 +292,7 @@ impl Service {
             usages: usages::Usages::default(),
             certificates: OnceLock::new(),
             pictures: OnceLock::new(),
+            spans: OnceLock::new(),
             accounts: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -335,6 +338,17 @@ impl Service {
     /// One meter per app.
     pub fn meters(&self) -> &Meters {
         &self.inner.meters
+    }
+
+    /// From now on, this is what becomes of traces.
+    pub fn count_spans(&self, counts: Arc<marmot_gateway::trace::Counts>) {
+        // Said once, at the start.
+        let _ = self.inner.spans.set(counts);
+    }
+
+    /// What becomes of traces; `None`: nobody collects them.
+    pub fn spans(&self) -> Option<&marmot_gateway::trace::Counts> {
+        self.inner.spans.get().map(Arc::as_ref)
     }
 
     /// What the engine sees at the moment.

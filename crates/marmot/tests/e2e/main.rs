@@ -22,3 +22,4 @@ mod refusals;
 mod rollout;
 mod story;
 mod thumbnails;
+mod traces;

@@ -1,0 +1,10 @@
+//! A request line and fields: what is accepted, and what an app is told of it.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use marmot_gateway::properties::TARGETS;
+
+fuzz_target!(|bytes: &[u8]| {
+    let target = TARGETS.iter().find(|(name, _)| *name == "head");
+    target.expect("a target of this name").1(bytes);
+});
