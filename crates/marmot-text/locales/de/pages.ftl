@@ -3,6 +3,7 @@
 account = Konto
 account-and-tokens = Konto und Tokens
 design = Gestaltung
+design-variable-is-ours = Die Variable „PORT“ wird von der Plattform gesetzt: einen anderen Namen wählen.
 failure = Fehlgeschlagen:
 field-wrong = Falsch:
 footer-slogan = Marmot { $version }: da, wenn man es braucht, kostenlos im Schlaf.

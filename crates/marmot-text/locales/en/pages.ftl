@@ -3,6 +3,7 @@
 account = Account
 account-and-tokens = Account and tokens
 design = Design
+design-variable-is-ours = The variable “PORT” is set by the platform: choose another name.
 failure = Failed:
 field-wrong = Wrong:
 footer-slogan = Marmot { $version }: ready on demand, free while asleep.

@@ -3,6 +3,7 @@
 account = Compte
 account-and-tokens = Compte et jetons
 design = Design
+design-variable-is-ours = La variable « PORT » est définie par la plateforme : choisissez un autre nom.
 failure = Échec :
 field-wrong = Erreur :
 footer-slogan = Marmot { $version } : prêt à la demande, gratuit en veille.

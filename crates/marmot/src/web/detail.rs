@@ -165,7 +165,7 @@ impl Drawn {
             let row = |event: &crate::model::AppEvent| EventRow {
                 at: presenter.ago(event.at),
                 exact: event.at.to_string(),
-                message: words::sentence(&event.message),
+                message: words::told(&event.message),
                 by: event.by.as_ref().map(ToString::to_string),
             };
             EventsSection { rows: events.iter().map(row).collect(), replaces: false }

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use marmot_core::id::{AppKeyId, ShareLinkId};
 use marmot_core::name::Namespace;
+use marmot_core::said;
 use marmot_text::{filters, say, tell};
 
 use super::Web;
@@ -21,7 +22,7 @@ use super::session::Visitor;
 use super::words;
 use crate::model::{Secret, Visibility};
 use crate::opening::{Grant, KeyQuota, OpenTo};
-use crate::service::{Error, Identity, Invited, LauncherView, NewGrant};
+use crate::service::{Error, Field as Of, Identity, Invited, LauncherView, NewGrant};
 
 /// Days, and how they are told. None of them: until it is revoked.
 const LIFETIMES: &[(i64, &str)] = &[
@@ -252,7 +253,7 @@ pub(super) async fn save(
     let invited = Invited { users: &users, groups: &groups };
     let done = match typed.get("open_to").parse::<OpenTo>() {
         Ok(to) => web.service.set_opening(&visitor.who, &view.launcher.app_name, to, invited).await,
-        Err(unknown) => Err(Error::Invalid { message: unknown.to_string() }),
+        Err(unknown) => Err(Error::invalid(unknown.to_string()).about(Of::OpenTo)),
     };
     match done {
         Ok(_) => Ok(see_other(&back(&view))),
@@ -290,11 +291,13 @@ pub(super) async fn create_link(
 }
 
 /// A number, nothing where nothing was typed.
-fn number(typed: &Typed, name: &str) -> Result<Option<u32>, Error> {
+fn number(typed: &Typed, name: &str, of: Of) -> Result<Option<u32>, Error> {
     match typed.get(name).trim() {
         "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| Error::Invalid {
-            message: format!("`{}` is no number of requests", text.escape_debug()),
+        text => text.parse().map(Some).map_err(|_| {
+            let text = text.escape_debug().to_string();
+            Error::invalid(said!("no-number-of-requests", "`{text}` is no number of requests", text = &text))
+                .about(of)
         }),
     }
 }
@@ -306,8 +309,8 @@ pub(super) async fn create_key(
     typed: Typed,
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &path).await?;
-    let quota = number(&typed, "per_minute")
-        .and_then(|per_minute| Ok(KeyQuota { per_minute, at_once: number(&typed, "at_once")? }));
+    let quota = number(&typed, "per_minute", Of::PerMinute)
+        .and_then(|per_minute| Ok(KeyQuota { per_minute, at_once: number(&typed, "at_once", Of::AtOnce)? }));
     let made = match quota {
         Ok(quota) => {
             let name = &view.launcher.app_name;

@@ -235,7 +235,9 @@ pub(super) async fn link(
     let begun = web.service.begin_with(&provider, visitor.session.as_ref(), "/settings").await;
     let (address, attempt) = match begun {
         Ok(begun) => begun,
-        Err(Error::Provider(error)) => return problem(&web, &visitor, &error.to_string()).await,
+        Err(Error::Provider(error)) => {
+            return problem(&web, &visitor, words::plainly(&error.to_string())).await;
+        }
         Err(other) => return Err(other.into()),
     };
     let mut known = web.service.providers();
@@ -251,13 +253,13 @@ pub(super) async fn unlink(
 ) -> Result<Response, Failed> {
     match web.service.unlink(&visitor.who, typed.get("issuer"), typed.get("subject")).await {
         Ok(()) | Err(Error::NotFound { .. }) => Ok(see_other("/settings")),
-        Err(error @ Error::Conflict { .. }) => problem(&web, &visitor, &error.to_string()).await,
+        Err(error @ Error::Conflict { .. }) => problem(&web, &visitor, words::refusal(&error)).await,
         Err(other) => Err(other.into()),
     }
 }
 
 /// The page again, with what did not work.
-pub(super) async fn problem(web: &Web, visitor: &Visitor, text: &str) -> Result<Response, Failed> {
-    let news = News { problem: Some(words::plainly(text)), ..News::default() };
+pub(super) async fn problem(web: &Web, visitor: &Visitor, problem: String) -> Result<Response, Failed> {
+    let news = News { problem: Some(problem), ..News::default() };
     Ok((StatusCode::CONFLICT, Html(page(web, visitor, news).await?)).into_response())
 }

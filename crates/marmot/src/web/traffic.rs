@@ -4,6 +4,7 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
+use marmot_core::said;
 use marmot_text::{filters, say, tell};
 
 use super::Web;
@@ -15,7 +16,7 @@ use super::present::Presenter;
 use super::respond::{Failed, see_other};
 use super::session::Visitor;
 use crate::config::{bytes, bytes_as_typed};
-use crate::service::{Error, Identity, LauncherView};
+use crate::service::{Error, Field as Of, Identity, LauncherView};
 use crate::traffic::Traffic;
 
 /// So many requests are shown.
@@ -90,8 +91,14 @@ fn read(typed: &Typed) -> Result<Traffic, Error> {
     let limit = typed.get("body_limit").trim();
     let body_limit_bytes = match limit {
         "" => None,
-        text => Some(bytes(text).ok_or_else(|| Error::Invalid {
-            message: format!("`{}` is no size: write it like `512K` or `10M`", text.escape_debug()),
+        text => Some(bytes(text).ok_or_else(|| {
+            let text = text.escape_debug().to_string();
+            Error::invalid(said!(
+                "no-size",
+                "`{text}` is no size: write it like `512K` or `10M`",
+                text = &text
+            ))
+            .about(Of::BodyLimit)
         })?),
     };
     Ok(Traffic {
