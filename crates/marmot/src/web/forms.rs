@@ -19,7 +19,7 @@ use crate::service::{Error, Field as Of};
 pub(super) const SPARE_ROWS: usize = 2;
 
 /// The fields of a form that was sent.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Typed(Vec<(String, String)>);
 
 impl Typed {

@@ -12,6 +12,7 @@ use marmot_text::{filters, say, tell};
 
 use super::Web;
 use super::account_pages::Lifetime;
+use super::again::Again;
 use super::boxes;
 use super::detail;
 use super::forms::Typed;
@@ -52,8 +53,7 @@ pub(super) struct AccessSection {
     keys: Option<Grants>,
     /// What was made just now.
     fresh: Option<Fresh>,
-    /// Why what was asked for was not done.
-    problem: Option<String>,
+    again: Again,
     lifetimes: Vec<Lifetime>,
 }
 
@@ -95,7 +95,6 @@ pub(super) struct Fresh {
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     fresh: Option<Fresh>,
-    problem: Option<String>,
 }
 
 impl AccessSection {
@@ -105,6 +104,7 @@ impl AccessSection {
         who: &Identity,
         view: &LauncherView,
         outcome: Outcome,
+        again: &Again,
     ) -> Result<Self, Failed> {
         let name = &view.launcher.app_name;
         let opening = web.service.opening(who, name).await?;
@@ -127,7 +127,9 @@ impl AccessSection {
                 links = Some(Grants { rows });
             }
         }
-        let choices = if view.can.govern { choices(opening.to, view.project.visibility) } else { Vec::new() };
+        // What was chosen and refused stays chosen.
+        let to = again.field("access", "open_to", "").value.parse().unwrap_or(opening.to);
+        let choices = if view.can.govern { choices(to, view.project.visibility) } else { Vec::new() };
         let lifetime = |&(days, told): &(i64, &'static str)| Lifetime {
             days,
             told: say(told),
@@ -142,7 +144,7 @@ impl AccessSection {
             links,
             keys,
             fresh: outcome.fresh,
-            problem: outcome.problem,
+            again: again.clone(),
             lifetimes: LIFETIMES.iter().map(lifetime).collect(),
         })
     }
@@ -222,17 +224,12 @@ async fn answer<T>(
     visitor: &Visitor,
     path: &(String, String, String),
     done: Result<T, Error>,
+    (form, typed): (&'static str, &Typed),
     fresh: impl FnOnce(T) -> Fresh,
 ) -> Result<Response, Failed> {
     let access = match done {
-        Ok(made) => Outcome { fresh: Some(fresh(made)), problem: None },
-        Err(error) => {
-            let said = |problem| {
-                let access = Outcome { fresh: None, problem: Some(problem) };
-                detail::Outcomes { access, ..Default::default() }
-            };
-            return boxes::refused(web, visitor, path, error, said).await;
-        }
+        Ok(made) => Outcome { fresh: Some(fresh(made)) },
+        Err(error) => return boxes::refused(web, visitor, path, error, form, typed).await,
     };
     // In the answer itself, not behind a redirect: a secret is kept nowhere.
     detail::page(web, visitor, path, detail::Outcomes { access, ..Default::default() }).await
@@ -257,10 +254,7 @@ pub(super) async fn save(
     };
     match done {
         Ok(_) => Ok(see_other(&back(&view))),
-        refused => {
-            let nothing = |_| Fresh { title: String::new(), how: "", text: Secret::new("") };
-            answer(&web, &visitor, &path, refused, nothing).await
-        }
+        Err(error) => boxes::refused(&web, &visitor, &path, error, "access", &typed).await,
     }
 }
 
@@ -287,7 +281,7 @@ pub(super) async fn create_link(
         how: say("link-fresh-how"),
         text: url,
     };
-    answer(&web, &visitor, &path, made, fresh).await
+    answer(&web, &visitor, &path, made, ("links", &typed), fresh).await
 }
 
 /// A number, nothing where nothing was typed.
@@ -323,7 +317,7 @@ pub(super) async fn create_key(
         how: say("key-fresh-how"),
         text,
     };
-    answer(&web, &visitor, &path, made, fresh).await
+    answer(&web, &visitor, &path, made, ("keys", &typed), fresh).await
 }
 
 /// Namespace and slug of the project, the launcher's id, the link's or key's.

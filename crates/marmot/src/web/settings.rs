@@ -10,6 +10,7 @@ use marmot_text::{Language, say, tell};
 use super::account_pages::{
     Choice, FreshToken, GoOnPage, Lifetime, SessionRow, SettingsPage, TokenRow, WayRow,
 };
+use super::again::Again;
 use super::forms::Typed;
 use super::present::Presenter;
 use super::respond::{Failed, Html, see_other};
@@ -32,6 +33,7 @@ struct News {
     fresh: Option<FreshToken>,
     name: Field,
     days: Option<i64>,
+    again: Again,
     current: Field,
     wanted: Field,
 }
@@ -68,6 +70,7 @@ async fn page(web: &Web, visitor: &Visitor, news: News) -> Result<SettingsPage, 
         problem: news.problem,
         fresh: news.fresh,
         name: news.name,
+        again: news.again,
         lifetimes: LIFETIMES.iter().map(lifetime).collect(),
         tokens: tokens.into_iter().map(|token| token_row(&presenter, &projects, token)).collect(),
         projects,
@@ -169,7 +172,8 @@ pub(super) async fn create_token(
         }
         Err(error @ (Error::Invalid { .. } | Error::Conflict { .. })) => {
             let name = Field { value: name.to_owned(), wrong: Some(words::refusal(&error)) };
-            let news = News { name, days: Some(days), ..News::default() };
+            let again = Again::refused("tokens", &typed, &error);
+            let news = News { name, days: Some(days), again, ..News::default() };
             Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page(&web, &visitor, news).await?)).into_response())
         }
         Err(other) => Err(other.into()),

@@ -8,6 +8,7 @@ use marmot_core::said;
 use marmot_text::{filters, say, tell};
 
 use super::Web;
+use super::again::Again;
 use super::boxes;
 use super::detail;
 use super::forms::Typed;
@@ -36,8 +37,7 @@ pub(super) struct TrafficSection {
     log_requests: bool,
     http2: bool,
     rows: Vec<Row>,
-    /// Why what was asked for was not done.
-    problem: Option<String>,
+    again: Again,
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl TrafficSection {
         web: &Web,
         who: &Identity,
         view: &LauncherView,
-        problem: Option<String>,
+        again: &Again,
     ) -> Result<Self, Failed> {
         let name = &view.launcher.app_name;
         let traffic = web.service.traffic(who, name).await?;
@@ -82,7 +82,7 @@ impl TrafficSection {
             log_requests: traffic.given.log_requests,
             http2: traffic.given.http2,
             rows: rows.collect(),
-            problem,
+            again: again.clone(),
         })
     }
 }
@@ -121,9 +121,6 @@ pub(super) async fn save(
     };
     match done {
         Ok(_) => Ok(see_other(&boxes::back(&view, "requests"))),
-        Err(error) => {
-            let said = |why| detail::Outcomes { traffic: Some(why), ..Default::default() };
-            boxes::refused(&web, &visitor, &path, error, said).await
-        }
+        Err(error) => boxes::refused(&web, &visitor, &path, error, "traffic", &typed).await,
     }
 }

@@ -64,19 +64,22 @@ pub(super) fn plainly(message: &str) -> String {
         _ => message,
     };
     let (opening, closing) = match spoken() {
-        Language::English => ('“', '”'),
-        Language::German => ('„', '“'),
-        Language::French => ('«', '»'),
+        Language::English => ("“", "”"),
+        Language::German => ("„", "“"),
+        Language::French => ("«\u{a0}", "\u{a0}»"),
     };
     let mut open = false;
-    let quoted = text.chars().map(|letter| match letter {
-        '`' => {
-            open = !open;
-            if open { opening } else { closing }
+    let mut quoted = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '`' => {
+                open = !open;
+                quoted.push_str(if open { opening } else { closing });
+            }
+            other => quoted.push(other),
         }
-        other => other,
-    });
-    sentence(&quoted.collect::<String>())
+    }
+    sentence(&quoted)
 }
 
 /// A sentence of the service in the language of whoever reads it, as [`plainly`] writes it.
