@@ -27,6 +27,7 @@ const ASSETS: &[(&str, &[&str], &str)] = &[
             "node_modules/idiomorph/dist/idiomorph.min.js",
             "node_modules/htmx-ext-sse/sse.js",
             "marmot.js",
+            "doing.js",
         ],
         "text/javascript; charset=utf-8",
     ),

@@ -109,5 +109,6 @@ fn running(number: u128) -> ReplicaFacts {
         retiring: None,
         last_used: Moment::START,
         busy: false,
+        light: false,
     }
 }

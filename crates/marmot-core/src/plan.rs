@@ -45,6 +45,8 @@ pub struct ReplicaFacts {
     pub last_used: Moment,
     /// It computes on its own account, without being asked.
     pub busy: bool,
+    /// Hibernated, it sleeps lightly: it keeps in memory what its last wake-ups used.
+    pub light: bool,
 }
 
 /// What is known of one app.
@@ -87,6 +89,8 @@ pub enum Order {
     Wake(ReplicaId),
     /// Freeze this replica, if its gate can be shut.
     Hibernate(ReplicaId),
+    /// Let this hibernated replica sleep deeper: what it keeps to wake quickly goes as well.
+    Deepen(ReplicaId),
     /// Send new visitors elsewhere: it goes when those it has are done.
     Retire(ReplicaId),
     /// It is needed again: send new visitors to it, too.
@@ -257,7 +261,8 @@ impl Planner<'_> {
     fn rest(&mut self, app: &AppFacts<'_>, serving: &[&ReplicaFacts]) {
         let mut running: Vec<_> = serving.iter().filter(|replica| replica.stage == Stage::Running).collect();
         let counted = running.len() + self.asleep_with_sessions(&hibernated(serving));
-        let surplus = counted.saturating_sub(self.decision.want as usize).min(running.len());
+        let needed = self.decision.want.max(self.decision.at_once) as usize;
+        let surplus = counted.saturating_sub(needed).min(running.len());
         // The emptiest goes first: fewest people are in its way.
         running.sort_by_key(|replica| {
             (replica.retiring.is_none(), replica.sessions, replica.inside, replica.last_used, replica.id)
@@ -278,7 +283,13 @@ impl Planner<'_> {
             }
         }
         for replica in serving.iter().filter(|replica| replica.stage == Stage::Hibernated) {
-            self.let_go(app, replica);
+            // One that somebody wakes this moment is needed.
+            if self.orders.contains(&Order::Wake(replica.id)) {
+                continue;
+            }
+            if !self.let_go(app, replica) {
+                self.deepen(app, replica);
+            }
         }
     }
 
@@ -314,8 +325,8 @@ impl Planner<'_> {
         idle && replica.inside == 0 && !replica.busy
     }
 
-    /// Stops a hibernated replica for which it does not pay to stay.
-    fn let_go(&mut self, app: &AppFacts<'_>, replica: &ReplicaFacts) {
+    /// Stops a hibernated replica for which it does not pay to stay. True when it was ordered.
+    fn let_go(&mut self, app: &AppFacts<'_>, replica: &ReplicaFacts) -> bool {
         let over = match app.outlook.filter(|_| self.policy.foresight) {
             Some(outlook) if outlook.keep => {
                 self.look_again(outlook.until);
@@ -329,8 +340,30 @@ impl Planner<'_> {
             }
             None => self.due(replica.since + self.policy.stop_after),
         };
-        if over && self.is_left(replica) {
+        let goes = over && self.is_left(replica);
+        if goes {
             self.orders.push(Order::Stop(replica.id));
+        }
+        goes
+    }
+
+    /// Has a hibernated replica sleep deeper for which it does not pay to wake at once.
+    fn deepen(&mut self, app: &AppFacts<'_>, replica: &ReplicaFacts) {
+        if !replica.light {
+            return;
+        }
+        let after = match app.outlook.filter(|_| self.policy.foresight) {
+            Some(outlook) => {
+                self.look_again(outlook.until);
+                if outlook.light {
+                    return;
+                }
+                self.policy.linger.min(self.policy.deepen_after)
+            }
+            None => self.policy.deepen_after,
+        };
+        if self.due(replica.since + after) {
+            self.orders.push(Order::Deepen(replica.id));
         }
     }
 

@@ -17,8 +17,9 @@ use tokio::sync::mpsc;
 
 use crate::observed::{
     Event, Failure, FailureReason, Happening, HeldBack, ObservedApp, ObservedReplica, ReplicaStage,
+    SleepDepth,
 };
-use crate::reconcile::Boots;
+use crate::reconcile::{Boots, is_busy_booting};
 use crate::runtime::{Runtime, Seen, State, Want};
 use crate::schedule::Warmth;
 use crate::wanted::{Program, WantedApp};
@@ -80,6 +81,8 @@ struct Known {
     retiring: Option<Moment>,
     /// It was told that no visit is expected soon.
     let_go: bool,
+    /// It was asked to sleep deeper, and has not been awake since.
+    deepens: bool,
     /// What it held when it was last hibernated, in bytes.
     asleep_bytes: u64,
 }
@@ -95,6 +98,7 @@ impl Known {
             last_session: None,
             retiring: None,
             let_go: false,
+            deepens: false,
             asleep_bytes: 0,
         }
     }
@@ -214,7 +218,7 @@ impl App {
                     self.became_ready(look, replica);
                 }
                 (State::Awake(_), Told::Asleep) => {
-                    known.told = Told::Awake;
+                    (known.told, known.deepens) = (Told::Awake, false);
                     let asked = known.waking.take().unwrap_or(replica.since);
                     look.tell(replica.id, Happening::Woke(replica.since - asked));
                 }
@@ -325,7 +329,7 @@ impl App {
             let held =
                 self.replicas.values().map(|known| known.asleep_bytes).max().filter(|bytes| *bytes > 0);
             let weight = held.map_or(1.0, |bytes| bytes as f64 / USUAL_SLEEPER);
-            self.outlook = self.history.outlook(look.now, wall, wanted.policy.stop_after, weight);
+            self.outlook = self.history.outlook(look.now, wall, &wanted.policy, weight);
             self.may_begin |= self.outlook.is_some_and(|outlook| !outlook.begin);
         }
     }
@@ -371,6 +375,7 @@ impl App {
             retiring: known.and_then(|known| known.retiring),
             last_used: replica.gate.last_used(),
             busy: replica.busy,
+            light: matches!(replica.state, State::Asleep(_)) && replica.depth == SleepDepth::Light,
         })
     }
 
@@ -386,6 +391,7 @@ impl App {
         let gate = |id| seen.iter().find(|replica| replica.id == id).map(|replica| &replica.gate);
         let mut drained = false;
         let mut awake = self.awake(seen);
+        let mut booting = seen.iter().filter(|one| is_booting(look.now, one)).count();
         self.held_back = None;
         if !plan.orders.contains(&Order::Start) {
             boots.leave(look.name);
@@ -397,7 +403,8 @@ impl App {
                     let one = (wanted.revision.id, wanted.revision.limits.memory_bytes);
                     if self.is_held_back(look, &awake, one) {
                         boots.leave(look.name);
-                    } else if look.may_start && boots.begin(look.now, look.name, need(look, seen)) {
+                    } else if look.may_start && boots.begin(look.now, look.name, need(look, seen), booting) {
+                        booting += 1;
                         *awake.entry(one.0).or_default() += one.1;
                         self.start(look, decision);
                     }
@@ -424,6 +431,17 @@ impl App {
                     if gate(id).is_some_and(|gate| gate.try_sleep()) {
                         look.runtime.ensure(id, Want::Asleep);
                     }
+                }
+                Order::Deepen(id) => {
+                    let percent = self.outlook.map(|outlook| outlook.percent);
+                    if self
+                        .replicas
+                        .get_mut(&id)
+                        .is_some_and(|known| !std::mem::replace(&mut known.deepens, true))
+                    {
+                        look.tell(id, Happening::Deepened { percent });
+                    }
+                    look.runtime.ensure(id, Want::DeepAsleep);
                 }
                 Order::Drain(id) => {
                     if let (Some(gate), Some(known)) = (gate(id), self.replicas.get_mut(&id)) {
@@ -566,6 +584,10 @@ impl App {
     pub(crate) fn boot_time(&self) -> Option<Duration> {
         self.boot_time
     }
+}
+
+fn is_booting(now: Moment, replica: &Seen) -> bool {
+    matches!(replica.state, State::Starting(_)) && is_busy_booting(now, replica.since)
 }
 
 /// What another replica would be for.

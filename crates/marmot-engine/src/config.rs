@@ -27,8 +27,6 @@ pub struct EngineConfig {
     /// How much memory all replicas may hold together, awake and asleep, in bytes; when it is more, sleepers make
     /// room. `None`: three quarters of the machine's.
     pub memory_budget: Option<u64>,
-    /// After so long a sleep, what a replica keeps to wake quickly is paged out, too.
-    pub deepen_after: Duration,
     /// Whether apps are shut off from the machine and each other.
     pub confinement: Confinement,
     /// The socket of the container engine that runs images, where there is one.
@@ -60,7 +58,6 @@ impl EngineConfig {
             boots_at_once: None,
             replicas_on_stop: OnStop::Keep,
             memory_budget: None,
-            deepen_after: Duration::from_secs(4 * 3600),
             confinement: Confinement::Auto,
             container_engine: None,
             browser: None,

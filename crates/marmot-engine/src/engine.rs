@@ -173,7 +173,6 @@ impl Engine {
             nudge: nudge.clone(),
             clock,
             memory_budget: config.memory_budget.unwrap_or(capabilities.memory_bytes / 4 * 3),
-            deepen_after: config.deepen_after,
             pressure: Pressure::watch(),
             shortage,
             boots: Boots::new(config.boots_at_once.unwrap_or_else(cores)),

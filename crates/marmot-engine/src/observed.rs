@@ -376,6 +376,12 @@ pub enum Happening {
         /// The chance of a visit within the hour, in percent.
         percent: u8,
     },
+    /// A hibernated replica sleeps deeper.
+    Deepened {
+        /// The chance of a visit within the hour, in percent, where past visits tell of it: otherwise it has slept for as
+        /// long as was said.
+        percent: Option<u8>,
+    },
     /// A hibernated replica is stopped, because memory is short.
     MadeRoom,
     /// It was started.
@@ -411,6 +417,15 @@ impl Happening {
                 "event-let-go",
                 "no visit is expected soon: {percent} % within the hour → its hibernated replica is stopped",
                 percent = *percent
+            ),
+            Self::Deepened { percent: Some(percent) } => said!(
+                "event-deepened",
+                "no visit is expected soon: {percent} % within the hour → its hibernated replica sleeps deeper",
+                percent = *percent
+            ),
+            Self::Deepened { percent: None } => said!(
+                "event-deepened-in-time",
+                "its hibernated replica sleeps deeper, since it has slept for long"
             ),
             Self::MadeRoom => {
                 said!("event-made-room", "its hibernated replica is stopped, because memory is short")

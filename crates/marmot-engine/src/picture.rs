@@ -2,7 +2,9 @@
 //!
 //! It is confined as an app is, in a network of its own in which nothing is but one listening socket. The browser's
 //! supervisor makes that socket inside; the server accepts what comes and leads it to one replica, and to nothing else. It
-//! writes to memory alone, and hands the picture out by a pipe.
+//! writes to memory alone, and is talked to by two pipes ([`looking`]).
+
+mod looking;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use self::looking::{ASKED, Looking, TOLD};
 use crate::cgroup::{Groups, ReplicaGroup};
 use crate::config::ShimCommand;
 use crate::confine::{Confiner, Inside};
@@ -32,13 +35,11 @@ use crate::wanted::Limits;
 pub const SIZE: (u32, u32) = (1200, 750);
 
 /// The browser is ended by then, whatever it does, and whether or not there is still a server.
-const BROWSES_FOR: &str = "20";
+const BROWSES_FOR: &str = "25";
 /// Everything is over by then.
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(35);
 /// Ended processes are gone within that, unless the kernel is stuck.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
-/// Time that passes on the page, as far as its scripts can tell.
-const PAGE_MILLIS: &str = "8000";
 /// Longest picture, in bytes.
 const LONGEST: usize = 8 << 20;
 /// What the browser may use, where the machine can limit it.
@@ -48,9 +49,9 @@ const CONNECTIONS: usize = 64;
 /// The supervisor tells nobody that it hands out sockets: it is asked again after that.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// Waits until there is something to look at, looks, and hands the picture out.
+/// Waits until there is something to look at, and looks as it is told by the pipes.
 const SCRIPT: &str = "pipes=$1; shift; read -r go < \"$pipes/go\" || exit 1; cd /dev/shm || exit 1; \
-    timeout -s KILL \"$0\" nice -n 19 \"$@\" > /dev/null 2>&1; exec cat picture.png > \"$pipes/picture\"";
+    exec timeout -s KILL \"$0\" nice -n 19 \"$@\" 3< \"$pipes/asked\" 4> \"$pipes/told\" > /dev/null 2>&1";
 
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +158,7 @@ impl Photographer {
         files::remove(&self.dir)?;
         files::make_passage(&self.dir)?;
         files::make_passage(&pipes)?;
-        for name in ["go", "picture"] {
+        for name in ["go", ASKED, TOLD] {
             let path = pipes.join(name);
             rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
                 .map_err(io::Error::from)?;
@@ -166,9 +167,9 @@ impl Photographer {
             }
         }
         let sitting = Sitting { dir: &self.dir, group: self.groups.create_for_browser(LIMITS)? };
-        let (spec, private) = self.spec(url, port, &pipes, sitting.group.clone());
+        let (spec, private) = self.spec(port, &pipes, sitting.group.clone());
         spec::write(&self.dir, spec::SPEC, &spec)?;
-        let look = self.look(&pipes, port, &private, sockets, address);
+        let look = self.look(url, &pipes, port, &private, sockets, address);
         let taken = tokio::select! {
             () = stop.cancelled() => Err(NoPicture::Stopped),
             taken = tokio::time::timeout(WITHIN, look) => taken.unwrap_or(Err(NoPicture::Nothing)),
@@ -177,17 +178,17 @@ impl Photographer {
         taken
     }
 
-    /// Runs the browser, and leads it to the replica, until it has handed out what it shows.
+    /// Runs the browser, and leads it to the replica, until it has shown what is there.
     async fn look(
         &self,
+        url: &Url,
         pipes: &Path,
         port: u16,
         private: &Private,
         sockets: Option<Arc<Sockets>>,
         address: SocketAddr,
     ) -> Result<Vec<u8>, NoPicture> {
-        // Opened for both, so that neither waits for the other side, nor ends before it has begun.
-        let picture = pipe::OpenOptions::new().read_write(true).open_receiver(pipes.join("picture"))?;
+        let mut looking = Looking::by(pipes)?;
         let mut go = pipe::OpenOptions::new().read_write(true).open_sender(pipes.join("go"))?;
         let mut command = tokio::process::Command::new(&self.shim.program);
         command.args(&self.shim.args).arg(&self.dir).env_clear().current_dir("/").kill_on_drop(true);
@@ -199,16 +200,20 @@ impl Photographer {
             lead(&listener, sockets.as_deref(), address).await
         };
         let bytes = tokio::select! {
-            bytes = receive(&picture, browser.wait()) => bytes?,
+            bytes = looking.at(url.as_str()) => bytes?,
+            ended = browser.wait() => {
+                ended?;
+                return Err(NoPicture::Nothing);
+            }
             led = work => {
                 led?;
                 return Err(NoPicture::Nothing);
             }
         };
-        if bytes.is_empty() { Err(NoPicture::Nothing) } else { Ok(bytes) }
+        if bytes.len() > LONGEST { Err(NoPicture::TooLong) } else { Ok(bytes) }
     }
 
-    fn spec(&self, url: &Url, port: u16, pipes: &Path, group: ReplicaGroup) -> (Spec, Private) {
+    fn spec(&self, port: u16, pipes: &Path, group: ReplicaGroup) -> (Spec, Private) {
         let mut argv = ["/bin/sh", "-c", SCRIPT, BROWSES_FOR].map(str::to_owned).to_vec();
         argv.extend([pipes, &self.browser].map(|path| path.to_string_lossy().into_owned()));
         // Its own sandbox needs user namespaces, which nothing may make inside.
@@ -226,13 +231,12 @@ impl Photographer {
                 // Whatever a page names is where nobody but the app listens.
                 "--host-resolver-rules=MAP * 127.0.0.1",
                 "--user-data-dir=/dev/shm/profile",
-                "--screenshot=/dev/shm/picture.png",
+                "--remote-debugging-pipe",
             ]
             .map(str::to_owned),
         );
         argv.push(format!("--window-size={},{}", SIZE.0, SIZE.1));
-        argv.push(format!("--virtual-time-budget={PAGE_MILLIS}"));
-        argv.push(url.to_string());
+        argv.push("about:blank".to_owned());
         let reads = [pipes.to_owned()];
         let directory = Path::new("/");
         let sandbox = self.confiner.sandbox(&Inside {
@@ -301,27 +305,5 @@ async fn lead(listener: &TcpListener, sockets: Option<&Sockets>, address: Socket
             let _ = tokio::io::copy_bidirectional(&mut inside, &mut replica).await;
             drop(place);
         });
-    }
-}
-
-/// What comes through the pipe until the browser has ended.
-async fn receive(
-    picture: &pipe::Receiver,
-    ended: impl Future<Output = io::Result<std::process::ExitStatus>>,
-) -> Result<Vec<u8>, NoPicture> {
-    let mut ended = std::pin::pin!(ended);
-    let (mut bytes, mut over) = (Vec::new(), false);
-    loop {
-        match picture.try_read_buf(&mut bytes) {
-            Ok(_) if bytes.len() > LONGEST => return Err(NoPicture::TooLong),
-            Ok(count) if count > 0 => continue,
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error.into()),
-            _ if over => return Ok(bytes),
-            _ => {}
-        }
-        tokio::select! {
-            ready = picture.readable() => ready?,
-            status = &mut ended => over = status.map(|_| true)?,
-        }
     }
 }

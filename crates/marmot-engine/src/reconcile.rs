@@ -51,8 +51,6 @@ pub(crate) struct Reconciler {
     pub(crate) clock: Clock,
     /// What all replicas together may hold, in bytes.
     pub(crate) memory_budget: u64,
-    /// How long a replica sleeps before it sleeps deeper.
-    pub(crate) deepen_after: Duration,
     pub(crate) pressure: Pressure,
     /// How many bytes the machine is short of; told whether programs wait for memory.
     pub(crate) shortage: fn(bool) -> u64,
@@ -80,8 +78,14 @@ impl Boots {
         Self { at_once: at_once.max(1), under_way: 0, line: Line::default() }
     }
 
-    /// Whether an app may start a replica now. If not, it waits in line.
-    pub(crate) fn begin(&mut self, now: Moment, app: &AppName, need: Need) -> bool {
+    /// Whether an app of which so many replicas boot may start one now. If not, it waits in line; or, while nobody is
+    /// served, for the first of those that boot: that would take longer beside more of its kind, which serve nobody
+    /// sooner.
+    pub(crate) fn begin(&mut self, now: Moment, app: &AppName, need: Need, booting: usize) -> bool {
+        if need == Need::FirstForSomebody && booting >= (self.at_once / 2).max(1) {
+            self.line.leave(app);
+            return false;
+        }
         self.line.ask(now, app, need);
         let turn = self.turns(now).contains(app);
         if turn {
@@ -295,7 +299,7 @@ impl Reconciler {
         let looked = watched.app.look(&look, &mut self.boots);
         watched.again_at = looked.again_at;
         let booting = |replica: &&ObservedReplica| {
-            matches!(replica.stage, ReplicaStage::Starting(_)) && look.now - replica.since < BUSY_BOOTING
+            matches!(replica.stage, ReplicaStage::Starting(_)) && is_busy_booting(look.now, replica.since)
         };
         watched.starting = looked.observed.replicas.iter().filter(booting).count();
         self.boots.under_way = elsewhere + watched.starting;
@@ -326,8 +330,8 @@ impl Reconciler {
         })
     }
 
-    /// Has sleepers make room, when all replicas together hold more than they may or the machine is short of memory;
-    /// and has those sleep deeper that have slept for long.
+    /// Has sleepers make room, when all replicas together hold more than they may or the machine is short of
+    /// memory.
     fn make_room(&mut self, shortage: u64) {
         let now = self.clock.now();
         let wanted = self.wanted.borrow().clone();
@@ -338,9 +342,6 @@ impl Reconciler {
                 held += replica.memory.held();
                 if !matches!(replica.state, State::Asleep(_)) || used {
                     continue;
-                }
-                if replica.depth == SleepDepth::Light && now - replica.since >= self.deepen_after {
-                    self.runtime.ensure(replica.id, Want::DeepAsleep);
                 }
                 sleepers.push(Sleeper {
                     id: replica.id,
@@ -390,6 +391,11 @@ impl Reconciler {
             self.nudge.taken().await;
         }
     }
+}
+
+/// Whether what has been booting since then keeps others from it.
+pub(crate) fn is_busy_booting(now: Moment, since: Moment) -> bool {
+    now - since < BUSY_BOOTING
 }
 
 /// What would be free if a sleeper slept deeper, in bytes.

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/port.rs"]
+mod port;
 #[path = "build/support.rs"]
 mod support;
 
@@ -9,6 +11,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use marmot_engine::wanted::Login;
+use port::Port;
 use support::{Built, Place};
 
 /// A git server over HTTP. It answers under `/code` and `/code.git` alike, leads from `/moved` elsewhere and from
@@ -178,7 +181,7 @@ async fn a_private_repository_is_fetched_with_the_credential_of_its_host_and_no_
 }
 
 /// An `sshd` of this test's own, which lets in who has the right key.
-struct Sshd(Child, u16);
+struct Sshd(Child, Port);
 
 impl Drop for Sshd {
     fn drop(&mut self) {
@@ -199,11 +202,12 @@ fn sshd(place: &Place) -> Sshd {
     let public = key(place, "deploy");
     key(place, "host");
     std::fs::write(place.path("authorized"), public).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = Port::hold();
     let path = |name: &str| place.path(name).display().to_string();
     let config = format!(
-        "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
+        "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
          PasswordAuthentication no\nPermitRootLogin yes\nPidFile none\n",
+        port.number,
         path("host"),
         path("authorized")
     );
@@ -233,10 +237,11 @@ async fn a_deploy_key_opens_a_private_repository_over_ssh() {
     place.context.allow_private_networks = true;
     let repository = place.repository("app", &[("index.html", "one")]);
     let server = sshd(&place);
-    let address = format!("ssh://root@127.0.0.1:{}{}", server.1, place.path("app").display());
+    let address = format!("ssh://root@127.0.0.1:{}{}", server.1.number, place.path("app").display());
     let build = async |password: String| {
         let change = |wanted: &mut marmot_engine::wanted::WantedBuild| {
-            let login = Login { host: format!("127.0.0.1:{}", server.1), username: "git".into(), password };
+            let login =
+                Login { host: format!("127.0.0.1:{}", server.1.number), username: "git".into(), password };
             (wanted.source.repository, wanted.logins) = (address.clone(), vec![login]);
         };
         place.build_with(&repository, change).await

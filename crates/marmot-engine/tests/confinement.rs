@@ -51,7 +51,7 @@ async fn nothing_of_the_machine_can_be_reached_or_changed_and_its_own_places_can
     machine.activate_with(1, &["python3", "app.py"], policy(), vec![variable]);
     let replica = machine.until_running().await;
     let answer = ask(&replica).await;
-    let logs = machine.engine.logs().app(&app(), 100).await.unwrap();
+    let logs = machine.logs_at_work(100).await;
     let lines: Vec<&str> = logs.values().flatten().map(|line| line.split_once(' ').unwrap().1).collect();
     let open: Vec<&&str> = lines.iter().filter(|line| line.starts_with("COULD")).collect();
     assert!(open.is_empty(), "{open:#?}");

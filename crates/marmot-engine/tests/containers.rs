@@ -15,9 +15,7 @@ mod support;
 use std::fs;
 use std::time::Duration;
 
-use contained::{
-    Containers, activate, artefact, first_process, get, image, logs, logs_with, machine, shut_down,
-};
+use contained::{Containers, activate, artefact, first_process, get, image, logs_with, machine, shut_down};
 use marmot_core::plan::Policy;
 use marmot_engine::observed::{FailureReason, Happening};
 use marmot_engine::wanted::{Outbound, Program};
@@ -39,8 +37,7 @@ by_each_engine! {
 async fn a_container_is_shut_in_serves_sleeps_wakes_and_leaves_its_log<E: Containers>() {
     let Some(engine) = E::start() else { return };
     let machine = machine(&engine).await;
-    let quick = Policy { idle_after: Duration::from_millis(300), ..policy() };
-    activate(&machine, &engine, 1, &["/serve"], &quick);
+    activate(&machine, &engine, 1, &["/serve"], &policy());
     let replica = machine.until_running().await;
     assert!(get(&replica, "/").await.contains("hello"));
     let env = get(&replica, "/cgi-bin/env").await;
@@ -74,9 +71,11 @@ async fn a_container_is_shut_in_serves_sleeps_wakes_and_leaves_its_log<E: Contai
         assert!(own(kind), "its own {kind}");
     }
 
+    machine.demand.put_to_rest(machine.clock.now());
+    machine.engine.nudge().app(&app());
     let asleep = machine.until_hibernated().await;
     assert_eq!(asleep.id, replica.id);
-    machine.demand.touch(machine.clock.now());
+    machine.demand.touch(machine.clock.now() + Duration::from_millis(1));
     let waiting = machine.demand.hold();
     machine.engine.nudge().app(&app());
     let awake = machine.until_running().await;
@@ -86,7 +85,8 @@ async fn a_container_is_shut_in_serves_sleeps_wakes_and_leaves_its_log<E: Contai
 
     shut_down(&machine, &engine).await;
     assert!(!is_alive(pid));
-    assert_eq!(logs(&machine).await, [format!("listening on 8000 as {uid}")]);
+    let said = format!("listening on 8000 as {uid}");
+    assert_eq!(logs_with(&machine, &said).await, [said]);
 }
 
 async fn a_container_reaches_nobody_that_it_may_not_and_writes_nowhere_else<E: Containers>() {
@@ -199,7 +199,7 @@ async fn a_failure_says_what_happened<E: Containers>() {
     assert!(told.contains("/home/me/www") && told.contains("Permission denied"), "{told}");
     shut_down(&machine, &engine).await;
 
-    let silent = Policy { start_timeout: Duration::from_millis(1500), ..policy() };
+    let silent = Policy { start_timeout: Duration::from_secs(5), ..policy() };
     activate(&machine, &engine, 9, &["/bin/sh", "-c", "exec httpd -f -p 9999"], &silent);
     let FailureReason::NeverListened { expected, found, .. } = machine.until_failed().await.reason.clone()
     else {

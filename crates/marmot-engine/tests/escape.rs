@@ -12,7 +12,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use marmot_engine::EngineConfig;
 use marmot_engine::observed::{Failure, FailureReason};
 use marmot_engine::wanted::Variable;
-use support::{Machine, app, ask, policy};
+use support::{Machine, ask, policy};
 
 const PROBE: &str = include_str!("escape/probe.py");
 const FILLS: &str = include_str!("escape/fills.py");
@@ -52,7 +52,7 @@ async fn nothing_that_is_not_its_own_can_be_reached_or_changed() {
     variables.extend(support::own_addresses().first().map(|address| variable("HOST_ADDRESS", address)));
     machine.activate_with(1, &["python3", "app.py"], policy(), variables);
     ask(&machine.until_running().await).await;
-    let logs = machine.engine.logs().app(&app(), 300).await.unwrap();
+    let logs = machine.logs_at_work(300).await;
     let lines: Vec<&str> = logs.values().flatten().map(|line| line.split_once(' ').unwrap().1).collect();
     let could: Vec<&str> = lines.iter().copied().filter(|line| line.starts_with("COULD")).collect();
     let refused = lines.iter().filter(|line| line.starts_with("refused: ")).count();
@@ -99,7 +99,7 @@ async fn forks_and_descriptors_end_somewhere_and_the_app_goes_on() {
     machine.artefact(1.into(), &[("app.py", &greedy)], None);
     machine.activate(1, &["python3", "app.py"], policy());
     ask(&machine.until_running().await).await;
-    let logs = machine.engine.logs().app(&app(), 10).await.unwrap();
+    let logs = machine.logs_at_work(10).await;
     let number = |what: &str| {
         let lines = logs.values().flatten();
         let found = lines.filter_map(|line| line.split_once(what)?.1.trim().parse::<u32>().ok()).next_back();

@@ -60,7 +60,10 @@ impl Drop for SwapFile {
 }
 
 /// A machine whose replicas can be paged out, with an app that holds much and uses little of it.
-async fn machine(change: impl FnOnce(EngineConfig) -> EngineConfig) -> Option<(Machine, SwapFile)> {
+async fn machine(
+    change: impl FnOnce(EngineConfig) -> EngineConfig,
+    policy: Policy,
+) -> Option<(Machine, SwapFile)> {
     let swap = SwapFile::make()?;
     let machine = Machine::configured(change).await;
     let checks = machine.engine.capabilities().checks;
@@ -71,7 +74,7 @@ async fn machine(change: impl FnOnce(EngineConfig) -> EngineConfig) -> Option<(M
     }
     let cold = format!("import os\ncold = [os.urandom(1 << 20) for _ in range({COLD})]\n");
     machine.artefact(1.into(), &[("app.py", &format!("{cold}{COUNTER}"))], None);
-    machine.activate(1, &["python3", "app.py"], Policy { idle_after: Duration::from_secs(600), ..policy() });
+    machine.activate(1, &["python3", "app.py"], policy);
     machine.until_running().await;
     Some((machine, swap))
 }
@@ -117,7 +120,7 @@ fn swapped(replica: &ObservedReplica) -> u64 {
 
 #[tokio::test]
 async fn asleep_it_keeps_what_its_wake_ups_use_and_nothing_else() {
-    let Some((machine, _swap)) = machine(|config| config).await else { return };
+    let Some((machine, _swap)) = machine(|config| config, policy()).await else { return };
     ask(&machine.until_running().await).await;
     let first = sleeps(&machine, SleepDepth::Light).await;
     assert!(first.memory.swapped > COLD * MIB, "{first:?}");
@@ -137,8 +140,8 @@ async fn asleep_it_keeps_what_its_wake_ups_use_and_nothing_else() {
 
 #[tokio::test]
 async fn after_long_it_keeps_nothing_and_wakes_all_the_same() {
-    let after = |config| EngineConfig { deepen_after: Duration::from_millis(1), ..config };
-    let Some((machine, _swap)) = machine(after).await else { return };
+    let policy = Policy { deepen_after: Duration::from_millis(1), ..policy() };
+    let Some((machine, _swap)) = machine(|config| config, policy).await else { return };
     for count in 1..4 {
         let replica = sleeps(&machine, SleepDepth::Deep).await;
         assert!(replica.memory.resident < 8 * MIB, "{replica:?}");
@@ -148,7 +151,7 @@ async fn after_long_it_keeps_nothing_and_wakes_all_the_same() {
 
 #[tokio::test]
 async fn it_wakes_from_twenty_sleeps_of_which_most_are_broken_off_while_it_is_paged_out() {
-    let Some((machine, _swap)) = machine(|config| config).await else { return };
+    let Some((machine, _swap)) = machine(|config| config, policy()).await else { return };
     for count in 1..=20 {
         if count % 5 == 0 {
             sleeps(&machine, SleepDepth::Light).await;

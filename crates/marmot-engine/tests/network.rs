@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/port.rs"]
+mod port;
 mod support;
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -9,7 +11,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
 use marmot_engine::observed::ReplicaStage;
-use support::{Machine, app, ask, is_running, policy};
+use port::Port;
+use support::{Machine, ask, is_running, policy};
 
 /// Prints what it could connect to.
 const KNOCKS: &str = r#"
@@ -30,7 +33,9 @@ for target in os.environ["TARGETS"].split():
 #[tokio::test]
 async fn two_replicas_listen_on_the_same_port_and_the_machine_has_none_of_it() {
     let Some(machine) = Machine::confined(|config| config).await else { return };
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Nobody listens there meanwhile.
+    let held = Port::hold();
+    let port = held.number;
     machine.fixed_port(1, port);
     let old = machine.until_running().await;
     machine.fixed_port(2, port);
@@ -63,7 +68,7 @@ async fn an_app_reaches_nothing_that_listens_on_the_machine() {
     machine.activate_with(1, &["python3", "app.py"], policy(), vec![variable]);
     let answer = ask(&machine.until_running().await).await;
     assert_eq!(answer.count, 1);
-    let logs = machine.engine.logs().app(&app(), 100).await.unwrap();
+    let logs = machine.logs_at_work(100).await;
     let lines: Vec<String> = logs.into_values().flatten().collect();
     let refused = lines.iter().filter(|line| line.contains(" refused: ")).count();
     assert_eq!(refused, targets.len(), "{lines:#?}");

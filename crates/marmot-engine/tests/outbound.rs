@@ -26,7 +26,7 @@ use marmot_engine::build::{BuildContext, Buildpacks, BuildsNetwork};
 use marmot_engine::observed::BuildState;
 use marmot_engine::wanted::{Builder, Outbound, Source, Variable, WantedBuild};
 use marmot_engine::{Confinement, EngineConfig};
-use support::{Machine, app, ask, policy};
+use support::{Machine, ask, policy};
 
 /// What answers beyond the machine: public, another public one, private, metadata.
 const BEYOND: [&str; 4] = ["203.0.113.1", "203.0.113.9", "10.9.9.9", "169.254.169.254"];
@@ -209,7 +209,7 @@ async fn reached(outbound: Outbound, allowed: &[&str], targets: &str) -> Option<
     let variable = Variable { name: "TARGETS".to_owned(), value: targets.to_owned() };
     machine.activate_with(1, &["python3", "app.py"], policy(), vec![variable]);
     ask(&machine.until_running().await).await;
-    let logs = machine.engine.logs().app(&app(), 100).await.unwrap();
+    let logs = machine.logs_at_work(100).await;
     let lines: Vec<String> = logs.into_values().flatten().collect();
     let told: Vec<String> = lines.iter().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect();
     machine.shut_down();

@@ -33,7 +33,7 @@ async fn an_app_boots_with_the_promised_environment_and_is_gone_without_a_trace_
         machine.until_event(|what| matches!(what, Happening::Ready(_))).await,
         Happening::Ready(_)
     ));
-    let lines = machine.engine.logs().app(&app(), 10).await.unwrap();
+    let lines = machine.logs_at_work(10).await;
     assert_eq!(lines.len(), 1);
     assert!(lines[&format!("{}/app", replica.id)][0].ends_with("Z listening"), "{lines:?}");
     machine.shut_down();
@@ -85,13 +85,13 @@ async fn a_program_that_listens_elsewhere_is_told_where_it_should_and_where_it_d
     let machine = Machine::new().await;
     let elsewhere = "import socket, time; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); \
                      print(s.getsockname()[1], flush=True); time.sleep(600)";
-    let policy = Policy { start_timeout: Duration::from_secs(2), ..policy() };
+    let policy = Policy { start_timeout: Duration::from_secs(5), ..policy() };
     machine.activate(1, &["python3", "-c", elsewhere], policy);
     let failure = machine.until_failed().await;
     let FailureReason::NeverListened { expected, found, after } = &failure.reason else {
         panic!("{failure:?}")
     };
-    assert_eq!(*after, Duration::from_secs(2));
+    assert_eq!(*after, Duration::from_secs(5));
     assert_eq!(found, &[failure.last_lines[0].parse::<u16>().unwrap()]);
     assert!(!found.contains(expected));
     machine.shut_down();

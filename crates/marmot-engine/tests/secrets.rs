@@ -9,7 +9,7 @@ use std::path::Path;
 
 use marmot_engine::Confinement;
 use marmot_engine::wanted::Secret;
-use support::{Machine, app, ask, policy};
+use support::{Machine, ask, policy};
 
 /// Prints its secrets, as careless programs do, then serves.
 const CARELESS: &str = r#"
@@ -54,7 +54,7 @@ async fn given(mut machine: Machine) {
     assert_eq!(answer.env["API_KEY"], "hunter2-variable");
     assert!(!answer.env.contains_key("KEY_FILE"));
 
-    let logs = machine.engine.logs().app(&app(), 100).await.unwrap();
+    let logs = machine.logs_at_work(100).await;
     let lines: Vec<&str> = logs.values().flatten().map(|line| line.split_once(' ').unwrap().1).collect();
     assert_eq!(lines[..4], ["variable: ***", "file: 29", "***", "***"]);
     if machine.engine.capabilities().confined {

@@ -197,6 +197,15 @@ pub(crate) fn page(status: StatusCode, template: &impl Template) -> Response<Ans
     response
 }
 
+/// What an authority is told that looks whether a host is ours.
+pub(crate) fn proof(proof: String) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Own(Some(proof.into())));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// Sends a browser elsewhere.
 pub(crate) fn redirect(to: &str) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::empty());

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::body::{ClientBodyError, RequestBody, Stream};
 use crate::forward::Failure;
+use crate::pacing::Pacing;
 use crate::routes::{Backend, Route};
 use crate::shared::Shared;
 
@@ -59,43 +60,48 @@ pub(crate) async fn receive(
     route: &Route,
     mut body: Incoming,
     speaks_first: bool,
+    is_http1: bool,
 ) -> Result<RequestBody, Failure> {
     let limit = route.traffic.body_limit.unwrap_or(u64::MAX);
     let size = body.size_hint();
     if size.lower() > limit {
         return Err(Failure::TooLarge { limit });
     }
-    let stream = |first, body, left| {
+    let stream = |first, body, left, pacing| {
         let (taken, meter) = (Arc::new(AtomicU64::new(0)), Arc::clone(&route.meter));
-        RequestBody::Client(Box::new(Stream { first, body, left, taken, meter }))
+        RequestBody::Client(Box::new(Stream { first, body, left, taken, meter, pacing }))
     };
     if speaks_first {
-        return Ok(stream(None, body, limit));
+        return Ok(stream(None, body, limit, None));
     }
+    // Over HTTP/1, its connection is timed.
+    let timed = || (!is_http1).then(|| Box::new(Pacing::of(&shared.config.limits)));
+    let mut pacing = timed();
     let first = tokio::select! {
-        first = next(shared, &mut body) => first?,
-        () = may_listen(route), if size.exact().is_none() => return Ok(stream(None, body, limit)),
+        first = next(shared, &mut body, &mut pacing) => Some(first?),
+        () = may_listen(route), if size.exact().is_none() => None,
     };
+    let Some(first) = first else { return Ok(stream(None, body, limit, timed())) };
     let Some(first) = first else { return Ok(RequestBody::Empty) };
     let (Some(length), Some(data)) = (size.exact(), first.data_ref()) else {
-        return Ok(stream(Some(first), body, limit));
+        return Ok(stream(Some(first), body, limit, pacing));
     };
     // Most come with their heads, in one piece.
     let wanted = length.min(PIECE);
     if data.len() as u64 >= wanted {
-        return Ok(stream(Some(first), body, limit));
+        return Ok(stream(Some(first), body, limit, pacing));
     }
     let mut gathered = Gathered::new(data, &shared.arriving);
     drop(first);
     let room = shared.config.limits.held_bytes_in_all;
     while (gathered.bytes.len() as u64) < wanted && shared.arriving.load(Ordering::Relaxed) < room {
-        match next(shared, &mut body).await? {
+        match next(shared, &mut body, &mut pacing).await? {
             None => break,
             Some(frame) => gathered.add(frame.data_ref().map_or(&[][..], |data| data)),
         }
     }
     let first = Frame::data(std::mem::take(&mut gathered.bytes).freeze());
-    Ok(stream(Some(first), body, limit))
+    Ok(stream(Some(first), body, limit, pacing))
 }
 
 /// Waits until a replica has room to spare for one that does not say anything for now.
@@ -112,15 +118,28 @@ async fn may_listen(route: &Route) {
 }
 
 /// The next that comes of a body. Over HTTP/1 its connection ends when nothing comes for too long.
-async fn next(shared: &Shared, body: &mut Incoming) -> Result<Option<Frame<Bytes>>, Failure> {
+async fn next(
+    shared: &Shared,
+    body: &mut Incoming,
+    pacing: &mut Option<Box<Pacing>>,
+) -> Result<Option<Frame<Bytes>>, Failure> {
+    if let Some(pacing) = pacing {
+        pacing.begin();
+    }
     match tokio::time::timeout(shared.config.limits.stall_timeout, body.frame()).await {
-        Ok(frame) => frame.transpose().map_err(|error| {
+        Ok(Some(Err(error))) => {
             tracing::debug!(
                 error = &ClientBodyError::Broken(error) as &dyn std::error::Error,
                 "no body came"
             );
-            Failure::Client
-        }),
+            Err(Failure::Client)
+        }
+        Ok(Some(Ok(frame))) => {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            let in_time = pacing.as_mut().is_none_or(|pacing| pacing.came(bytes));
+            if in_time { Ok(Some(frame)) } else { Err(Failure::TooSlow) }
+        }
+        Ok(None) => Ok(None),
         Err(_) => Err(Failure::TooSlow),
     }
 }

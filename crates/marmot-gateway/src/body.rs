@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use crate::lobby::Events;
 use crate::meter::Meter;
+use crate::pacing::Pacing;
 use crate::shared::Shared;
 use crate::slot::{Dismissal, Session, Slot};
 use crate::stay::Stay;
@@ -46,6 +47,8 @@ pub(crate) struct Stream {
     pub(crate) taken: Arc<AtomicU64>,
     /// Of the app that it is for.
     pub(crate) meter: Arc<Meter>,
+    /// How slowly it comes, where its connection does not tell: over HTTP/2.
+    pub(crate) pacing: Option<Box<Pacing>>,
 }
 
 /// The client did not send the whole body, or sent it wrongly.
@@ -53,6 +56,8 @@ pub(crate) struct Stream {
 pub(crate) enum ClientBodyError {
     #[error("the client's body did not arrive whole")]
     Broken(#[source] hyper::Error),
+    #[error("the client's body comes too slowly")]
+    TooSlow,
     #[error("the client's body is longer than the app takes")]
     TooLarge,
 }
@@ -78,6 +83,20 @@ impl RequestBody {
 }
 
 impl Stream {
+    /// What follows, if it does not come too slowly.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
+        let next = Pin::new(&mut self.body).poll_frame(cx);
+        let next = next.map(|frame| frame.map(|frame| frame.map_err(ClientBodyError::Broken)));
+        let Some(pacing) = &mut self.pacing else { return next };
+        match next {
+            Poll::Pending => pacing.wait(cx).map(|()| Some(Err(ClientBodyError::TooSlow))),
+            Poll::Ready(Some(Ok(frame))) if !pacing.came(frame.data_ref().map_or(0, Bytes::len)) => {
+                Poll::Ready(Some(Err(ClientBodyError::TooSlow)))
+            }
+            next => next,
+        }
+    }
+
     fn pass(&mut self, mut frame: Frame<Bytes>) -> Result<Frame<Bytes>, ClientBodyError> {
         let length = frame.data_ref().map_or(0, Bytes::len);
         self.meter.received(length);
@@ -98,10 +117,9 @@ impl Body for RequestBody {
         let Self::Client(stream) = self.get_mut() else { return Poll::Ready(None) };
         let frame = match stream.first.take() {
             Some(first) => Some(Ok(first)),
-            None => ready!(Pin::new(&mut stream.body).poll_frame(cx)),
+            None => ready!(stream.poll_next(cx)),
         };
         stream.taken.fetch_add(1, Ordering::Relaxed);
-        let frame = frame.map(|frame| frame.map_err(ClientBodyError::Broken));
         Poll::Ready(frame.map(|frame| frame.and_then(|frame| stream.pass(frame))))
     }
 

@@ -124,6 +124,12 @@ pub struct Limits {
     /// Connections that one client may have at the same time, by its address; one of this machine's own, or a trusted
     /// proxy, may have more. More: 429.
     pub connections_per_client: usize,
+    /// Handshakes of TLS that one client may begin, by its address; one of this machine's own, or a trusted proxy, may begin
+    /// as many as it likes. More: the connection is closed.
+    pub handshake_rate: Option<Rate>,
+    /// Handshakes of TLS under way at the same time, each of which takes `header_timeout` at most. More: the connection is
+    /// closed.
+    pub handshakes_at_once: u32,
     /// Requests that one visitor may send. More: 429. A visitor is a person who has signed in, or else an address; one
     /// of this machine's own, or a trusted proxy, may send as many as it likes.
     pub visitor_rate: Option<Rate>,
@@ -168,6 +174,9 @@ impl Default for Limits {
             body_grace: Duration::from_secs(10),
             // A classroom behind one address; each browser has up to six for each app.
             connections_per_client: 1000,
+            // A classroom behind one address; a handshake takes about a millisecond of a core.
+            handshake_rate: Rate::of(1000, Duration::from_secs(10)),
+            handshakes_at_once: 4000,
             // Fast enough for pages of hundreds of small files in many tabs.
             visitor_rate: Rate::of(2000, Duration::from_secs(10)),
             visitor_requests: 1000,

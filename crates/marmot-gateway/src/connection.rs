@@ -1,7 +1,7 @@
 //! One client's connection, from its first byte to its last.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,14 +55,16 @@ pub(crate) async fn serve_connection<P, B>(
         let _ = stream.try_write(TOO_MANY);
         return;
     };
+    let counted = (!may_have_many).then(|| peer.ip());
     let stopped = async {
         shared.soft_stop.cancelled().await;
         tokio::time::sleep(LAST_CHANCE).await;
     };
     // What is needed for a moment only is kept apart: thousands of connections wait, each for long.
     let opened = Box::pin(async {
+        let opening = open(&shared, stream, counted);
         tokio::select! {
-            opened = tokio::time::timeout(limits.header_timeout, open(&shared, stream)) => opened.ok()?.ok(),
+            opened = tokio::time::timeout(limits.header_timeout, opening) => opened.ok()?.ok(),
             () = stopped => None,
         }
     });
@@ -78,9 +80,9 @@ pub(crate) async fn serve_connection<P, B>(
     }
 }
 
-/// Begins TLS, where that is to be, and finds out the protocol. Also says whether nobody can read along, as far as
-/// the gateway is concerned.
-async fn open(shared: &Shared, stream: TcpStream) -> io::Result<(Wire, bool)> {
+/// Begins TLS, where that is to be, and finds out the protocol. `counted`: the client, where it may not begin as often as it
+/// likes. Also says whether nobody can read along, as far as the gateway is concerned.
+async fn open(shared: &Shared, stream: TcpStream, counted: Option<IpAddr>) -> io::Result<(Wire, bool)> {
     let Some(tls) = &shared.config.tls else {
         return Ok((Wire::open(Stream::Plain(stream), &shared.config).await?, false));
     };
@@ -88,8 +90,11 @@ async fn open(shared: &Shared, stream: TcpStream) -> io::Result<(Wire, bool)> {
     if stream.peek(&mut first).await? == 1 && first[0] != tls::HANDSHAKE {
         return Ok((Wire::open(Stream::Plain(stream), &shared.config).await?, false));
     }
+    let begun = shared.handshakes.begin(counted, &shared.config.limits, shared.clock.now());
+    let Some(handshake) = begun else { return Err(io::ErrorKind::QuotaExceeded.into()) };
     // Boxed, as what else only some connections need: the place of the largest would be there for all of them.
     let stream = Box::pin(tls.certificates.accept(stream)).await?;
+    drop(handshake);
     Ok((Wire::open(Stream::Tls(Box::new(stream)), &shared.config).await?, true))
 }
 

@@ -228,6 +228,7 @@ fn clients_fault(error: &hyper::Error, route: &Route) -> Option<Failure> {
     while let Some(cause) = source {
         match cause.downcast_ref::<ClientBodyError>() {
             Some(ClientBodyError::Broken(_)) => return Some(Failure::Client),
+            Some(ClientBodyError::TooSlow) => return Some(Failure::TooSlow),
             Some(ClientBodyError::TooLarge) => {
                 return Some(Failure::TooLarge { limit: route.traffic.body_limit.unwrap_or(u64::MAX) });
             }

@@ -200,12 +200,12 @@ pub(crate) struct Inside(AtomicU32);
 
 impl Inside {
     /// Counts one more. False: that would be more than `most`.
-    fn enter(&self, most: u32) -> bool {
+    pub(crate) fn enter(&self, most: u32) -> bool {
         let enter = |inside: u32| (inside < most).then_some(inside + 1);
         self.0.try_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok()
     }
 
-    fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -16,7 +16,7 @@ use tower::{Service, ServiceExt as _};
 
 use crate::access_log::Line;
 use crate::affinity::Guest;
-use crate::answers::{Problem, Reader, Words, language, reader, redirect};
+use crate::answers::{Problem, Reader, Words, language, proof, reader, redirect};
 use crate::arrival::receive;
 use crate::body::{AnswerBody, BoxError, RequestBody};
 use crate::check::{Malformed, check};
@@ -87,11 +87,9 @@ where
                 }
                 response
             }
-            None => nobody(reader(request.method(), request.headers()), &host, StatusCode::NOT_FOUND),
+            None => of_nobody(&request, &host, StatusCode::NOT_FOUND),
         },
-        Target::Nobody => {
-            nobody(reader(request.method(), request.headers()), &host, StatusCode::MISDIRECTED_REQUEST)
-        }
+        Target::Nobody => of_nobody(&request, &host, StatusCode::MISDIRECTED_REQUEST),
     };
     response.headers_mut().entry(headers::X_REQUEST_ID).or_insert(request_id);
     response
@@ -125,6 +123,13 @@ pub(crate) fn to_https<B>(
         Some(known) if known.target(&shared.config) != Target::Nobody => known.name,
         _ => return nobody(reader, host, StatusCode::MISDIRECTED_REQUEST),
     };
+    let proved = shared.config.tls.as_ref().and_then(|tls| {
+        let is_asked = *request.method() == Method::GET;
+        tls.certificates.http_proof(host, request.uri().path()).filter(|_| is_asked)
+    });
+    if let Some(answer) = proved {
+        return proof(answer);
+    }
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let secure = format!("https://{host}{port}{path}");
@@ -161,6 +166,12 @@ fn find(shared: &Shared, label: &str) -> Option<Arc<Route>> {
     } else {
         shared.find(label)
     }
+}
+
+/// What there is where no app is: the page that says so, and what it is drawn with.
+fn of_nobody<B>(request: &Request<B>, host: &str, status: StatusCode) -> Response<AnswerBody> {
+    let own = request.uri().path().strip_prefix(RESERVED).and_then(lobby::asset);
+    own.unwrap_or_else(|| nobody(reader(request.method(), request.headers()), host, status))
 }
 
 fn nobody(reader: Reader, host: &str, status: StatusCode) -> Response<AnswerBody> {
@@ -281,7 +292,7 @@ impl App<'_> {
         } else {
             let speaks_first =
                 parts.version == Version::HTTP_2 && is_grpc(&parts.headers) || client.is_some();
-            match Box::pin(receive(self.shared, &self.route, body, speaks_first)).await {
+            match Box::pin(receive(self.shared, &self.route, body, speaks_first, self.is_http1)).await {
                 Ok(body) => body,
                 Err(failure) => return self.explain(failure, reader, viewer),
             }

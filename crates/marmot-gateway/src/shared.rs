@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::Tickets;
 use crate::affinity::Seats;
 use crate::config::GatewayConfig;
+use crate::handshakes::Handshakes;
 use crate::hold::Rooms;
 use crate::identity::{Identities, Tokens};
 use crate::limits::{Buckets, Census};
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) arriving: Arc<AtomicUsize>,
     /// Whose connections there are.
     pub(crate) crowd: Arc<Crowd>,
+    /// How many begin TLS.
+    pub(crate) handshakes: Arc<Handshakes>,
     /// This core's own.
     pub(crate) pool: Pool,
     /// Owns what outlives a single request: connections, queues, WebSockets.
@@ -110,6 +113,7 @@ impl Shared {
             rooms: Arc::default(),
             arriving: Arc::default(),
             crowd: Arc::default(),
+            handshakes: Arc::default(),
             seats: Arc::default(),
             pool: Pool::default(),
             tracker: TaskTracker::new(),
@@ -138,6 +142,7 @@ impl Shared {
             rooms: Arc::clone(&self.rooms),
             arriving: Arc::clone(&self.arriving),
             crowd: Arc::clone(&self.crowd),
+            handshakes: Arc::clone(&self.handshakes),
             seats: Arc::clone(&self.seats),
             pool: Pool::default(),
             tracker: self.tracker.clone(),

@@ -1,20 +1,26 @@
-//! TLS for clients: certificates from files, chosen by the name that a client asks for, read again when they change.
+//! TLS for clients: certificates from files, read again when they change, and from an authority, chosen by the name that
+//! a client asks for.
 
-use std::collections::HashMap;
+mod files;
+mod issued;
+mod validity;
+
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
+
+use files::{ByName, Contents, Pair, read_all};
+pub use issued::{Issued, Proof, Proving, UnusableIssue};
+pub use validity::Validity;
 
 /// The first byte of every TLS connection, and of no HTTP request.
 pub(crate) const HANDSHAKE: u8 = 0x16;
@@ -54,38 +60,57 @@ pub enum TlsError {
         #[source]
         source: rustls::Error,
     },
+    /// There is no TLS to be had.
+    #[error("TLS cannot be used")]
+    Unavailable {
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
 }
 
-/// A certificate with its key, by their files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Pair {
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-/// Certificates with their keys, as their files had them when they were last read whole.
+/// Certificates with their keys: as their files had them when they were last read whole, and those that an authority
+/// has issued since.
 pub struct Certificates {
-    first: Pair,
-    /// Where there are more.
-    more: Option<PathBuf>,
-    config: ArcSwap<ServerConfig>,
-    /// The contents that `config` was made from.
+    files: Option<Files>,
+    issued: Option<Arc<Issued>>,
+    config: ArcSwap<Config>,
+    /// What `config` was made from.
     contents: Mutex<Vec<Contents>>,
 }
 
-#[derive(PartialEq, Eq)]
-struct Contents {
-    pair: Pair,
-    certificate: Vec<u8>,
-    key: Vec<u8>,
+#[derive(Debug)]
+struct Files {
+    first: Pair,
+    /// Where there are more.
+    more: Option<PathBuf>,
+}
+
+/// How handshakes are answered.
+struct Config {
+    files: Arc<ByName>,
+    server: Arc<ServerConfig>,
+}
+
+/// A certificate that clients are shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// A name that it is good for: of an app, of the platform, or `*.` and a domain.
+    pub host: String,
+    /// When it is good; `None` where that cannot be read.
+    pub validity: Option<Validity>,
+}
+
+impl Shown {
+    fn new(host: String, certified: &CertifiedKey) -> Self {
+        let validity = certified.end_entity_cert().ok().and_then(|certificate| Validity::of(certificate));
+        Self { host, validity }
+    }
 }
 
 impl std::fmt::Debug for Certificates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Certificates")
-            .field("first", &self.first)
-            .field("more", &self.more)
-            .finish_non_exhaustive()
+        f.debug_struct("Certificates").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
@@ -99,8 +124,39 @@ impl Certificates {
     pub fn read(certificate: PathBuf, key: PathBuf, more: Option<PathBuf>) -> Result<Self, TlsError> {
         let first = Pair { certificate, key };
         let contents = read_all(&first, more.as_deref())?;
-        let config = ArcSwap::from_pointee(config(&contents)?);
-        Ok(Self { first, more, config, contents: Mutex::new(contents) })
+        let config = ArcSwap::from_pointee(config(&contents, None)?);
+        Ok(Self { files: Some(Files { first, more }), issued: None, config, contents: Mutex::new(contents) })
+    }
+
+    /// Those that an authority issues while the gateway runs, and none else.
+    ///
+    /// # Errors
+    /// When TLS cannot be had at all.
+    pub fn issued(issued: Arc<Issued>) -> Result<Self, TlsError> {
+        let config = ArcSwap::from_pointee(config(&[], Some(&issued))?);
+        Ok(Self { files: None, issued: Some(issued), config, contents: Mutex::default() })
+    }
+
+    /// With those that an authority issues, for names that no file is good for.
+    ///
+    /// # Errors
+    /// When TLS cannot be had at all.
+    pub fn and_issued(self, issued: Arc<Issued>) -> Result<Self, TlsError> {
+        let contents = self.contents.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let config = ArcSwap::from_pointee(config(&contents, Some(&issued))?);
+        Ok(Self { files: self.files, issued: Some(issued), config, contents: Mutex::new(contents) })
+    }
+
+    /// Whether a file is good for this name, in lower case: nothing needs to be issued for it.
+    pub fn has_file_for(&self, host: &str) -> bool {
+        self.config.load().files.find(host).is_some()
+    }
+
+    /// What clients are shown, by each name.
+    pub fn shown(&self) -> Vec<Shown> {
+        let mut shown = self.config.load().files.shown();
+        shown.extend(self.issued.iter().flat_map(|issued| issued.shown()));
+        shown
     }
 
     /// Reads the files again; new connections get what they have now. True: it is something else than before.
@@ -109,130 +165,84 @@ impl Certificates {
     /// As [`Certificates::read`]; then what was read before is used on. The two files are not changed in one moment,
     /// so an error may be gone soon.
     pub fn read_again(&self) -> Result<bool, TlsError> {
-        let now = read_all(&self.first, self.more.as_deref())?;
+        let Some(files) = &self.files else { return Ok(false) };
+        let now = read_all(&files.first, files.more.as_deref())?;
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         if now == *contents {
             return Ok(false);
         }
-        self.config.store(Arc::new(config(&now)?));
+        self.config.store(Arc::new(config(&now, self.issued.as_ref())?));
         *contents = now;
         Ok(true)
     }
 
-    /// Begins TLS with a client.
+    /// What proves to an authority, which asks at this host for this path, that the host is ours.
+    pub(crate) fn http_proof(&self, host: &str, path: &str) -> Option<String> {
+        self.issued.as_ref()?.http_proof(host, path)
+    }
+
+    /// Begins TLS with a client. One that asks for a host whose certificate is just being issued waits for it.
     ///
     /// # Errors
-    /// When the client does not speak it, or not as it should.
+    /// When the client does not speak it, or not as it should; and when it was an authority that looked for a proof.
     pub(crate) async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        TlsAcceptor::from(self.config.load_full()).accept(stream).await
-    }
-}
-
-/// What all the files hold, the first pair first, the others by their names.
-fn read_all(first: &Pair, more: Option<&Path>) -> Result<Vec<Contents>, TlsError> {
-    let mut pairs = vec![first.clone()];
-    if let Some(dir) = more {
-        let unreadable = |source| TlsError::Unreadable { path: dir.to_owned(), source };
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(dir).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            if path.extension().is_some_and(|kind| kind == "pem" || kind == "crt") {
-                found.push(Pair { key: path.with_extension("key"), certificate: path });
-            }
-        }
-        found.sort_by(|left, right| left.certificate.cmp(&right.certificate));
-        pairs.extend(found);
-    }
-    pairs.into_iter().map(Contents::read).collect()
-}
-
-fn config(contents: &[Contents]) -> Result<ServerConfig, TlsError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut by_name = ByName::default();
-    for contents in contents {
-        by_name.add(contents, &provider)?;
-    }
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let unusable = |source| match contents.first() {
-        Some(contents) => contents.unusable(source),
-        None => TlsError::NoCertificate { path: PathBuf::new() },
-    };
-    let mut config = builder.map_err(unusable)?.with_no_client_auth().with_cert_resolver(Arc::new(by_name));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-impl Contents {
-    fn read(pair: Pair) -> Result<Self, TlsError> {
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| TlsError::Unreadable { path: path.to_owned(), source })
+        let config = Arc::clone(&self.config.load().server);
+        let Some(issued) = &self.issued else {
+            return TlsAcceptor::from(config).accept(stream).await;
         };
-        Ok(Self { certificate: read(&pair.certificate)?, key: read(&pair.key)?, pair })
-    }
-
-    fn unusable(&self, source: rustls::Error) -> TlsError {
-        let Pair { certificate, key } = self.pair.clone();
-        TlsError::Unusable { certificate, key, source }
-    }
-
-    fn certified(&self, provider: &rustls::crypto::CryptoProvider) -> Result<CertifiedKey, TlsError> {
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&self.certificate)
-            .collect::<Result<_, _>>()
-            .ok()
-            .filter(|chain: &Vec<_>| !chain.is_empty())
-            .ok_or_else(|| TlsError::NoCertificate { path: self.pair.certificate.clone() })?;
-        let secret = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|_| TlsError::NoKey { path: self.pair.key.clone() })?;
-        CertifiedKey::from_der(chain, secret, provider).map_err(|source| self.unusable(source))
-    }
-}
-
-/// Certificates by the names that they are good for.
-#[derive(Debug, Default)]
-struct ByName {
-    exact: HashMap<String, Arc<CertifiedKey>>,
-    /// By what follows `*.`.
-    wildcard: HashMap<String, Arc<CertifiedKey>>,
-    /// For who asks for no name, or one that none is good for.
-    first: Option<Arc<CertifiedKey>>,
-}
-
-impl ByName {
-    /// Where several are good for a name, the earlier is shown.
-    fn add(
-        &mut self,
-        contents: &Contents,
-        provider: &rustls::crypto::CryptoProvider,
-    ) -> Result<(), TlsError> {
-        let certified = Arc::new(contents.certified(provider)?);
-        let unusable =
-            |_| contents.unusable(rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding));
-        let end_entity = certified.end_entity_cert().map_err(|source| contents.unusable(source))?;
-        let parsed = webpki::EndEntityCert::try_from(end_entity).map_err(unusable)?;
-        for name in parsed.valid_dns_names() {
-            let name = name.to_ascii_lowercase();
-            let (names, name) = match name.strip_prefix("*.") {
-                Some(below) => (&mut self.wildcard, below.to_owned()),
-                None => (&mut self.exact, name),
-            };
-            names.entry(name).or_insert_with(|| Arc::clone(&certified));
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let hello = begun.client_hello();
+        let is_proof = issued::is_for_proof(&hello);
+        let name = hello.server_name().map(str::to_owned);
+        if let Some(name) = name.filter(|name| !is_proof && !self.has_file_for(name)) {
+            issued.expect(&name).await;
         }
-        self.first.get_or_insert_with(|| Arc::clone(&certified));
-        Ok(())
-    }
-
-    fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
-        // In lower case already, as rustls reads it.
-        let below = || name.split_once('.').and_then(|(_, below)| self.wildcard.get(below));
-        self.exact.get(name).or_else(below)
+        let stream = begun.into_stream(config).await?;
+        // It has seen what it came for, and what follows is no HTTP.
+        if is_proof { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(stream) }
     }
 }
 
-impl ResolvesServerCert for ByName {
+fn config(contents: &[Contents], issued: Option<&Arc<Issued>>) -> Result<Config, TlsError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let files = Arc::new(ByName::of(contents, &provider)?);
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let resolver = Resolver { files: Arc::clone(&files), issued: issued.cloned() };
+    let mut server = builder
+        .map_err(|source| match contents.first() {
+            Some(contents) => contents.unusable(source),
+            None => TlsError::Unavailable { source },
+        })?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(resolver));
+    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if issued.is_some() {
+        server.alpn_protocols.push(issued::PROOF.to_vec());
+    }
+    Ok(Config { files, server: Arc::new(server) })
+}
+
+/// Chooses what a client is shown: a file's certificate before one that was issued.
+#[derive(Debug)]
+struct Resolver {
+    files: Arc<ByName>,
+    issued: Option<Arc<Issued>>,
+}
+
+impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        hello.server_name().and_then(|name| self.find(name)).or(self.first.as_ref()).cloned()
+        // In lower case already, as rustls reads it.
+        let name = hello.server_name();
+        let issued = self.issued.as_ref();
+        if issued.is_some() && issued::is_for_proof(&hello) {
+            return issued?.tls_proof(name?);
+        }
+        let by_name = |name| self.files.find(name).cloned().or_else(|| issued?.find(name));
+        // For who asks for no name, or one that none is good for.
+        let any = || self.files.first.clone().or_else(|| issued?.own());
+        name.and_then(by_name).or_else(any)
     }
 }

@@ -117,21 +117,21 @@ enum Ending {
 
 /// How slowly a client may send a body.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
+pub(crate) struct Patience {
     /// Bytes of a body in each second, once this has passed.
     rate: u64,
     unhurried: Duration,
 }
 
 impl Patience {
-    fn of(limits: &Limits) -> Self {
+    pub(crate) fn of(limits: &Limits) -> Self {
         Self { rate: limits.body_rate, unhurried: limits.body_grace }
     }
 }
 
 /// How slowly a client has sent the body that it is sending.
 #[derive(Debug, Default)]
-struct Pace {
+pub(crate) struct Pace {
     bytes: u64,
     /// How long it was waited for, in all.
     waited: Duration,
@@ -140,12 +140,12 @@ struct Pace {
 
 impl Pace {
     /// It is waited for.
-    fn wait(&mut self, now: Instant) {
+    pub(crate) fn wait(&mut self, now: Instant) {
         self.since.get_or_insert(now);
     }
 
     /// This many bytes have come. False: too few for the time that they took.
-    fn came(&mut self, bytes: usize, patience: &Patience) -> bool {
+    pub(crate) fn came(&mut self, bytes: usize, patience: &Patience) -> bool {
         self.bytes += bytes as u64;
         // Only what was waited for is read slowly: the app may take its time.
         if let Some(since) = self.since.take() {

@@ -182,7 +182,7 @@ async fn who_has_a_replica_that_sleeps_waits_for_that_one_and_holds_nobody_up() 
 
 #[tokio::test]
 async fn a_replica_has_as_many_visitors_as_seats_and_each_uses_one_for_all_they_open() {
-    let limits = Limits { session_linger: Duration::from_millis(400), ..Limits::default() };
+    let limits = Limits { session_linger: Duration::from_secs(2), ..Limits::default() };
     let (world, one, two) = (World::with_limits(limits).await, named("one").await, named("two").await);
     let (first, second) = (with_seats(&one, 1), with_seats(&two, 1));
     world.set(on(vec![first.clone(), second.clone()]));

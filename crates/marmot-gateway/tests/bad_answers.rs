@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use marmot_gateway::Limits;
 use support::{LIMIT, World, on, replica};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -303,7 +304,7 @@ async fn judge(world: &World, method: &str, must: Must) -> Result<(), String> {
 async fn world() -> World {
     World::with(|config| {
         config.cores = 1;
-        let moment = Duration::from_millis(300);
+        let moment = Duration::from_secs(2);
         config.limits = Limits { response_timeout: moment, wake_timeout: moment, ..Limits::default() };
     })
     .await
@@ -322,7 +323,9 @@ async fn no_bad_answer_of_an_app_is_passed_on_and_none_is_another_visitors() {
         world.stop().await;
         judged.err().map(|why| format!("{method} {name}, then {then:?}: must {must:?}\n  {why}"))
     });
-    let wrong: Vec<String> = futures_util::future::join_all(judged).await.into_iter().flatten().collect();
+    // A few at once: most wait for their timeout, and whoever does not has all of it on a busy machine.
+    let judged = futures_util::stream::iter(judged).buffer_unordered(9);
+    let wrong: Vec<String> = judged.filter_map(async |wrong| wrong).collect().await;
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 

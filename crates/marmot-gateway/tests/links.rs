@@ -183,7 +183,9 @@ async fn an_app_that_cannot_be_reached_or_keeps_silent_is_told_by_one_status_eac
         let answer = world.client().post(world.url("/")).body("x").send().await.unwrap();
         assert_eq!(answer.status(), status, "{}", answer.text().await.unwrap());
     }
+    world.stop().await;
     // A slow way is a way.
+    let world = World::start().await;
     let slow = listen(([127, 0, 0, 1], 0).into());
     world.set(on(vec![replica(slow.local_addr().unwrap())]));
     tokio::spawn(async move {

@@ -50,11 +50,15 @@ impl Files {
 }
 
 async fn world(certificates: &Arc<Certificates>) -> World {
+    world_with(certificates, Limits::default()).await
+}
+
+async fn world_with(certificates: &Arc<Certificates>, limits: Limits) -> World {
     World::with(|config| {
         let port = config.platform_url.rsplit_once(':').unwrap().1.parse().unwrap();
         config.scheme = Scheme::Https;
         config.tls = Some(Tls { certificates: Arc::clone(certificates), port });
-        config.limits = Limits { header_timeout: Duration::from_millis(300), ..Limits::default() };
+        config.limits = limits;
     })
     .await
 }
@@ -191,7 +195,8 @@ async fn each_visitor_is_shown_the_certificate_for_the_name_they_ask_for() {
 #[tokio::test]
 async fn a_handshake_that_stalls_is_cut() {
     let (files, _) = Files::new();
-    let world = world(&files.read()).await;
+    let limits = Limits { header_timeout: Duration::from_millis(300), ..Limits::default() };
+    let world = world_with(&files.read(), limits).await;
     for begun in [&b"\x16"[..], b"\x16\x03\x01\x02\x00", b""] {
         let mut stream = TcpStream::connect(world.address).await.unwrap();
         stream.write_all(begun).await.unwrap();
@@ -236,7 +241,9 @@ async fn who_closes_their_side_of_tls_and_waits_is_answered_and_who_has_left_is_
 #[tokio::test]
 async fn a_crowd_that_begins_tls_and_says_no_more_is_closed_and_keeps_nobody_waiting() {
     let (files, root) = Files::new();
-    let world = world(&files.read()).await;
+    // As long as a handshake that goes on may take on a busy machine.
+    let limits = Limits { header_timeout: Duration::from_secs(3), ..Limits::default() };
+    let world = world_with(&files.read(), limits).await;
     let app = TestApp::start().await;
     world.set(on(vec![replica(app.address)]));
     let fresh = async || {
@@ -258,6 +265,40 @@ async fn a_crowd_that_begins_tls_and_says_no_more_is_closed_and_keeps_nobody_wai
         assert!(matches!(read.expect("it is closed"), Ok(_) | Err(_)));
     }
     fresh().await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn no_more_handshakes_are_under_way_than_there_may_be_and_whoever_stalls_makes_room() {
+    let (files, root) = Files::new();
+    let certificates = files.read();
+    let world = World::with(|config| {
+        let port = config.platform_url.rsplit_once(':').unwrap().1.parse().unwrap();
+        config.scheme = Scheme::Https;
+        config.tls = Some(Tls { certificates: Arc::clone(&certificates), port });
+        // Those that stall are cut when the test lets go of them, or in the end.
+        config.limits = Limits { handshakes_at_once: 2, header_timeout: LIMIT, ..Limits::default() };
+    })
+    .await;
+    let app = TestApp::start().await;
+    world.set(on(vec![replica(app.address)]));
+    let begin = async || {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(b"\x16\x03\x01").await.unwrap();
+        stream
+    };
+    let get = async || client(&world, &root).build().unwrap().get(url(&world, "/")).send().await;
+    let mut stalled = vec![begin().await, begin().await];
+    let full = async {
+        while get().await.is_ok() {
+            // This one may have had the place of one of them, which was refused then.
+            stalled.push(begin().await);
+        }
+    };
+    tokio::time::timeout(LIMIT, full).await.expect("both places are taken");
+    drop(stalled);
+    let free = async { while get().await.is_err() {} };
+    tokio::time::timeout(LIMIT, free).await.expect("both places are free");
     world.stop().await;
 }
 

@@ -223,3 +223,44 @@ async fn over_http2_a_body_beyond_the_limit_ends_its_stream_alone() {
     assert!(!driver.is_finished());
     world.stop().await;
 }
+
+/// What comes of a body over HTTP/2 of which this much has been sent, and then no more.
+async fn stalled_over_http2(world: &World, sent: usize) -> Option<http::StatusCode> {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let stream = TokioIo::new(TcpStream::connect(world.address).await.unwrap());
+    let (mut sender, driver) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(driver);
+    let (feed, body) = support::fed();
+    feed.send(Bytes::from(vec![b'x'; sent])).unwrap();
+    let request = http::Request::post(world.url("/")).header("content-length", 200_000).body(body).unwrap();
+    let answer = tokio::time::timeout(LIMIT, sender.send_request(request)).await;
+    drop(feed);
+    answer.expect("it is not waited for for ever").ok().map(|answer| answer.status())
+}
+
+#[tokio::test]
+async fn a_body_over_http2_that_stalls_gives_its_replica_back_to_others() {
+    let limits = Limits { stall_timeout: Duration::from_millis(500), ..Limits::default() };
+    let world = World::with_limits(limits).await;
+    let app = counting_app(&world).await;
+    // More than is waited for: a replica is taken.
+    let stalled = stalled_over_http2(&world, 100_000);
+    let taken = until("the replica is taken", || app.seen() == 1);
+    let (status, ()) = tokio::join!(stalled, taken);
+    assert_eq!(status, Some(http::StatusCode::REQUEST_TIMEOUT));
+    let mut quick = send(&world, &[head("Content-Length: 4"), b"body".to_vec()].concat()).await;
+    read_until(&mut quick, "4 bytes").await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_over_http2_that_drips_is_too_slow() {
+    // Nobody is that quick.
+    let limits = Limits { body_rate: u64::MAX, body_grace: Duration::ZERO, ..Limits::default() };
+    let world = World::with_limits(limits).await;
+    let app = counting_app(&world).await;
+    assert_eq!(stalled_over_http2(&world, 10).await, Some(http::StatusCode::REQUEST_TIMEOUT));
+    assert_eq!(app.seen(), 0);
+    world.stop().await;
+}

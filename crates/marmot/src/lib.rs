@@ -1,5 +1,6 @@
 //! Marmot: the platform. What touches the world is here: configuration, database, API, pages, command line.
 
+pub mod acme;
 pub mod api;
 pub mod cli;
 pub mod config;

@@ -550,6 +550,7 @@ fn kind(what: &Happening) -> &'static str {
     match what {
         Happening::Scaled { .. } => "scaled",
         Happening::LetGo { .. } => "let_go",
+        Happening::Deepened { .. } => "deepened",
         Happening::MadeRoom => "made_room",
         Happening::Started(_) => "started",
         Happening::Ready(_) => "ready",

@@ -68,6 +68,25 @@ pub struct Scaling {
     /// Seconds after which a hibernated replica is stopped, where past visits do not tell. By default the server's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_after: Option<u64>,
+    /// Seconds after which a hibernated replica sleeps deeper and wakes a little slower, where past visits do not tell. By
+    /// default the server's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deepen_after: Option<u64>,
+    /// Seconds for which the last replica is kept beyond `idle_after`, where replicas cannot be hibernated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace: Option<u64>,
+    /// At most so many times as many replicas at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_up_rate: Option<u32>,
+    /// At most so many times fewer replicas at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_down_rate: Option<u32>,
+    /// Seconds within which a replica must answer on its port. By default the server's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_timeout: Option<u64>,
+    /// Seconds for which a replica is kept after its last session ended, so that a lost connection can come back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linger: Option<u64>,
     /// Seconds for which a replica that is not needed any more waits for its sessions to end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_session: Option<u64>,
@@ -169,6 +188,15 @@ impl Scaling {
             idle_after: seconds("idle_after", self.idle_after, 5..=30 * 86_400)?.unwrap_or(server.idle_after),
             stop_after: seconds("stop_after", self.stop_after, 60..=365 * 86_400)?
                 .unwrap_or(server.stop_after),
+            deepen_after: seconds("deepen_after", self.deepen_after, 1..=365 * 86_400)?
+                .unwrap_or(server.deepen_after),
+            zero_grace: seconds("grace", self.grace, 0..=3600)?.unwrap_or(server.zero_grace),
+            max_up_rate: within("max_up_rate", self.max_up_rate, 2..=1000)?.unwrap_or(server.max_up_rate),
+            max_down_rate: within("max_down_rate", self.max_down_rate, 2..=1000)?
+                .unwrap_or(server.max_down_rate),
+            start_timeout: seconds("start_timeout", self.start_timeout, 5..=3600)?
+                .unwrap_or(server.start_timeout),
+            linger: seconds("linger", self.linger, 0..=86_400)?.unwrap_or(server.linger),
             max_session: seconds("max_session", self.max_session, 60..=30 * 86_400)?
                 .unwrap_or(server.max_session),
             keep_warm: self.schedules()?,
@@ -343,6 +371,11 @@ mod tests {
             (
                 Scaling { idle_after: Some(1), ..none() },
                 "`idle_after` is 1 s: it must be from 5 to 2592000 seconds",
+            ),
+            (Scaling { max_up_rate: Some(1), ..none() }, "`max_up_rate` is 1: it must be from 2 to 1000"),
+            (
+                Scaling { start_timeout: Some(7200), ..none() },
+                "`start_timeout` is 7200 s: it must be from 5 to 3600 seconds",
             ),
             (
                 Scaling { requests_per_replica: Some(5), sessions_per_replica: Some(5), ..none() },

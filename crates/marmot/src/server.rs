@@ -17,11 +17,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::acme::Keeper;
 use crate::config::{self, Settings};
 use crate::db::Db;
 use crate::db::lock::{self, DataDirLock};
 use crate::lifecycle::{self, Lifecycle};
-use crate::service::{Demands, Live, MEASURED, Options, Service};
+use crate::service::{Demands, Live, MEASURED, Options, Service, Shown};
 use crate::{api, identity_keys, private_file, thumbnails, web};
 
 /// The hidden sub-command that supervises a replica: [`marmot_engine::shim::main`].
@@ -118,7 +119,12 @@ impl Server {
         lifecycle.publish(&engine.observed().borrow());
         let nudge = engine.nudge();
         let mut gateway_config = gateway_config(settings, listen);
-        gateway_config.tls = tls(settings, listen)?;
+        let keeper = match settings.acme(listen)? {
+            Some(setup) => Some(Keeper::open(&data_dir, setup, Arc::new(jiff::Timestamp::now))?),
+            None => None,
+        };
+        gateway_config.tls = tls(settings, listen, keeper.as_ref())?;
+        let certificates = gateway_config.tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
         let gateway = Gateway::new(
             gateway_config,
             lifecycle.routes(),
@@ -136,6 +142,14 @@ impl Server {
             api::router(service.clone()).merge(pages).layer(axum::middleware::map_request(tell_peer));
 
         let (tasks, stop_tasks) = (TaskTracker::new(), CancellationToken::new());
+        if let Some(certificates) = certificates {
+            let orders = keeper.as_ref().map(Keeper::counts);
+            service.show_certificates(Shown { certificates: Arc::clone(&certificates), orders });
+            if let Some(keeper) = keeper {
+                // Orders need a gateway that shows proofs.
+                tasks.spawn(keeper.run(certificates, lifecycle.routes(), stop.clone()));
+            }
+        }
         tasks.spawn(lifecycle.run(engine.observed(), stop_tasks.clone()));
         tasks.spawn(lifecycle::keep_record(service.clone(), engine.take_events()));
         tasks.spawn(keep_usage(service.clone(), stop_tasks.clone()));
@@ -387,7 +401,6 @@ fn engine_config(settings: &Settings, data_dir: &Path) -> anyhow::Result<EngineC
             config::OnStop::Stop => marmot_engine::OnStop::Stop,
         },
         memory_budget: settings.memory_budget.map(|bytes| bytes.0),
-        deepen_after: settings.deepen_after,
         apps_may_reach: settings.apps_may_reach.0.clone(),
         disk_bytes: settings.disk_limit.0,
         confinement: match settings.confinement {
@@ -434,6 +447,11 @@ fn gateway_config(settings: &Settings, listen: SocketAddr) -> GatewayConfig {
         stall_timeout: settings.client_stall_timeout,
         body_rate: settings.body_rate.0,
         connections_per_client: usize::try_from(settings.connections_per_client).unwrap_or(usize::MAX),
+        handshake_rate: Rate::of(
+            settings.tls_handshakes_per_client.saturating_mul(10),
+            Duration::from_secs(10),
+        ),
+        handshakes_at_once: u32::try_from(settings.tls_handshakes_at_once).unwrap_or(u32::MAX),
         wake_rate: Rate::at_most(settings.wakes_per_minute, Duration::from_secs(60)),
         ..Default::default()
     };
@@ -450,13 +468,21 @@ fn gateway_config(settings: &Settings, listen: SocketAddr) -> GatewayConfig {
     }
 }
 
-fn tls(settings: &Settings, listen: SocketAddr) -> anyhow::Result<Option<Tls>> {
-    let (Some(certificate), Some(key)) = (&settings.tls_certificate, &settings.tls_key) else {
-        return Ok(None);
+/// What visitors are shown: from files, what is ordered, or both.
+fn tls(settings: &Settings, listen: SocketAddr, keeper: Option<&Keeper>) -> anyhow::Result<Option<Tls>> {
+    let files = match (&settings.tls_certificate, &settings.tls_key) {
+        (Some(certificate), Some(key)) => {
+            let more = settings.tls_certificates.clone();
+            Some(Certificates::read(certificate.clone(), key.clone(), more).context("cannot use TLS")?)
+        }
+        _ => None,
     };
-    let certificates =
-        Certificates::read(certificate.clone(), key.clone(), settings.tls_certificates.clone())
-            .context("cannot use TLS")?;
+    let certificates = match (files, keeper) {
+        (None, None) => return Ok(None),
+        (Some(files), None) => files,
+        (None, Some(keeper)) => Certificates::issued(keeper.issued())?,
+        (Some(files), Some(keeper)) => files.and_issued(keeper.issued())?,
+    };
     let port = settings.public_url(listen).port().unwrap_or(443);
     Ok(Some(Tls { certificates: Arc::new(certificates), port }))
 }

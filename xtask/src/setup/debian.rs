@@ -16,7 +16,7 @@ struct Package {
     is_there: fn() -> bool,
 }
 
-const PACKAGES: [Package; 27] = [
+const PACKAGES: [Package; 28] = [
     Package { name: "ca-certificates", need: Need::Apps, is_there: || Path::new("/etc/ssl/certs").is_dir() },
     Package { name: "git", need: Need::Apps, is_there: || find("git").is_some() },
     Package { name: "bubblewrap", need: Need::Apps, is_there: || find("bwrap").is_some() },
@@ -48,6 +48,7 @@ const PACKAGES: [Package; 27] = [
     Package { name: "iptables", need: Need::Tests, is_there: || in_system("iptables") },
     Package { name: "docker-registry", need: Need::Tests, is_there: || find("docker-registry").is_some() },
     Package { name: "busybox-static", need: Need::Tests, is_there: || find("busybox").is_some() },
+    Package { name: "pebble", need: Need::Tests, is_there: || find("pebble").is_some() },
     Package { name: "nginx-light", need: Need::Peers, is_there: || find("nginx").is_some() },
     Package { name: "haproxy", need: Need::Peers, is_there: || find("haproxy").is_some() },
     Package { name: "wrk", need: Need::Peers, is_there: || find("wrk").is_some() },

@@ -17,7 +17,7 @@ use crate::repository::Repository;
 pub(crate) enum Need {
     /// To build and run apps: git, the sandbox, Python and uv.
     Apps,
-    /// To test what not every server has: R, an `sshd`, a container engine.
+    /// To test what not every server has: R, an `sshd`, a container engine, a certificate authority.
     Tests,
     /// To sign in at a real identity provider: Node and the provider.
     Node,

@@ -31,6 +31,7 @@ fn replica(n: u128, stage: Stage, since: u64) -> ReplicaFacts {
         retiring: None,
         last_used: at(since),
         busy: false,
+        light: false,
     }
 }
 
@@ -115,6 +116,33 @@ fn stays_warm_until_the_idle_limit_then_hibernates_then_stops() {
     let hibernated = [replica(1, Stage::Hibernated, 160)];
     assert_eq!(orders(3759, &app(used(100), &hibernated)), []);
     assert_eq!(orders(3760, &app(used(100), &hibernated)), [Order::Stop(id(1))]);
+}
+
+#[test]
+fn one_that_sleeps_lightly_sleeps_deeper_later_or_when_no_visit_is_likely_soon() {
+    let policy = Policy { deepen_after: Duration::from_secs(600), ..policy() };
+    let light = [ReplicaFacts { light: true, ..replica(1, Stage::Hibernated, 160) }];
+    let asleep = app(used(100), &light);
+    let before = planned(759, &policy, &asleep);
+    assert_eq!((before.orders, before.again_at), (vec![], Some(at(760))));
+    assert_eq!(planned(760, &policy, &asleep).orders, [Order::Deepen(id(1))]);
+    let deep = [replica(1, Stage::Hibernated, 160)];
+    assert_eq!(planned(760, &policy, &app(used(100), &deep)).orders, []);
+
+    let foreseen = |light| {
+        let outlook = Outlook { keep: true, light, begin: false, awake: false, percent: 3, until: at(9000) };
+        AppFacts { outlook: Some(outlook), ..asleep.clone() }
+    };
+    // Not at once: whoever has just left may have forgotten something.
+    assert_eq!(planned(279, &policy, &foreseen(false)).orders, []);
+    assert_eq!(planned(280, &policy, &foreseen(false)).orders, [Order::Deepen(id(1))]);
+    assert_eq!(planned(2000, &policy, &foreseen(true)).orders, []);
+}
+
+#[test]
+fn one_that_is_woken_this_moment_goes_nowhere() {
+    let sleeper = [ReplicaFacts { light: true, ..replica(1, Stage::Hibernated, 160) }];
+    assert_eq!(orders(99_000, &app(held(1), &sleeper)), [Order::Wake(id(1))]);
 }
 
 #[test]
@@ -265,6 +293,7 @@ fn any_replica() -> impl Strategy<Value = ReplicaFacts> {
             retiring: (inside == 2).then_some(at(since)),
             last_used: at(last_used),
             busy,
+            light: stage == Stage::Hibernated && n % 2 == 0,
         },
     )
 }
@@ -283,6 +312,7 @@ proptest! {
         replicas in any_replicas(), in_flight in 0u64..50, waiting in 0u64..50, now in 0u64..400, max in 1u32..4,
     ) {
         let policy = Policy { max_replicas: max, concurrency: Concurrency::Requests(5), ..policy() };
+        let policy = Policy { deepen_after: Duration::from_secs(100), ..policy };
         let demand = DemandSample { in_flight, held: waiting, ..used(now / 2) };
         let plan = planned(now, &policy, &app(demand, &replicas));
         let starts = plan.orders.iter().filter(|order| **order == Order::Start).count();
@@ -300,7 +330,14 @@ proptest! {
                 Order::Retire(id) | Order::Keep(id) | Order::Drain(id) => {
                     prop_assert_eq!(stage(id).stage, Stage::Running);
                 }
-                Order::Stop(id) => prop_assert!(stage(id).stage != Stage::Running),
+                Order::Deepen(id) => {
+                    prop_assert!(stage(id).stage == Stage::Hibernated && stage(id).light);
+                    prop_assert!(!plan.orders.contains(&Order::Wake(id)));
+                }
+                Order::Stop(id) => {
+                    prop_assert!(stage(id).stage != Stage::Running);
+                    prop_assert!(!plan.orders.contains(&Order::Wake(id)));
+                }
                 Order::FailStart(id) => prop_assert_eq!(stage(id).stage, Stage::Starting),
             }
         }

@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::Policy;
 use crate::Moment;
 
 /// Gaps longer than this are out of bounds, in minutes.
@@ -61,6 +62,8 @@ pub struct History {
 pub struct Outlook {
     /// A replica should exist, hibernated at least.
     pub keep: bool,
+    /// One that is hibernated should be ready to wake at once: a visit is likely enough.
+    pub light: bool,
     /// One that does not exist should be begun: the chance of a visit is worth a boot.
     pub begin: bool,
     /// One should be awake for a moment: a visit is about to come.
@@ -69,6 +72,15 @@ pub struct Outlook {
     pub percent: u8,
     /// Until when that holds, if nobody comes before.
     pub until: Moment,
+}
+
+/// What holds at a moment of a silence; see [`Outlook`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Judged {
+    keep: bool,
+    begin: bool,
+    light: bool,
+    awake: bool,
 }
 
 impl History {
@@ -140,15 +152,16 @@ impl History {
         shrunk(self.hits(std::iter::once(slot)), such_days)
     }
 
-    /// The chance that somebody comes within the hour after `at`, when nobody has since `last`.
-    fn chance(&self, last: Wall, at: Wall, by_hour: &mut dyn FnMut(u64) -> f64) -> f64 {
+    /// The chance that somebody comes within so many minutes, an hour at most, after `at`, when nobody has since `last`.
+    fn chance(&self, last: Wall, at: Wall, within: usize, by_hour: &mut dyn FnMut(u64) -> f64) -> f64 {
         let (hour, into) = (at / 3600, (at % 3600) as f64 / 3600.0);
-        let by_hour = by_hour(hour) * (1.0 - into) + by_hour(hour + 1) * into;
+        let whole = by_hour(hour) * (1.0 - into) + by_hour(hour + 1) * into;
+        let by_hour = if within == 60 { whole } else { whole * within as f64 / 60.0 };
         let minutes = usize::try_from((at - last) / 60).unwrap_or(BOUND);
         if minutes >= BOUND {
             return by_hour;
         }
-        let (so_long, longer) = (self.survivors[minutes], self.survivors[(minutes + 60).min(BOUND)]);
+        let (so_long, longer) = (self.survivors[minutes], self.survivors[(minutes + within).min(BOUND)]);
         let ended = f64::from(so_long - longer);
         (ended + WEIGHT * by_hour) / (f64::from(so_long) + WEIGHT)
     }
@@ -156,14 +169,15 @@ impl History {
     /// What to do at `now`, which is `wall` on the clock, when nobody has used the app since the last visit that was
     /// noted. `None` while too little is known.
     ///
-    /// `plain` is how long a replica would stay hibernated if nothing were known: it says what keeping is worth. One
+    /// How long a replica would stay hibernated, and how long lightly, if nothing were known says what that is worth. One
     /// that holds `weight` times the usual memory must be so much more likely to be used.
-    pub fn outlook(&mut self, now: Moment, wall: Wall, plain: Duration, weight: f64) -> Option<Outlook> {
+    pub fn outlook(&mut self, now: Moment, wall: Wall, policy: &Policy, weight: f64) -> Option<Outlook> {
         let last = self.last.filter(|_| self.gaps() >= FEW)?;
         let wall = wall.max(last);
         self.fill(wall / 3600);
-        let plain_hours = (plain.as_secs_f64() / 3600.0).max(0.01);
-        let least = (PRIOR / plain_hours * weight).clamp(0.001, 0.95);
+        let least = least_chance(60, policy.stop_after, weight);
+        let soon = usize::try_from(policy.deepen_after.as_secs() / 60).unwrap_or(60).min(60);
+        let least_light = least_chance(soon, policy.deepen_after, 1.0);
         let any = shrunk(self.hits(0..HOURS), 0.0);
         let mut known = [None; HORIZON as usize / 3600 + 4];
         let mut by_hour = |hour: u64| {
@@ -171,26 +185,27 @@ impl History {
             *known[place].get_or_insert_with(|| self.chance_by_hour(hour, any))
         };
         let mut judge = |at: Wall| {
-            let chance = self.chance(last, at, &mut by_hour);
+            let chance = self.chance(last, at, 60, &mut by_hour);
             // Only for a moment, after a long silence: what it had in memory is at hand again, and it may rest.
             let likely = at >= last + BOUND as u64 * 60 && chance >= least.max(WORTH_WAKING);
-            let awake = likely && self.chance(last, at - STEP, &mut by_hour) < WORTH_WAKING;
-            (chance >= least, chance >= least.max(WORTH_A_BOOT), awake, chance)
+            let awake = likely && self.chance(last, at - STEP, 60, &mut by_hour) < WORTH_WAKING;
+            let light = soon > 0 && self.chance(last, at, soon, &mut by_hour) >= least_light;
+            (Judged { keep: chance >= least, begin: chance >= least.max(WORTH_A_BOOT), light, awake }, chance)
         };
-        let (keep, begin, awake, chance) = judge(wall);
+        let (judged, chance) = judge(wall);
         // The longer it has been silent, the longer it will be: most silences end before much has to be looked at.
         let horizon = ((wall - last) * 4).clamp(STEP, HORIZON);
         let mut at = wall;
         loop {
             let silent = at - last;
             at += if silent < 2 * 3600 { STEP / 3 } else { STEP };
-            let (keeps, begins, wakes, _) = judge(at);
-            if at >= wall + horizon || (keeps, begins, wakes) != (keep, begin, awake) {
+            if at >= wall + horizon || judge(at).0 != judged {
                 break;
             }
         }
         let percent = (chance * 100.0).clamp(0.0, 100.0) as u8;
-        Some(Outlook { keep, begin, awake, percent, until: now + Duration::from_secs(at - wall) })
+        let Judged { keep, begin, light, awake } = judged;
+        Some(Outlook { keep, light, begin, awake, percent, until: now + Duration::from_secs(at - wall) })
     }
 }
 
@@ -245,6 +260,12 @@ impl FromStr for History {
     }
 }
 
+/// How likely a visit within so many minutes must be at least, for what is kept so long where nothing is known.
+fn least_chance(within: usize, plain: Duration, weight: f64) -> f64 {
+    let minutes = (plain.as_secs_f64() / 60.0).max(0.6);
+    (PRIOR * within as f64 / minutes * weight).clamp(0.001, 0.95)
+}
+
 /// A part of what was tried, drawn toward what is known from elsewhere while little was.
 fn shrunk((hits, trials): (f64, f64), toward: f64) -> f64 {
     (hits + WEIGHT * toward) / (trials + WEIGHT)
@@ -261,12 +282,11 @@ mod tests {
 
     const HOUR: u64 = 3600;
     const DAY: u64 = 24 * HOUR;
-    const PLAIN: Duration = Duration::from_secs(12 * 3600);
     /// A Monday, at midnight.
     const MONDAY: Wall = 19_996 * DAY;
 
     fn outlook(history: &mut History, wall: Wall) -> Option<Outlook> {
-        history.outlook(Moment::from_millis(wall * 1000), wall, PLAIN, 1.0)
+        history.outlook(Moment::from_millis(wall * 1000), wall, &Policy::default(), 1.0)
     }
 
     #[test]
@@ -335,10 +355,30 @@ mod tests {
             history.note(last);
         }
         let wall = last + HOUR + 60;
-        let keeps =
-            |history: &mut History, weight| history.outlook(Moment::START, wall, PLAIN, weight).unwrap().keep;
+        let keeps = |history: &mut History, weight| {
+            history.outlook(Moment::START, wall, &Policy::default(), weight).unwrap().keep
+        };
         assert!(keeps(&mut history, 1.0));
         assert!(!keeps(&mut history, 20.0));
+    }
+
+    #[test]
+    fn it_sleeps_lightly_while_a_visit_is_likely_soon_and_deep_otherwise() {
+        let mut history = office();
+        history.note(MONDAY + 14 * DAY + 9 * HOUR);
+        // Every half hour until noon: soon in the morning, not at night.
+        assert!(outlook(&mut history, MONDAY + 14 * DAY + 9 * HOUR + 1200).unwrap().light);
+        history.note(MONDAY + 14 * DAY + 23 * HOUR / 2);
+        assert!(!outlook(&mut history, MONDAY + 14 * DAY + 20 * HOUR).unwrap().light);
+        // Where it sleeps deep within minutes, what counts is whether somebody comes within minutes.
+        let soon = |history: &mut History, minutes: u64| {
+            let policy = Policy { deepen_after: Duration::from_secs(300), ..Policy::default() };
+            let at = MONDAY + 14 * DAY + 9 * HOUR + 60 * minutes;
+            history.outlook(Moment::from_millis(at * 1000), at, &policy, 1.0).unwrap().light
+        };
+        let mut history = office();
+        history.note(MONDAY + 14 * DAY + 9 * HOUR);
+        assert_eq!([10, 26].map(|minutes| soon(&mut history, minutes)), [false, true]);
     }
 
     #[test]

@@ -12,6 +12,9 @@ pub struct Policy {
     pub idle_after: Duration,
     /// A hibernated replica is stopped after this long, if nothing is known of when its app is used.
     pub stop_after: Duration,
+    /// A hibernated replica sleeps deeper after this long, if nothing is known of when its app is used: what it kept to
+    /// wake quickly goes as well.
+    pub deepen_after: Duration,
     /// A replica that is not ready by then has failed.
     pub start_timeout: Duration,
     /// How long a draining replica may finish what it works on.
@@ -58,6 +61,7 @@ impl Default for Policy {
         Self {
             idle_after: Duration::from_secs(120),
             stop_after: Duration::from_secs(12 * 3600),
+            deepen_after: Duration::from_secs(4 * 3600),
             start_timeout: Duration::from_secs(120),
             drain_timeout: Duration::from_secs(30),
             can_hibernate: true,

@@ -56,7 +56,7 @@ pub struct Situation {
 pub struct Decision {
     /// How many should be awake.
     pub want: u32,
-    /// How many may be thawed beyond that because somebody waits this moment. Too short a need to start one for.
+    /// How many may be thawed beyond that for what there is this moment. Too short a need to start one for.
     pub at_once: u32,
     /// How many would be awake if nothing had to be shared.
     pub wish: u32,
@@ -106,7 +106,7 @@ impl Scaler {
             let want = floor.min(policy.most());
             return Decision { want, at_once: 0, wish: want, why, again_at: until };
         }
-        let (why, wanted, settled) = self.measure(now, policy, seen);
+        let Followed { why, wanted, this_moment, settled } = self.measure(now, policy, seen);
         let most = policy.most().min(seen.share.unwrap_or(u32::MAX).max(1));
         let wish = wanted.max(floor).max(1).min(policy.most());
         let want = wish.min(most);
@@ -123,12 +123,13 @@ impl Scaler {
         let calm = self.panic.map(|panic| panic.until);
         let again_at = [tick, calm, idle_at.filter(|_| !busy), until].into_iter().flatten().min();
         let waiting = if seen.demand.held > 0 { seen.load.level } else { 0 };
-        let at_once = u32::try_from(waiting.div_ceil(u64::from(policy.limit.max(1)))).unwrap_or(u32::MAX);
+        let for_waiting = u32::try_from(waiting.div_ceil(u64::from(policy.limit.max(1)))).unwrap_or(u32::MAX);
+        let at_once = for_waiting.max(this_moment);
         Decision { want, at_once: at_once.min(most), wish, why, again_at }
     }
 
-    /// How many replicas the averages ask for, and whether that stays so while demand stays as it is.
-    fn measure(&mut self, now: Moment, policy: &Policy, seen: &Situation) -> (Why, u32, bool) {
+    /// How many replicas the averages ask for.
+    fn measure(&mut self, now: Moment, policy: &Policy, seen: &Situation) -> Followed {
         let target = policy.target();
         let count = |demand: u64| u32::try_from(demand.div_ceil(target)).unwrap_or(u32::MAX).max(1);
         // A lasting rise is followed before it has filled the whole window, a fall only when it has.
@@ -163,8 +164,8 @@ impl Scaler {
         if let Some(panic) = &mut self.panic {
             panic.peak = panic.peak.max(count(sudden).max(count(stable)).min(up));
             let settled = level == count(last) && level == count(short);
-            let measured = Measured { demand: sudden, over, panic: true, ..measured };
-            return (Why::Load(measured), panic.peak, settled);
+            let why = Why::Load(Measured { demand: sudden, over, panic: true, ..measured });
+            return Followed { why, wanted: panic.peak, this_moment: count(last), settled };
         }
         let least = seen.capacity / policy.max_down_rate.max(1);
         let wanted = count(stable).min(up).max(least);
@@ -172,8 +173,19 @@ impl Scaler {
         let whole = self.window.average(now, policy.stable_window);
         let settled =
             bound.is_none() && [stable, whole, short, last].iter().all(|demand| count(*demand) == level);
-        (Why::Load(Measured { bound, ..measured }), wanted, settled)
+        let why = Why::Load(Measured { bound, ..measured });
+        Followed { why, wanted, this_moment: count(last), settled }
     }
+}
+
+/// What the averages ask for.
+struct Followed {
+    why: Why,
+    wanted: u32,
+    /// What the last second alone would ask for.
+    this_moment: u32,
+    /// It stays so while demand stays as it is.
+    settled: bool,
 }
 
 /// How many stay awake whoever comes, and why.

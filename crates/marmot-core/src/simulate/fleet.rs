@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::hybrid::Histogram;
+use super::report::Memory;
 use super::{Arrival, Keeping, Kind, Report, Trace};
 use crate::Moment;
 use crate::demand::{DemandSample, Load};
@@ -56,7 +57,7 @@ struct Fleet<'a> {
 struct App {
     kind: Kind,
     replicas: Vec<Replica>,
-    /// Those who wait: since when, for how long, how many connections they hold, and whether they met a cold start.
+    /// Those who wait: since when, for how long, how many connections they hold, and what they met.
     held: Vec<Held>,
     scaler: Scaler,
     outlook: Option<Outlook>,
@@ -65,21 +66,40 @@ struct App {
     /// The demand's area, and up to when.
     area: (u64, u64),
     look: Option<u64>,
-    /// Memory and replicas that are awake at the moment, and since when.
-    cost: (u64, u64, u64),
+    cost: Cost,
 }
 
 struct Held {
     since: u64,
     duration: u32,
     sessions: u32,
-    cold: bool,
+    met: Met,
+}
+
+/// What somebody who waits met.
+#[derive(Debug, Clone, Copy)]
+enum Met {
+    Nothing,
+    Light,
+    Deep,
 }
 
 struct Replica {
     facts: ReplicaFacts,
     /// Asked to wake.
     waking: bool,
+}
+
+/// What an app costs at the moment, and since when.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    since: u64,
+    replicas: u64,
+    /// Of the replicas that are awake, in MB.
+    running: u64,
+    light: u64,
+    deep: u64,
+    used: bool,
 }
 
 /// What tells the future.
@@ -106,7 +126,7 @@ impl App {
             demand: DemandSample::default(),
             area: (0, 0),
             look: None,
-            cost: (0, 0, 0),
+            cost: Cost::default(),
         }
     }
 
@@ -137,9 +157,9 @@ impl App {
         self.outlook = match &mut self.ahead {
             Ahead::Nothing => None,
             Ahead::Foresight(history) => {
-                let weight = self.kind.hibernated as f64 / USUAL_SLEEPER;
+                let weight = self.kind.deep as f64 / USUAL_SLEEPER;
                 let wall = BEGINNING + now / 1000;
-                history.outlook(Moment::from_millis(now), wall, policy.stop_after, weight)
+                history.outlook(Moment::from_millis(now), wall, policy, weight)
             }
             Ahead::Hybrid(histogram) => histogram.outlook(now),
         };
@@ -147,17 +167,29 @@ impl App {
 
     /// Adds up what the replicas have cost so far, before they change.
     fn charge(&mut self, now: u64, report: &mut Report) {
-        let (memory, awake, since) = self.cost;
-        let hours = (now - since) as f64 / 3_600_000.0;
-        report.gb_hours += memory as f64 * hours / 1000.0;
-        report.replica_hours += awake as f64 * hours;
-        let (mut memory, mut awake) = (0, 0);
+        let before = self.cost;
+        let hours = (now - before.since) as f64 / 3_600_000.0;
+        report.replica_hours += before.replicas as f64 * hours;
+        let cost = |megabytes: u64| megabytes as f64 * hours / 1000.0;
+        let Memory { busy, idle, light, deep } = &mut report.memory;
+        *(if before.used { busy } else { idle }) += cost(before.running);
+        *light += cost(before.light);
+        *deep += cost(before.deep);
+        let mut cost = Cost { since: now, ..Cost::default() };
+        cost.used = self.level() > 0 || self.replicas.iter().any(|one| one.facts.stage == Stage::Starting);
         for replica in &self.replicas {
-            let asleep = replica.facts.stage == Stage::Hibernated && !replica.waking;
-            memory += if asleep { self.kind.hibernated } else { self.kind.running };
-            awake += u64::from(!asleep);
+            match replica.facts.stage {
+                Stage::Hibernated if !replica.waking && replica.facts.light => {
+                    cost.light += self.kind.hibernated
+                }
+                Stage::Hibernated if !replica.waking => cost.deep += self.kind.deep,
+                _ => {
+                    cost.running += self.kind.running;
+                    cost.replicas += 1;
+                }
+            }
         }
-        self.cost = (memory, awake, now);
+        self.cost = cost;
     }
 }
 
@@ -205,6 +237,9 @@ impl Fleet<'_> {
         match entered {
             Some(replica) => {
                 app.demand.in_flight += 1;
+                if idle {
+                    app.charge(arrival.at, &mut self.report);
+                }
                 app.use_at(arrival.at, idle);
                 self.report.running += 1;
                 let done = arrival.at + u64::from(arrival.duration);
@@ -216,11 +251,16 @@ impl Fleet<'_> {
                 }
             }
             None => {
-                let asleep = app.replicas.iter().any(|replica| replica.facts.stage == Stage::Hibernated);
+                let mut asleep = app.replicas.iter().filter(|one| one.facts.stage == Stage::Hibernated);
+                let met = match (asleep.clone().any(|one| one.facts.light), asleep.next()) {
+                    (true, _) => Met::Light,
+                    (false, Some(_)) => Met::Deep,
+                    (false, None) => Met::Nothing,
+                };
                 app.demand.held += 1;
                 app.use_at(arrival.at, idle);
                 let (since, duration, sessions) = (arrival.at, arrival.duration, arrival.sessions);
-                app.held.push(Held { since, duration, sessions, cold: !asleep });
+                app.held.push(Held { since, duration, sessions, met });
                 self.look(arrival.at, arrival.app);
             }
         }
@@ -237,6 +277,9 @@ impl Fleet<'_> {
             replica.facts.last_used = Moment::from_millis(now);
         }
         let (waits, idle) = (!app.held.is_empty(), app.level() == 0);
+        if idle {
+            app.charge(now, &mut self.report);
+        }
         if waits {
             self.admit(now, number);
         }
@@ -282,8 +325,14 @@ impl Fleet<'_> {
             replica.facts.inside += 1;
             replica.facts.last_used = Moment::from_millis(now);
             admitted += 1;
-            let counted = if held.cold { &mut self.report.cold } else { &mut self.report.hibernated };
-            *counted += 1;
+            match held.met {
+                Met::Nothing => self.report.cold += 1,
+                Met::Light => self.report.hibernated += 1,
+                Met::Deep => {
+                    self.report.hibernated += 1;
+                    self.report.deep += 1;
+                }
+            }
             self.report.waits.push(u32::try_from(now - held.since).unwrap_or(u32::MAX));
             let done = Event::Done(number, replica.facts.id.as_u128(), held.sessions);
             self.events.push(Reverse((now + u64::from(held.duration), done)));
@@ -362,7 +411,8 @@ impl Fleet<'_> {
             Order::Wake(id) => {
                 if let Some(place) = find(app, id).filter(|place| !app.replicas[*place].waking) {
                     app.replicas[place].waking = true;
-                    let awake = now + app.kind.wake;
+                    let light = app.replicas[place].facts.light;
+                    let awake = now + if light { app.kind.wake } else { app.kind.deep_wake };
                     self.at(awake, Event::Awake(number, id.as_u128()));
                 }
             }
@@ -370,7 +420,13 @@ impl Fleet<'_> {
                 if let Some(place) = find(app, id) {
                     let facts = &mut app.replicas[place].facts;
                     (facts.stage, facts.since) = (Stage::Hibernated, Moment::from_millis(now));
+                    facts.light = true;
                     return true;
+                }
+            }
+            Order::Deepen(id) => {
+                if let Some(place) = find(app, id) {
+                    app.replicas[place].facts.light = false;
                 }
             }
             Order::Retire(id) | Order::Keep(id) => {
@@ -393,7 +449,7 @@ impl Fleet<'_> {
 
     fn finish(mut self, end: u64) -> Report {
         for app in &mut self.apps {
-            app.charge(end.max(app.cost.2), &mut self.report);
+            app.charge(end.max(app.cost.since), &mut self.report);
         }
         self.report.waits.sort_unstable();
         self.report
@@ -413,5 +469,6 @@ fn booting(id: u128, now: u64) -> ReplicaFacts {
         retiring: None,
         last_used: Moment::from_millis(now),
         busy: false,
+        light: false,
     }
 }

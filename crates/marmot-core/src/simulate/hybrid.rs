@@ -87,7 +87,7 @@ impl Histogram {
         let until = [from, from + kept].into_iter().find(|change| *change > idle);
         let until = Moment::from_millis(now)
             + until.map_or(Duration::from_secs(365 * 86_400), |change| Duration::from_millis(change - idle));
-        Some(Outlook { keep, begin: keep, awake: false, percent: 0, until })
+        Some(Outlook { keep, light: keep, begin: keep, awake: false, percent: 0, until })
     }
 }
 

@@ -7,6 +7,8 @@ pub struct Report {
     pub running: u64,
     /// Arrivals that met a hibernated replica, or one that was just waking.
     pub hibernated: u64,
+    /// Those of them that met one that slept deep.
+    pub deep: u64,
     /// Arrivals that met no replica, or one that was booting.
     pub cold: u64,
     /// Replicas that were started, for somebody or ahead.
@@ -17,11 +19,36 @@ pub struct Report {
     pub waits: Vec<u32>,
     /// Hours that replicas were awake or booting.
     pub replica_hours: f64,
-    /// Memory over time, in GB × hours: running, and hibernated (resident and compressed).
-    pub gb_hours: f64,
+    /// Memory over time: running, and hibernated (resident and compressed).
+    pub memory: Memory,
+}
+
+/// Memory over time, in GB × hours, by what it was held for.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Memory {
+    /// By apps that were used, or booted.
+    pub busy: f64,
+    /// Awake, and used by nobody.
+    pub idle: f64,
+    /// Hibernated, ready to wake at once.
+    pub light: f64,
+    /// Hibernated, and slower to wake.
+    pub deep: f64,
+}
+
+impl Memory {
+    /// All of it.
+    pub fn total(self) -> f64 {
+        self.busy + self.idle + self.light + self.deep
+    }
 }
 
 impl Report {
+    /// All memory over time, in GB × hours.
+    pub fn gb_hours(&self) -> f64 {
+        self.memory.total()
+    }
+
     /// All arrivals.
     pub fn arrivals(&self) -> u64 {
         self.running + self.hibernated + self.cold

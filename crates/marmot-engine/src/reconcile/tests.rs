@@ -50,7 +50,6 @@ impl Stage {
             nudge,
             clock,
             memory_budget,
-            deepen_after: Duration::from_secs(3600),
             pressure: Pressure::watch(),
             shortage: |_| 0,
             boots: Boots::new(2),
@@ -112,7 +111,11 @@ fn app_that_runs(app: &str, number: u128, command: &str) -> WantedApp {
         gpus: Gpus::None,
         outbound: crate::wanted::Outbound::None,
     };
-    let policy = Policy { idle_after: Duration::from_secs(60), ..Policy::default() };
+    let policy = Policy {
+        idle_after: Duration::from_secs(60),
+        deepen_after: Duration::from_secs(3600),
+        ..Policy::default()
+    };
     let revision = Arc::new(revision);
     WantedApp {
         revision,
@@ -178,8 +181,15 @@ async fn who_has_slept_for_long_sleeps_deeper() {
     stage.pass(60);
     stage.pass(3599);
     assert_eq!(stage.depths(), [SleepDepth::Light]);
+    stage.told();
     stage.pass(1);
     assert_eq!(stage.depths(), [SleepDepth::Deep]);
+    stage.pass(1);
+    assert_eq!(stage.told(), [Happening::Deepened { percent: None }]);
+    let held = stage.demand["iris"].hold();
+    stage.pass(1);
+    assert!(matches!(stage.stages("iris")[..], [ReplicaStage::Running { .. }]));
+    drop(held);
 }
 
 #[tokio::test]

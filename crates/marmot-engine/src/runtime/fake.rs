@@ -69,6 +69,7 @@ impl Runtime for FakeRuntime {
                 seen.gate.close();
                 seen.state = failure(&seen, FailureReason::Exited(1));
             }
+            // Until the test says that it is ready, by wanting it awake.
             "slow" => seen.state = State::Starting(StartStep::WaitingForPort),
             _ => seen.gate.open(),
         }
@@ -93,7 +94,7 @@ impl Runtime for FakeRuntime {
             }
             // As on a machine without swap: nothing gets smaller.
             (Want::DeepAsleep, State::Asleep(_)) => seen.depth = SleepDepth::Deep,
-            (Want::Awake, State::Asleep(_) | State::Awake(_)) => {
+            (Want::Awake, State::Asleep(_) | State::Awake(_) | State::Starting(_)) => {
                 seen.state = State::Awake(address());
                 seen.gate.open();
             }

@@ -11,10 +11,15 @@ use tokio::net::TcpStream;
 
 use super::support::{Built, Place};
 
+#[path = "../support/port.rs"]
+mod port;
+
+use port::Port;
+
 /// An app under way, which ends with its guard.
 pub(crate) struct Running {
     child: Child,
-    port: u16,
+    port: Port,
 }
 
 impl Drop for Running {
@@ -27,7 +32,7 @@ impl Drop for Running {
 
 pub(crate) fn start(built: &Built) -> Running {
     use std::os::unix::process::CommandExt as _;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = Port::hold();
     let run = built.run_file();
     let command = run.command.unwrap();
     let mut path = std::env::join_paths(&run.path_prepend).unwrap();
@@ -40,8 +45,8 @@ pub(crate) fn start(built: &Built) -> Running {
         .envs(&run.env)
         .env("PATH", path)
         .env("HOME", &built.dir)
-        .env("PORT", port.to_string())
-        .env("MARMOT_APP_URL", format!("http://127.0.0.1:{port}"))
+        .env("PORT", port.number.to_string())
+        .env("MARMOT_APP_URL", format!("http://127.0.0.1:{}", port.number))
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
@@ -74,7 +79,7 @@ pub(crate) async fn answers(built: &Built, path: &str, expected: &str) {
     let limit = Instant::now() + Duration::from_secs(120);
     let mut last = String::new();
     while Instant::now() < limit {
-        if let Ok(answer) = get(app.port, path).await {
+        if let Ok(answer) = get(app.port.number, path).await {
             if answer.starts_with("HTTP/1.1 200") && answer.contains(expected) {
                 return;
             }

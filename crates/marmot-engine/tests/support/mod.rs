@@ -175,6 +175,8 @@ impl Machine {
         let mut observed = engine.observed();
         drop(engine);
         while observed.changed().await.is_ok() {}
+        // A server that is killed writes nothing more; of one that is dropped, a thread may have something left to write.
+        until(|| !has_open(data.path())).await;
         meanwhile().await;
         let config = EngineConfig { build, container_engine: containers, ..config(&data, confinement) };
         Self::start(data, wanted, config).await
@@ -335,6 +337,21 @@ impl Machine {
         tokio::time::timeout(LIMIT, waiting).await.expect("an event in time")
     }
 
+    /// The last lines of its log, by source, once it has all that [`COUNTER`] says until it listens: it may do so
+    /// before the log has been written.
+    pub async fn logs_at_work(&self, lines: usize) -> BTreeMap<String, Vec<String>> {
+        let waiting = async {
+            loop {
+                let logs = self.engine.logs().app(&app(), lines).await.unwrap();
+                if logs.values().flatten().any(|line| line.ends_with("Z listening")) {
+                    return logs;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, waiting).await.expect("a log in time")
+    }
+
     /// Everything the app's replicas left in the data directory that is not a log, and every process whose home was
     /// there.
     pub fn leftovers(&self) -> Vec<String> {
@@ -412,6 +429,12 @@ pub async fn connect(
 ) -> std::io::Result<tokio::net::TcpStream> {
     let Some(sockets) = &replica.sockets else { return tokio::net::TcpStream::connect(address).await };
     tokio::net::TcpSocket::from_std_stream(sockets.open().await?.into()).connect(address).await
+}
+
+/// Whether this process has a file open that is below `dir`.
+fn has_open(dir: &Path) -> bool {
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|file| file.starts_with(dir))
 }
 
 /// Whether a machine-wide process id is in use.

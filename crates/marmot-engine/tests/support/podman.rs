@@ -11,6 +11,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+#[path = "port.rs"]
+mod port;
+
+use port::Port;
+
 /// How long a service may take to begin.
 const BEGINS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -31,7 +36,9 @@ exec httpd -f -p "$PORT" -h .
 pub struct Podman {
     pub dir: TempDir,
     service: Option<Child>,
-    registry: Option<(Child, u16)>,
+    registry: Option<Child>,
+    /// Of the registry, also once that has ended.
+    port: Option<Port>,
 }
 
 impl Podman {
@@ -84,7 +91,7 @@ impl Podman {
         fs::write(path("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
         fs::write(path("registries.conf"), "unqualified-search-registries = []\n").unwrap();
         fs::write(path("auth.json"), "{}").unwrap();
-        let mut podman = Self { dir, service: None, registry: None };
+        let mut podman = Self { dir, service: None, registry: None, port: None };
         podman.begin();
         podman
     }
@@ -194,7 +201,8 @@ impl Podman {
 
     /// A registry on this machine; with a name and a password, if they are given.
     pub fn registry(&mut self, login: Option<(&str, &str)>) -> String {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let held = Port::hold();
+        let port = held.number;
         let auth = login.map_or(String::new(), |(name, password)| {
             let htpasswd = self.dir.path().join("htpasswd");
             // bcrypt is all that the registry takes.
@@ -222,7 +230,7 @@ impl Podman {
         let log = fs::File::create(self.dir.path().join("registry.log")).unwrap();
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(config).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.registry = Some((command.spawn().unwrap(), port));
+        (self.registry, self.port) = (Some(command.spawn().unwrap()), Some(held));
         wait("the registry", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
         // The service has read the list of registries when it began.
         self.end();
@@ -241,7 +249,7 @@ impl Podman {
 
     /// Ends the registry.
     pub fn end_registry(&mut self) {
-        if let Some((mut registry, _)) = self.registry.take() {
+        if let Some(mut registry) = self.registry.take() {
             let _ = registry.kill();
             let _ = registry.wait();
         }

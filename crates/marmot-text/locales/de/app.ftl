@@ -1,5 +1,6 @@
 ### One app: its pages, previews, secrets, usage and logs.
 
+access-ask-who-gave-it = Wenn Ihnen jemand die Adresse gegeben hat, bitten Sie dort um Zugang und nennen Sie Ihr Konto hier.
 access-cannot-be-opened = { $name } kann nicht geöffnet werden
 access-change = Ändern, wer sie öffnen darf
 access-copy-now = Jetzt kopieren: Es wird nicht noch einmal gezeigt. { $how }

@@ -1,5 +1,6 @@
 ### One app: its pages, previews, secrets, usage and logs.
 
+access-ask-who-gave-it = If somebody gave you its address, ask them to let you in: say which account you use here.
 access-cannot-be-opened = { $name } cannot be opened
 access-change = Change who may open it
 access-copy-now = Copy it now: it is not shown again. { $how }

@@ -1,5 +1,6 @@
 ### One app: its pages, previews, secrets, usage and logs.
 
+access-ask-who-gave-it = Si quelqu’un vous a donné son adresse, demandez-lui de vous donner accès, en indiquant votre compte ici.
 access-cannot-be-opened = { $name } ne peut pas être ouverte
 access-change = Changer qui peut l’ouvrir
 access-copy-now = Copiez-le maintenant : il ne sera plus affiché. { $how }

@@ -16,7 +16,7 @@ use marmot_engine::observed::ReplicaStage;
 use marmot_gateway::meter::{BUCKETS, CLASSES, Distribution, Reading, Rung};
 
 use super::extract::Who;
-use crate::service::Service;
+use crate::service::{Service, Shown};
 
 pub(super) async fn metrics(State(service): State<Service>, Who(who): Who) -> impl IntoResponse {
     let apps: Vec<App> = service
@@ -31,6 +31,9 @@ pub(super) async fn metrics(State(service): State<Service>, Who(who): Who) -> im
         .collect();
     let mut text = Text::default();
     write_machine(&mut text, &service.observed());
+    if let Some(shown) = service.certificates() {
+        write_certificates(&mut text, shown, who.is_admin());
+    }
     if who.is_admin() {
         write_traffic(&mut text, &apps);
     } else {
@@ -133,6 +136,37 @@ fn write_machine(text: &mut Text, observed: &Observed) {
     gauge("marmot_builds", "Builds that wait or are under way.", observed.builds.len() as u64);
     gauge("marmot_replicas_resident_bytes", "Resident memory of all replicas.", resident);
     gauge("marmot_replicas_swapped_bytes", "Swapped memory of all replicas.", swapped);
+}
+
+/// Until when visitors can be shown what they trust. Hosts of apps are for administrators; others see what ends first.
+fn write_certificates(text: &mut Text, shown: &Shown, by_host: bool) {
+    let all = shown.certificates.shown();
+    let ends = |one: &marmot_gateway::tls::Shown| one.validity.map(|validity| validity.until);
+    let name = "marmot_certificate_expires_seconds";
+    text.family(
+        name,
+        "gauge",
+        "When a certificate ends, in seconds since 1970; without a host, the first that does.",
+    );
+    if let Some(first) = all.iter().filter_map(ends).min() {
+        text.sample(name, "", first);
+    }
+    if by_host {
+        for one in &all {
+            // No value needs escaping: names in certificates are letters, digits, dots, hyphens and asterisks.
+            let labels = format!("{{host=\"{}\"}}", one.host);
+            ends(one).into_iter().for_each(|end| text.sample(name, &labels, end));
+        }
+    }
+    if let Some(orders) = &shown.orders {
+        let name = "marmot_certificate_orders_total";
+        text.family(name, "counter", "Orders of certificates that have ended, by how.");
+        text.sample(name, "{result=\"issued\"}", orders.issued());
+        text.sample(name, "{result=\"failed\"}", orders.failed());
+        let name = "marmot_certificates_failing";
+        text.family(name, "gauge", "Hosts for which no certificate could be had the last time.");
+        text.sample(name, "", orders.failing());
+    }
 }
 
 /// A number of an app: what it is called, what it says, and where it is found.

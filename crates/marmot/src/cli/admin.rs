@@ -195,7 +195,7 @@ async fn list(service: &Service, output: Output) -> anyhow::Result<()> {
 }
 
 /// The data directory that is meant.
-fn data_dir(config: Option<PathBuf>, data_dir: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+pub(super) fn data_dir(config: Option<PathBuf>, data_dir: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let mut flags = Flags::with_config(config);
     if let Some(dir) = data_dir {
         flags = flags.or("data_dir", dir.to_string_lossy());

@@ -1,20 +1,84 @@
 //! `marmot doctor`: what this machine offers, what is missing, what that costs, and the commands to get it.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
+use jiff::Timestamp;
 use marmot_engine::capabilities::{self, Capabilities, Check, CheckState};
+use marmot_gateway::Validity;
 use serde_json::{Value, json};
 
 use super::output::Output;
+use crate::acme::Store;
 
 /// Looks at the machine as `marmot serve` would, when the same user starts it, and changes nothing.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Doctor {}
+pub(super) struct Doctor {
+    /// The server's data directory.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The server's settings.
+    #[arg(long, value_name = "FILE", env = "MARMOT_CONFIG", hide_env = true)]
+    config: Option<PathBuf>,
+}
 
 impl Doctor {
     pub(super) async fn run(&self, output: Output) -> anyhow::Result<()> {
         let mut found = capabilities::examine();
         found.checks.push(marmot_engine::container::check(&marmot_engine::Endpoint::Usual).await);
+        let data_dir = super::admin::data_dir(self.config.clone(), self.data_dir.clone())?;
+        found.checks.extend(certificates(&data_dir, Timestamp::now()));
         output.print(&as_json(&found), |_| as_text(&found.checks))
+    }
+}
+
+/// What an authority has issued for the server, and what it would not: one check for each authority.
+fn certificates(data_dir: &Path, now: Timestamp) -> Vec<Check> {
+    let check = |store: Store| {
+        let kept = (|| anyhow::Ok((store.certificates()?, store.book()?)))();
+        let (kept, book) = match kept {
+            Ok(kept) => kept,
+            Err(error) => return broken(&store, format!("{error:#}")),
+        };
+        let until = |pem: &[u8]| {
+            let validity = Validity::of_pem(pem)?;
+            Timestamp::from_second(validity.until).ok()
+        };
+        let ends: Vec<(&str, Option<Timestamp>)> =
+            kept.iter().map(|(host, pem)| (host.as_str(), until(pem))).collect();
+        let ended: Vec<&str> =
+            ends.iter().filter(|(_, end)| end.is_none_or(|end| end <= now)).map(|(host, _)| *host).collect();
+        let first = ends.iter().filter_map(|(host, end)| Some((end.filter(|end| *end > now)?, *host))).min();
+        let mut said = format!("{} has issued {} certificates", store.name(), kept.len());
+        if let Some((end, host)) = first {
+            said.push_str(&format!("; the first that ends is for {host}, on {}", end.strftime("%Y-%m-%d")));
+        }
+        let mut problems: Vec<String> =
+            ended.iter().map(|host| format!("that for {host} is good no more")).collect();
+        problems
+            .extend(book.trouble.iter().map(|trouble| format!("nothing could be ordered: {}", trouble.why)));
+        problems.extend(
+            book.failed.iter().map(|(host, failed)| format!("none could be had for {host}: {}", failed.why)),
+        );
+        let state = match (ended.is_empty(), problems.is_empty()) {
+            (true, true) => CheckState::Good,
+            (true, false) => CheckState::Reduced,
+            (false, _) => CheckState::Missing,
+        };
+        let cost = (!problems.is_empty())
+            .then(|| format!("Visitors are or will be warned, or cannot come: {}.", problems.join("; ")));
+        Check { name: "certificates", state, found: format!("{said}."), cost, commands: Vec::new() }
+    };
+    Store::all(data_dir).into_iter().map(check).collect()
+}
+
+fn broken(store: &Store, why: String) -> Check {
+    Check {
+        name: "certificates",
+        state: CheckState::Missing,
+        found: format!("What {} has issued cannot be read: {why}.", store.name()),
+        cost: Some("Certificates are ordered again.".to_owned()),
+        commands: Vec::new(),
     }
 }
 
@@ -67,6 +131,40 @@ fn as_text(checks: &[Check]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn certificates_that_end_and_hosts_that_got_none_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let now: Timestamp = "2026-11-24T08:00:00Z".parse().unwrap();
+        assert_eq!(certificates(dir.path(), now).len(), 0);
+        let kept = dir.path().join("acme/ca.test-dir/certificates");
+        std::fs::create_dir_all(&kept).unwrap();
+        let issue = |host: &str, year: i32| {
+            let mut params = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, 1, 2);
+            let key = rcgen::KeyPair::generate().unwrap();
+            let pem = key.serialize_pem() + &params.self_signed(&key).unwrap().pem();
+            std::fs::write(kept.join(format!("{host}.pem")), pem).unwrap();
+        };
+        issue("iris.test", 2028);
+        issue("rose.test", 2027);
+        insta::assert_snapshot!(as_text(&certificates(dir.path(), now)), @r"
+        good      certificates: ca.test-dir has issued 2 certificates; the first that ends is for rose.test, on 2027-01-02.
+
+        Nothing is missing.
+        ");
+        issue("late.test", 2026);
+        let failed = r#"{"orders":[],"failed":{"new.test":{"times":1,"at":"2026-11-24T07:00:00Z","again_at":"2026-11-24T09:00:00Z","why":"no such host"}},"trouble":null}"#;
+        std::fs::write(dir.path().join("acme/ca.test-dir/book.json"), failed).unwrap();
+        insta::assert_snapshot!(as_text(&certificates(dir.path(), now)), @r"
+        missing   certificates: ca.test-dir has issued 3 certificates; the first that ends is for rose.test, on 2027-01-02.
+                  Visitors are or will be warned, or cannot come: that for late.test is good no more; none could be had for new.test: no such host.
+
+        1 thing could be better.
+        ");
+        std::fs::write(dir.path().join("acme/ca.test-dir/book.json"), "{").unwrap();
+        assert!(as_text(&certificates(dir.path(), now)).contains("is damaged"));
+    }
 
     #[test]
     fn says_what_is_there_what_is_missing_what_it_costs_and_what_to_do() {

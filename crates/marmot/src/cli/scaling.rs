@@ -59,6 +59,24 @@ pub(super) struct Scaling {
     /// Asleep for so long a replica is stopped, where past visits do not tell (Knative: retention period).
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     stop_after: Option<u64>,
+    /// Asleep for so long a replica sleeps deeper, where past visits do not tell: it takes a tenth of a second to wake then.
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    deepen_after: Option<u64>,
+    /// Where replicas cannot hibernate, the last one is kept so much longer (Knative: scale-to-zero grace period).
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    grace: Option<u64>,
+    /// At most so many times as many replicas at once (Knative: max scale up rate).
+    #[arg(long, value_name = "TIMES")]
+    max_up_rate: Option<u32>,
+    /// At most so many times fewer replicas at once (Knative: max scale down rate).
+    #[arg(long, value_name = "TIMES")]
+    max_down_rate: Option<u32>,
+    /// A replica that does not answer on its port within this time has failed (Connect: init timeout).
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    start_timeout: Option<u64>,
+    /// After its last session a replica is kept so long, for a connection that was lost (Connect: connection timeout).
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    linger: Option<u64>,
     /// A replica that is not needed any more waits so long for its sessions to end.
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     max_session: Option<u64>,
@@ -95,6 +113,12 @@ const SHOWN: &[(&str, &str)] = &[
     ("panic threshold, %", "/effective/panic_threshold"),
     ("idle after, s", "/effective/idle_after"),
     ("stop after, s", "/effective/stop_after"),
+    ("deepen after, s", "/effective/deepen_after"),
+    ("grace, s", "/effective/grace"),
+    ("up at once, times", "/effective/max_up_rate"),
+    ("down at once, times", "/effective/max_down_rate"),
+    ("start timeout, s", "/effective/start_timeout"),
+    ("linger, s", "/effective/linger"),
     ("max session, s", "/effective/max_session"),
     ("keep warm", "/effective/keep_warm"),
     ("foresight", "/effective/foresight"),
@@ -126,6 +150,12 @@ impl Scaling {
             ("panic_threshold", self.panic_threshold.map(u64::from)),
             ("idle_after", self.idle_after),
             ("stop_after", self.stop_after),
+            ("deepen_after", self.deepen_after),
+            ("grace", self.grace),
+            ("max_up_rate", self.max_up_rate.map(u64::from)),
+            ("max_down_rate", self.max_down_rate.map(u64::from)),
+            ("start_timeout", self.start_timeout),
+            ("linger", self.linger),
             ("max_session", self.max_session),
         ];
         let numbers = numbers.into_iter().map(|(name, value)| (name, value.map(Value::from)));

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use marmot_core::simulate::synthetic::{Synthetic, make};
 use marmot_core::simulate::trace::Reader;
-use marmot_core::simulate::{Keeping, Report, Trace, at_gb_hours, at_most_cold, run};
+use marmot_core::simulate::{Keeping, Report, Trace, at_gb_hours, at_most_cold, fewest_cold, run};
 use serde_json::{Value, json};
 
 use super::output::Output;
@@ -45,6 +45,9 @@ pub(super) struct Simulate {
     /// Marmot's policy: a replica is idle after this long.
     #[arg(long, value_name = "DURATION", value_parser = read_duration, default_value = "2m")]
     idle_after: Duration,
+    /// Marmot's policy: a hibernated replica sleeps deep after this long, where past visits do not tell.
+    #[arg(long, value_name = "DURATION", value_parser = read_duration, default_value = "4h")]
+    deepen_after: Duration,
     /// Marmot's policy: a hibernated replica is stopped after this long, where past visits do not tell.
     #[arg(long, value_name = "DURATION", value_parser = read_duration, default_value = "12h")]
     stop_after: Duration,
@@ -52,7 +55,8 @@ pub(super) struct Simulate {
     #[arg(long)]
     on_disk: bool,
     /// Also find the times hibernated at which Marmot costs the memory of the fixed policy, and has the cold starts of
-    /// the histogram. Takes a minute.
+    /// the histogram, asleep after ten seconds and deep after five minutes; and the fewest cold starts that who knows the
+    /// future could have at that memory by keeping apps alone. Takes a minute.
     #[arg(long = "match")]
     matching: bool,
     /// Write the trace to this file.
@@ -84,6 +88,7 @@ const COLUMNS: &[(&str, &str)] = &[
     ("COLD", "/cold"),
     ("COLD %", "/cold_percent"),
     ("HIBERNATED %", "/hibernated_percent"),
+    ("DEEP %", "/deep_percent"),
     ("RUNNING %", "/running_percent"),
     ("P50 ms", "/wait_p50_ms"),
     ("P95 ms", "/wait_p95_ms"),
@@ -92,6 +97,10 @@ const COLUMNS: &[(&str, &str)] = &[
     ("AHEAD", "/boots_ahead"),
     ("REPLICA h", "/replica_hours"),
     ("GB h", "/gb_hours"),
+    ("BUSY", "/gb_hours_busy"),
+    ("IDLE", "/gb_hours_idle"),
+    ("LIGHT", "/gb_hours_light"),
+    ("DEEP", "/gb_hours_deep"),
 ];
 
 impl Simulate {
@@ -142,27 +151,36 @@ impl Simulate {
     }
 
     fn keeping(&self, which: Which) -> Keeping {
-        let (idle_after, stop_after) = (self.idle_after, self.stop_after);
+        let Self { idle_after, deepen_after, stop_after, .. } = *self;
         match which {
             Which::Fixed => Keeping::Fixed(Duration::from_secs(600)),
             Which::Knative => Keeping::Knative,
             Which::Hybrid => Keeping::Hybrid,
-            Which::Ladder => Keeping::Marmot { idle_after, stop_after, foresight: false },
-            Which::Marmot => Keeping::Marmot { idle_after, stop_after, foresight: true },
+            Which::Ladder => Keeping::Marmot { idle_after, deepen_after, stop_after, foresight: false },
+            Which::Marmot => Keeping::Marmot { idle_after, deepen_after, stop_after, foresight: true },
         }
     }
 
-    /// Marmot at the memory of the fixed policy, and at the cold starts of the histogram, with what that comes to.
+    /// Marmot at the memory of the fixed policy, and at the cold starts of the histogram, with what that comes to; and
+    /// what keeping alone could come to.
     fn matched(&self, trace: &Trace) -> Vec<Value> {
         let fixed = run(trace, self.keeping(Which::Fixed));
-        let (keeping, same) = at_gb_hours(trace, self.keeping(Which::Marmot), fixed.gb_hours);
+        let thrifty = self.keeping(Which::Marmot).thrifty();
+        let (keeping, same) = at_gb_hours(trace, thrifty, fixed.gb_hours());
         let fewer = fixed.cold as f64 / same.cold.max(1) as f64;
         let as_fixed = format!("{}, memory as fixed: {fewer:.1} times fewer cold", name(keeping));
         let hybrid = run(trace, self.keeping(Which::Hybrid));
-        let (keeping, cold) = at_most_cold(trace, self.keeping(Which::Marmot), hybrid.cold);
-        let part = cold.gb_hours / hybrid.gb_hours * 100.0;
+        let (keeping, cold) = at_most_cold(trace, thrifty, hybrid.cold);
+        let part = cold.gb_hours() / hybrid.gb_hours() * 100.0;
         let as_hybrid = format!("{}, cold as histogram: {part:.0} % of its GB h", name(keeping));
-        vec![row(as_fixed, &same), row(as_hybrid, &cold)]
+        let fewest = fewest_cold(trace, fixed.gb_hours());
+        let bound = json!({
+            "policy": "the future known, apps kept or let go, memory as fixed",
+            "cold": fewest,
+            "cold_percent": format!("{:.3}", fewest as f64 * 100.0 / trace.arrivals.len().max(1) as f64),
+            "gb_hours": format!("{:.1}", fixed.gb_hours()),
+        });
+        vec![row(as_fixed, &same), row(as_hybrid, &cold), bound]
     }
 }
 
@@ -171,21 +189,24 @@ fn name(keeping: Keeping) -> String {
         Keeping::Fixed(keep) => format!("fixed {} min", keep.as_secs() / 60),
         Keeping::Knative => "Knative".to_owned(),
         Keeping::Hybrid => "hybrid histogram".to_owned(),
-        Keeping::Marmot { idle_after, stop_after, foresight } => {
+        Keeping::Marmot { idle_after, deepen_after, stop_after, foresight } => {
             let kind = if foresight { "Marmot" } else { "ladder only" };
+            let minutes = deepen_after.as_secs_f64() / 60.0;
             let hours = stop_after.as_secs_f64() / 3600.0;
-            format!("{kind} ({} s, {hours:.1} h)", idle_after.as_secs())
+            format!("{kind} ({} s, {minutes:.0} min, {hours:.1} h)", idle_after.as_secs())
         }
     }
 }
 
 fn row(policy: String, report: &Report) -> Value {
     let percent = |of| format!("{:.3}", report.percent(of));
+    let hours = |gb_hours: f64| format!("{gb_hours:.1}");
     json!({
         "policy": policy,
         "cold": report.cold,
         "cold_percent": percent(report.cold),
         "hibernated_percent": percent(report.hibernated),
+        "deep_percent": percent(report.deep),
         "running_percent": percent(report.running),
         "wait_p50_ms": report.waiting(0.5),
         "wait_p95_ms": report.waiting(0.95),
@@ -193,7 +214,11 @@ fn row(policy: String, report: &Report) -> Value {
         "boots": report.boots,
         "boots_ahead": report.boots_ahead,
         "replica_hours": format!("{:.0}", report.replica_hours),
-        "gb_hours": format!("{:.1}", report.gb_hours),
+        "gb_hours": hours(report.gb_hours()),
+        "gb_hours_busy": hours(report.memory.busy),
+        "gb_hours_idle": hours(report.memory.idle),
+        "gb_hours_light": hours(report.memory.light),
+        "gb_hours_deep": hours(report.memory.deep),
     })
 }
 

@@ -18,13 +18,14 @@ pub use flags::Flags;
 pub use sources::{Origin as Place, Sources};
 use values::Value;
 pub use values::{
-    Apps, BuildsNetwork, Bytes, Confinement, ContainerEngine, Days, Destinations, Domain, Image,
-    ImageTemplate, Keys, LocalImages, LogFilter, LogFormat, OnStop, Origin, PushFailure,
+    AcmeChallenge, Apps, BuildsNetwork, Bytes, Confinement, ContainerEngine, Days, Destinations, Domain,
+    Email, Image, ImageTemplate, Keys, LocalImages, LogFilter, LogFormat, OnStop, Origin, PushFailure,
 };
 pub(crate) use values::{bytes, bytes_as_typed, duration};
 
 use marmot_gateway::Networks;
 
+use crate::acme;
 use crate::model::{ProjectLimits, ResourceClass, Secret};
 use crate::oidc::ProviderConfig;
 use crate::service::{Options, People, PushTo};
@@ -171,7 +172,7 @@ settings! {
     /// on a server it should be a domain of its own, not one below the platform's.
     apps_domain: Option<Domain> = "", "DOMAIN";
     /// The address people reach the platform at, where something in front of it changes scheme or port.
-    /// By default `http://` (`https://` with `tls_certificate`), `domain` and the port of `listen`.
+    /// By default `http://` (`https://` with `tls_certificate` or `acme`), `domain` and the port of `listen`.
     public_url: Option<Origin> = "", "URL";
     /// A file with the certificate that visitors are shown, and those that issued it behind it, in PEM: with it and
     /// `tls_key` everything is served over TLS. It has to be good for `domain` and for every `NAME.` below
@@ -183,6 +184,27 @@ settings! {
     /// Visitors are shown the one that is good for the name they ask for, and else `tls_certificate`. Read again when
     /// something in it changes.
     tls_certificates: Option<PathBuf> = "", "DIR";
+    /// Whether certificates are ordered by ACME, for `domain` and for the host of each app that is on, where none of the
+    /// files above is good for it. Only once `acme_terms_agreed` says so.
+    acme: bool = "false", "BOOL";
+    /// Where the authority says what it offers. By default Let's Encrypt; to try things out,
+    /// `https://acme-staging-v02.api.letsencrypt.org/directory`.
+    acme_directory: url::Url = "https://acme-v02.api.letsencrypt.org/directory", "URL";
+    /// You have read the terms of that authority and agree to them.
+    acme_terms_agreed: bool = "false", "BOOL";
+    /// Whom the authority tells what goes wrong.
+    acme_contact: Option<Email> = "", "EMAIL";
+    /// How the authority is shown that a host is ours: `tls-alpn-01`, where visitors come to port 443; `http-01`, where port
+    /// 80 leads to `redirect_listen` or `listen`; `auto` tries one after the other.
+    acme_challenge: AcmeChallenge = "auto", "auto|tls-alpn-01|http-01";
+    /// The file with what an authority wants that knows its customers (external account binding): one line of the key's id, a
+    /// colon, and the key as the authority gives it, in Base64.
+    acme_binding_file: Option<PathBuf> = "", "FILE";
+    /// The file with the root certificate of an authority of one's own, in PEM.
+    acme_root: Option<PathBuf> = "", "FILE";
+    /// How many certificates may be ordered within an hour. Let's Encrypt issues 50 a week for the hosts below one domain,
+    /// renewals not counted.
+    acme_orders_per_hour: u32 = "50", "NUMBER";
     /// With TLS, another address and port, at which visitors who come in plain text are sent to `https://`: usually
     /// port 80.
     redirect_listen: Option<SocketAddr> = "", "ADDR:PORT";
@@ -258,6 +280,12 @@ settings! {
     /// How many connections one client may have at the same time, by its address. More: 429. This machine's own and trusted
     /// proxies may have as many as they like.
     connections_per_client: u64 = "1000", "NUMBER";
+    /// How many handshakes of TLS one client may begin in a second, by its address, with ten seconds' worth at once. More: its
+    /// connection is closed. This machine's own and trusted proxies may begin as many as they like.
+    tls_handshakes_per_client: u32 = "100", "NUMBER";
+    /// How many handshakes of TLS may be under way at the same time; each takes `header_timeout` at most. More: the
+    /// connection is closed.
+    tls_handshakes_at_once: u64 = "4000", "NUMBER";
     /// How many days previews of branches stay, where nobody says otherwise: from 1 to 90.
     preview_days: Days = "7", "DAYS";
     /// How many apps one client may wake within a minute, by its address. More: 429. What is awake it may open at any time,
@@ -414,6 +442,7 @@ impl Settings {
 
     fn check_tls(&self) -> Result<(), ConfigError> {
         let alone = |given, missing| Err(ConfigError::Alone { given, missing });
+        let is_plain = self.public_url.as_ref().is_some_and(|url| url.scheme != "https");
         match (&self.tls_certificate, &self.tls_key) {
             (Some(_), None) => alone("tls_certificate", "not `tls_key`: name the file with its private key"),
             (None, Some(_)) => alone("tls_key", "not `tls_certificate`: name the file with its certificate"),
@@ -421,15 +450,64 @@ impl Settings {
                 "tls_certificates",
                 "not `tls_certificate`: name the one for visitors who ask for none of these",
             ),
-            (None, None) if self.redirect_listen.is_some() => alone(
+            (None, None) if self.redirect_listen.is_some() && !self.acme => alone(
                 "redirect_listen",
-                "without `tls_certificate` there is no `https://` to send visitors to",
+                "without `tls_certificate` or `acme` there is no `https://` to send visitors to",
             ),
-            (Some(_), Some(_)) if self.public_url.as_ref().is_some_and(|url| url.scheme != "https") => {
+            (Some(_), Some(_)) if is_plain => {
                 alone("tls_certificate", "`public_url` does not begin with `https://`")
+            }
+            _ if self.acme && is_plain => alone("acme", "`public_url` does not begin with `https://`"),
+            _ if self.acme && !self.acme_terms_agreed => alone(
+                "acme",
+                "not `acme_terms_agreed`: read the terms of the authority at `acme_directory`, and set it to `true` if you agree",
+            ),
+            _ if self.acme && self.domain.as_str() == "localhost" => {
+                alone("acme", "`domain` is `localhost`, which no authority certifies: set `domain`")
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether TLS ends here.
+    fn has_tls(&self) -> bool {
+        self.tls_certificate.is_some() || self.acme
+    }
+
+    /// What certificates are ordered, and how, if any are. `listen`: as for [`Settings::public_url`].
+    ///
+    /// # Errors
+    /// When the file with the binding cannot be read, or holds something else.
+    pub fn acme(&self, listen: SocketAddr) -> anyhow::Result<Option<acme::Setup>> {
+        use anyhow::Context as _;
+        if !self.acme {
+            return Ok(None);
+        }
+        let binding = self.acme_binding_file.as_ref().map(|path| {
+            binding(path).with_context(|| format!("cannot use `acme_binding_file` ({})", path.display()))
+        });
+        let challenges = match self.acme_challenge {
+            AcmeChallenge::Auto => vec![acme::Challenge::TlsAlpn, acme::Challenge::Http],
+            AcmeChallenge::TlsAlpn => vec![acme::Challenge::TlsAlpn],
+            AcmeChallenge::Http => vec![acme::Challenge::Http],
+        };
+        let public = self.public_url(listen);
+        let mut own = vec![public.host().to_ascii_lowercase(), self.domain.to_string()];
+        own.dedup();
+        // Addresses have no certificates.
+        own.retain(|host| host.parse::<std::net::IpAddr>().is_err() && !host.starts_with('['));
+        Ok(Some(acme::Setup {
+            terms: acme::Terms {
+                directory: self.acme_directory.clone(),
+                contact: self.acme_contact.as_ref().map(|email| email.0.clone()),
+                root: self.acme_root.clone(),
+                external_account: binding.transpose()?,
+            },
+            challenges,
+            own,
+            apps_domain: self.apps_domain().to_string(),
+            orders_per_hour: self.acme_orders_per_hour as usize,
+        }))
     }
 
     /// The directory where everything is kept.
@@ -484,7 +562,7 @@ impl Settings {
     /// that is asked for may be 0.
     pub fn public_url(&self, listen: SocketAddr) -> Origin {
         self.public_url.clone().unwrap_or_else(|| {
-            let (scheme, usual) = if self.tls_certificate.is_some() { ("https", 443) } else { ("http", 80) };
+            let (scheme, usual) = if self.has_tls() { ("https", 443) } else { ("http", 80) };
             let authority = match listen.port() {
                 port if port == usual => self.domain.to_string(),
                 port => format!("{}:{port}", self.domain),
@@ -534,6 +612,7 @@ impl Settings {
         Policy {
             idle_after: self.idle_after,
             stop_after: self.stop_after,
+            deepen_after: self.deepen_after,
             start_timeout: self.start_timeout,
             drain_timeout: self.drain_timeout,
             ..Policy::default()
@@ -612,6 +691,20 @@ pub fn reference() -> String {
     );
     text.push_str(providers::REFERENCE);
     text
+}
+
+/// The id of a key and the key, from a file.
+fn binding(path: &std::path::Path) -> anyhow::Result<(String, Vec<u8>)> {
+    use anyhow::Context as _;
+    use base64::Engine as _;
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+    let text = std::fs::read_to_string(path)?;
+    let (id, key) = text.trim().split_once(':').context("it must hold ID:KEY")?;
+    let decoded =
+        BASE64_URL_SAFE_NO_PAD.decode(key.trim_end_matches('=')).or_else(|_| BASE64_STANDARD.decode(key));
+    // What stands there is not repeated.
+    let key = decoded.ok().filter(|key| !key.is_empty()).context("the key after the colon must be Base64")?;
+    Ok((id.to_owned(), key))
 }
 
 #[cfg(test)]

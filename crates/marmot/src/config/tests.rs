@@ -119,8 +119,47 @@ fn tls_needs_both_of_its_files_and_makes_addresses_secure() {
     assert_eq!(url("public_url = 'https://other.example'"), "https://other.example");
     insta::assert_snapshot!(refusal("tls_certificate = 'a.pem'"), @"`tls_certificate` is set, but not `tls_key`: name the file with its private key");
     insta::assert_snapshot!(refusal("tls_key = 'b.pem'"), @"`tls_key` is set, but not `tls_certificate`: name the file with its certificate");
-    insta::assert_snapshot!(refusal("redirect_listen = '[::]:80'"), @"`redirect_listen` is set, but without `tls_certificate` there is no `https://` to send visitors to");
+    insta::assert_snapshot!(refusal("redirect_listen = '[::]:80'"), @"`redirect_listen` is set, but without `tls_certificate` or `acme` there is no `https://` to send visitors to");
     insta::assert_snapshot!(refusal(&format!("{both}public_url = 'http://a.example'")), @"`tls_certificate` is set, but `public_url` does not begin with `https://`");
+}
+
+#[test]
+fn certificates_are_ordered_only_by_who_has_agreed_to_the_terms_and_for_hosts_that_can_have_one() {
+    let agreed = "acme = true\nacme_terms_agreed = true\n";
+    let settings = with_file(&format!("{agreed}domain = 'marmot.example'\nlisten = '[::]:443'")).unwrap();
+    assert_eq!(settings.public_url(settings.listen).to_string(), "https://marmot.example");
+    let setup = settings.acme(settings.listen).unwrap().unwrap();
+    assert_eq!(
+        (setup.own, setup.apps_domain.as_str()),
+        (vec!["marmot.example".to_owned()], "marmot.example")
+    );
+    assert!(with_file("").unwrap().acme(settings.listen).unwrap().is_none());
+    insta::assert_snapshot!(refusal("acme = true\ndomain = 'marmot.example'"), @"`acme` is set, but not `acme_terms_agreed`: read the terms of the authority at `acme_directory`, and set it to `true` if you agree");
+    insta::assert_snapshot!(refusal(agreed), @"`acme` is set, but `domain` is `localhost`, which no authority certifies: set `domain`");
+    insta::assert_snapshot!(refusal(&format!("{agreed}public_url = 'http://marmot.example'")), @"`acme` is set, but `public_url` does not begin with `https://`");
+    insta::assert_snapshot!(refusal("acme_directory = 'http://ca.example/'"), @"setting `acme_directory` (from marmot.toml:1) is `http://ca.example/`: it must be an address that begins with `https://`");
+    insta::assert_snapshot!(refusal("acme_contact = 'ada'"), @"setting `acme_contact` (from marmot.toml:1) is `ada`: it must be one address of e-mail, like `ada@example.org`");
+}
+
+#[test]
+fn what_binds_an_account_is_read_from_a_file_and_never_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("binding");
+    let setup = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let path = file.display();
+        let settings = with_file(&format!(
+            "acme = true\nacme_terms_agreed = true\ndomain = 'marmot.example'\nacme_binding_file = '{path}'"
+        ));
+        let settings = settings.unwrap();
+        settings.acme(settings.listen)
+    };
+    let external = setup("kid-1:c2VjcmV0-_8\n").unwrap().unwrap().terms.external_account;
+    assert_eq!(external, Some(("kid-1".to_owned(), b"secret\xfb\xff".to_vec())));
+    for wrong in ["hunter2", "kid:hunter2!", "kid:"] {
+        let refusal = format!("{:#}", setup(wrong).unwrap_err());
+        assert!(refusal.contains("acme_binding_file") && !refusal.contains("hunter2"), "{refusal}");
+    }
 }
 
 #[test]

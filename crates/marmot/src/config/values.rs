@@ -333,6 +333,31 @@ impl Value for Origin {
     }
 }
 
+impl Value for url::Url {
+    const ALLOWED: &'static str = "an address that begins with `https://`";
+
+    fn parse(text: &str) -> Option<Self> {
+        let url = Self::parse(text).ok()?;
+        let anonymous = url.username().is_empty() && url.password().is_none();
+        (url.scheme() == "https" && url.has_host() && anonymous).then_some(url)
+    }
+}
+
+/// An address of e-mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Email(pub String);
+
+impl Value for Email {
+    const ALLOWED: &'static str = "one address of e-mail, like `ada@example.org`";
+
+    fn parse(text: &str) -> Option<Self> {
+        let (name, domain) = text.split_once('@')?;
+        let fine = |part: &str| !part.is_empty() && part.chars().all(|letter| letter.is_ascii_graphic());
+        let one = !text.contains([',', ';', '?', '<', '>', ' ']) && !domain.contains('@');
+        (one && fine(name) && fine(domain)).then(|| Self(text.to_owned()))
+    }
+}
+
 /// The address of a database may carry a password.
 impl Value for Secret {
     const ALLOWED: &'static str =
@@ -401,6 +426,15 @@ choice! {
         Keep = "keep",
         /// They are stopped.
         Stop = "stop",
+    }
+    /// How an authority is shown that a host is ours.
+    AcmeChallenge ("`auto`, `tls-alpn-01` or `http-01`") {
+        /// The first that works.
+        Auto = "auto",
+        /// At the port of `https://`.
+        TlsAlpn = "tls-alpn-01",
+        /// At port 80.
+        Http = "http-01",
     }
     /// How log lines are written.
     LogFormat ("`text` or `json`") {

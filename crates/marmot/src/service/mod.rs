@@ -12,6 +12,7 @@ mod audit;
 mod beginnings;
 mod builds;
 mod call;
+mod certificates;
 mod changes;
 mod classes;
 mod credentials;
@@ -70,6 +71,7 @@ pub use app_secrets::SecretsOf;
 pub use app_view::{AppState, AppView, BuildView, Can, Failure, LauncherView, ReplicaView};
 pub use beginnings::Beginning;
 pub use call::Call;
+pub use certificates::Shown;
 pub use changes::Changes;
 pub use credentials::{Login, NewCredential};
 pub use error::{Error, Field, Result};
@@ -257,6 +259,8 @@ struct Inner {
     heard: hooks::Heard,
     providers: Vec<Provider>,
     usages: usages::Usages,
+    /// What visitors are shown, where TLS ends here.
+    certificates: OnceLock<Shown>,
     /// Where the pictures of apps are kept, where there are any.
     pictures: OnceLock<PathBuf>,
     /// Everybody with an account, as the lifecycle last read it.
@@ -285,6 +289,7 @@ impl Service {
             vault,
             heard: hooks::Heard::default(),
             usages: usages::Usages::default(),
+            certificates: OnceLock::new(),
             pictures: OnceLock::new(),
             accounts: Mutex::default(),
         };

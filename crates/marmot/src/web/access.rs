@@ -79,6 +79,15 @@ async fn not_shared(web: &Web, visitor: &Visitor, app: &AppName) -> Result<Respo
     Ok((StatusCode::FORBIDDEN, Html(page)).into_response())
 }
 
+/// For one who has signed in and may not even know whether there is such an app: says whom to ask, if there is.
+fn unknown(visitor: &Visitor, error: &Error) -> Response {
+    let text = format!("{} {}", words::refusal(error), say("access-ask-who-gave-it"));
+    let links = vec![Link { path: "/".to_owned(), label: say("go-home").into() }];
+    let title = say("refused-nothing-here").to_owned();
+    let page = MessagePage { frame: visitor.frame(), phase: None, title, text, links };
+    (StatusCode::NOT_FOUND, Html(page)).into_response()
+}
+
 /// Where an app's own host sends a browser that has not signed in there: back it goes, with a code that says who it is.
 pub(super) async fn enter(
     State(web): State<Web>,
@@ -91,6 +100,7 @@ pub(super) async fn enter(
     match web.service.may_open(&visitor.who, &app).await {
         Ok(()) => {}
         Err(Error::Forbidden { .. }) => return not_shared(&web, &visitor, &app).await,
+        Err(error @ Error::NotFound { .. }) => return Ok(unknown(&visitor, &error)),
         Err(other) => return Err(other.into()),
     }
     let person = Person { id: user.id, username: user.username.to_string() };

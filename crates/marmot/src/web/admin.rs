@@ -230,6 +230,7 @@ pub(super) async fn ask_shut_down(
         text: words::shut_down_warning(present::people(&app)),
         action: format!("/admin/apps/{}/shut-down", app.name),
         yes: say("switch-off-yes"),
+        doing: say("doing-shutting-down"),
         no: say("switch-off-no"),
         back: "/admin".to_owned(),
     }))

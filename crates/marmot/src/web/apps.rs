@@ -68,6 +68,7 @@ pub(super) async fn ask_shut_down(
         text: words::shut_down_warning(people),
         action: format!("{}/launchers/{}/shut-down", view.project.path(), view.launcher.id),
         yes: say("switch-off-yes"),
+        doing: say("doing-shutting-down"),
         no: say("switch-off-no"),
         back: on_page(&view),
     }))

@@ -312,6 +312,7 @@ pub(super) async fn ask_roll_back(
         text: say("roll-back-about").to_owned(),
         action: roll_back_path(&view, revision.id),
         yes: say("roll-back-yes"),
+        doing: say("doing-rolling-back"),
         no: say("roll-back-no"),
         back: own_path(&view),
     }))

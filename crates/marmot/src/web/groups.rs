@@ -207,6 +207,7 @@ pub(super) async fn ask_delete(
         text: say("group-delete-warning").to_owned(),
         action: format!("/groups/{}/delete", page.path),
         yes: say("delete-yes"),
+        doing: say("doing-deleting"),
         no: say("delete-no"),
         back: format!("/groups/{}", page.path),
     }))

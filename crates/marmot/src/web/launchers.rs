@@ -244,6 +244,7 @@ pub(super) async fn ask_delete(
         text,
         action: format!("{}/launchers/{}/delete", view.project.path(), view.launcher.id),
         yes: say("delete-yes"),
+        doing: say("doing-deleting"),
         no: say("delete-no"),
         back: view.project.path(),
     }))

@@ -258,6 +258,8 @@ pub(super) struct Question {
     pub(super) text: String,
     pub(super) action: String,
     pub(super) yes: &'static str,
+    /// What is said from the yes until it is done.
+    pub(super) doing: &'static str,
     pub(super) no: &'static str,
     /// The page to go back to.
     pub(super) back: String,

@@ -195,6 +195,7 @@ pub(super) async fn ask_delete(
         text: say("people-delete-warning").to_owned(),
         action: format!("/admin/users/{id}/delete"),
         yes: say("delete-yes"),
+        doing: say("doing-deleting"),
         no: say("delete-no"),
         back: "/admin/users".to_owned(),
     }))

@@ -250,6 +250,7 @@ pub(super) async fn ask_delete(
         },
         action: format!("{}/delete", project.path()),
         yes: say("delete-yes"),
+        doing: say("doing-deleting"),
         no: say("delete-no"),
         back: format!("{}/settings", project.path()),
     }))

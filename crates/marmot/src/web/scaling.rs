@@ -87,7 +87,7 @@ const USUAL: [Setting; 4] = [
     ("stop_after", "scaling-stop", "scaling-stop-help", true),
 ];
 
-const ADVANCED: [Setting; 9] = [
+const ADVANCED: [Setting; 15] = [
     ("sessions_per_replica", "scaling-sessions", "scaling-sessions-help", false),
     ("requests_per_replica", "scaling-requests", "scaling-requests-help", false),
     ("limit", "scaling-limit", "scaling-limit-help", false),
@@ -97,6 +97,12 @@ const ADVANCED: [Setting; 9] = [
     ("panic_window", "scaling-panic", "scaling-panic-help", true),
     ("panic_threshold", "scaling-threshold", "scaling-threshold-help", false),
     ("max_session", "scaling-wait", "scaling-wait-help", true),
+    ("linger", "scaling-linger", "scaling-linger-help", true),
+    ("deepen_after", "scaling-deepen", "scaling-deepen-help", true),
+    ("start_timeout", "scaling-start", "scaling-start-help", true),
+    ("max_up_rate", "scaling-up", "scaling-up-help", false),
+    ("max_down_rate", "scaling-down", "scaling-down-help", false),
+    ("grace", "scaling-grace", "scaling-grace-help", true),
 ];
 
 const PRESETS: [(Preset, &str, &str, &str, &str); 3] = [
@@ -138,6 +144,12 @@ impl ScalingForm {
             "panic_window" => short(policy.panic_window.as_secs()),
             "panic_threshold" => policy.panic_threshold.to_string(),
             "max_session" => short(policy.max_session.as_secs()),
+            "linger" => short(policy.linger.as_secs()),
+            "deepen_after" => short(policy.deepen_after.as_secs()),
+            "start_timeout" => short(policy.start_timeout.as_secs()),
+            "max_up_rate" => policy.max_up_rate.to_string(),
+            "max_down_rate" => policy.max_down_rate.to_string(),
+            "grace" => short(policy.zero_grace.as_secs()),
             "sessions_per_replica" if policy.concurrency.counts_sessions() => {
                 policy.concurrency.count().to_string()
             }

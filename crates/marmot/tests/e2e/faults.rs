@@ -65,8 +65,7 @@ async fn a_killed_server_finds_its_apps_again_with_their_state() {
     assert_eq!(sleeper.view().await["phase"], "asleep");
     assert_eq!(server.processes_of(&sleeper.name), slept);
     assert!(sleeper.fetch_json("/").await["count"].as_u64() >= Some(1));
-    let logs = ada.get(&format!("/apps/{}/logs", app.name)).await.to_string();
-    assert!(logs.contains("probe: ready"), "{logs}");
+    app.wait_for_line("probe: ready").await;
 
     app.shut_down().await;
     sleeper.shut_down().await;

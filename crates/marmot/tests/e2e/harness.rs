@@ -360,6 +360,15 @@ impl App {
         .await
     }
 
+    /// Waits until its log has a line with this: what is said reaches the log after what is answered, now and then.
+    pub(crate) async fn wait_for_line(&self, said: &str) {
+        wait_for(&format!("{} to say {said:?}", self.name), || async {
+            let logs = self.api.get(&format!("/apps/{}/logs", self.name)).await.to_string();
+            logs.contains(said).then_some(())
+        })
+        .await;
+    }
+
     /// Its address, without a path.
     pub(crate) async fn url(&self) -> String {
         self.view().await["url"].as_str().expect("a url").trim_end_matches('/').to_owned()

@@ -94,8 +94,7 @@ async fn an_image_is_pulled_serves_sleeps_wakes_is_pulled_anew_and_leaves_nothin
     ada.post(&path, json!({})).await;
     until_it_says(&app, "one").await;
 
-    let logs = ada.get(&format!("/apps/{}/logs", app.name)).await.to_string();
-    assert!(logs.contains("listening on 8000 as 20000"), "{logs}");
+    app.wait_for_line("listening on 8000 as 20000").await;
     let url = app.url().await;
     app.shut_down().await;
     wait_for("its containers to be gone", || async { podman.containers().is_empty().then_some(()) }).await;
@@ -224,12 +223,7 @@ async fn processes_and_containers_live_side_by_side_and_are_asked_for_in_the_sam
     assert_eq!(replica(&process.view().await), replica(&container.view().await));
     assert_eq!(ada.get("/apps").await.as_array().map(Vec::len), Some(2));
     for (app, line) in [(&process, "probe: ready"), (&container, "listening on 8000")] {
-        // What a container says comes by its engine, maybe after its first answer.
-        wait_for("the log to have what the app said", || async {
-            let logs = ada.get(&format!("/apps/{}/logs", app.name)).await.to_string();
-            logs.contains(line).then_some(())
-        })
-        .await;
+        app.wait_for_line(line).await;
     }
 
     for app in [&process, &container] {

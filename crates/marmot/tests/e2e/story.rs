@@ -40,10 +40,7 @@ async fn a_model_endpoint_is_built_answers_sleeps_and_wakes_for_a_hundred_at_onc
     let replicas = app.view().await["replicas"].as_array().expect("a list").len();
     assert_eq!(replicas, 1);
 
-    let logs = ada.get(&format!("/apps/{}/logs", app.name)).await;
-    let text: String =
-        logs.as_object().expect("an object").values().filter_map(|lines| lines.as_str()).collect();
-    assert!(text.contains("POST /predict"), "{text}");
+    app.wait_for_line("POST /predict").await;
 
     app.shut_down().await;
     let url = predict.trim_end_matches("/predict");

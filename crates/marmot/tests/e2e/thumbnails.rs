@@ -87,7 +87,8 @@ async fn an_apps_picture_shows_its_page_to_those_who_may_open_it_and_goes_with_i
     let server = Server::start(&["--thumbnails", BROWSER]).await;
     let ada = server.user("ada").await;
     // Drawn by a script, after a while: what is there at first is another colour.
-    let page = "<body style='background:#fff'><script>setTimeout(() => document.body.style.background = \
+    // What it asks on its way is answered with no.
+    let page = "<body style='background:#fff'><script>alert('hello'); if (!confirm('stay?') && prompt('who?') === null) setTimeout(() => document.body.style.background = \
                 'rgb(20, 120, 200)', 3000)</script>";
     let (launcher, app) = deploy(&ada, "blue", page).await;
     let seen = colour(&server, &launcher).await;

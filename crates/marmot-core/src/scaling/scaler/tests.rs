@@ -118,6 +118,16 @@ fn replicas_that_sleep_are_thawed_for_those_who_wait_before_any_average_says_so(
 }
 
 #[test]
+fn what_sleeps_is_thawed_for_the_last_second_and_nothing_is_started_for_it() {
+    let mut story = Story::new(policy());
+    assert_eq!(story.run(13, 120).want, 2);
+    // Less than twice what two are meant for: no sudden rise, and a lasting one takes its time to show.
+    let rise = story.run(27, 1);
+    assert_eq!((rise.want, rise.at_once, rise.panics()), (2, 4, false));
+    assert_eq!(story.run(27, 30).want, 4);
+}
+
+#[test]
 fn a_new_revision_is_begun_with_as_many_as_it_should() {
     let mut story = Story::new(Policy { initial_replicas: 3, ..policy() });
     let new = Situation { proven: false, ..story.situation(0) };
@@ -138,7 +148,7 @@ fn a_schedule_a_minimum_and_a_foreseen_visit_keep_replicas_awake_and_say_so() {
     assert_eq!(decide(&policy(), quiet), (0, Why::Idle));
     assert_eq!(decide(&policy(), Situation { kept_warm: true, ..quiet }), (1, Why::Schedule));
     assert_eq!(decide(&Policy { min_replicas: 2, ..policy() }, quiet), (2, Why::Minimum));
-    let outlook = Outlook { keep: true, begin: true, awake: true, percent: 80, until: at(2000) };
+    let outlook = Outlook { keep: true, light: true, begin: true, awake: true, percent: 80, until: at(2000) };
     let expected = Situation { outlook: Some(outlook), ..quiet };
     assert_eq!(decide(&policy(), expected), (1, Why::Foreseen { percent: 80 }));
 }

@@ -74,6 +74,27 @@ async fn it_scales_out_with_the_load_and_its_replicas_sleep_when_it_falls_and_wa
 }
 
 #[tokio::test]
+async fn what_sleeps_is_woken_within_a_second_of_a_rise_that_is_not_sudden() {
+    let mut stage = Stage::with(&["iris"], 1000 * MIB, "serve").await;
+    stage.rule(|policy| {
+        up_to_three(policy);
+        policy.max_replicas = 4;
+    });
+    let busy = stage.ask("iris", 28);
+    (0..3).for_each(|_| stage.pass(1));
+    drop(busy);
+    let _few = stage.ask("iris", 13);
+    (0..300).for_each(|_| stage.pass(1));
+    assert_eq!((stage.running("iris"), stage.stages("iris").len()), (2, 4));
+    let more = stage.ask("iris", 14);
+    (0..2).for_each(|_| stage.pass(1));
+    assert_eq!(stage.running("iris"), 4, "27 at once, of which 7 are meant for each");
+    let awake = stage.observed("iris").unwrap().replicas;
+    assert!(awake.iter().all(|replica| !replica.gate.retiring()), "new visitors may go to each");
+    drop(more);
+}
+
+#[tokio::test]
 async fn a_replica_whose_own_visitor_waits_is_woken_whichever_was_used_last() {
     let mut stage = Stage::with(&["iris"], 1000 * MIB, "serve").await;
     stage.rule(up_to_three);
@@ -140,6 +161,34 @@ async fn only_so_many_boot_at_once_and_those_who_are_waited_for_come_first() {
     // Those that hang keep nobody else waiting.
     stage.pass(15);
     assert_eq!(all(&stage), [0, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn while_nobody_is_served_the_first_replica_has_the_processors_for_itself() {
+    let mut stage = Stage::with(&["iris"], 1000 * MIB, "slow").await;
+    stage.rule(up_to_three);
+    assert_eq!(stage.starting("iris"), 1);
+    let _busy = stage.ask("iris", 20);
+    (0..5).for_each(|_| stage.pass(1));
+    assert_eq!(stage.starting("iris"), 1, "it is wanted three times");
+    let first = stage.observed("iris").unwrap().replicas[0].id;
+    stage.reconciler.runtime.ensure(first, Want::Awake);
+    stage.pass(1);
+    assert_eq!((stage.running("iris"), stage.starting("iris")), (1, 2));
+}
+
+#[tokio::test]
+async fn one_that_hangs_keeps_those_beside_it_waiting_for_a_while_only() {
+    let mut stage = Stage::with(&["iris"], 1000 * MIB, "slow").await;
+    stage.rule(up_to_three);
+    stage.wanted.send_modify(|wanted| {
+        Arc::make_mut(wanted).apps.values_mut().for_each(|app| app.proven = true);
+    });
+    let _busy = stage.ask("iris", 20);
+    (0..5).for_each(|_| stage.pass(1));
+    assert_eq!(stage.starting("iris"), 1);
+    stage.pass(15);
+    assert_eq!(stage.starting("iris"), 2);
 }
 
 #[tokio::test]

@@ -46,6 +46,25 @@ async fn what_was_said_is_kept_and_what_was_not_is_as_the_preset_and_the_server_
 }
 
 #[tokio::test]
+async fn rates_timeouts_and_lingering_are_the_apps_own() {
+    let platform = Platform::new().await;
+    let ada = platform.user("ada").await;
+    let project = platform.project(&ada, "Iris", "public").await;
+    platform.launcher(&ada, &project, "Iris").await;
+    let before = platform.get("/apps/iris/scaling", "").await.is(StatusCode::OK).body["effective"].clone();
+    let said = json!({
+        "deepen_after": 300, "grace": 10, "linger": 0, "max_down_rate": 4, "max_up_rate": 3, "start_timeout": 600,
+    });
+    platform.put("/apps/iris/scaling", &ada, said.clone()).await.is(StatusCode::OK);
+    let after = platform.get("/apps/iris/scaling", "").await.is(StatusCode::OK).body;
+    assert_eq!(after["given"], said);
+    for (name, value) in said.as_object().unwrap() {
+        assert_eq!(&after["effective"][name], value, "{name}");
+        assert_ne!(&before[name], value, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn it_is_in_force_for_the_engine() {
     let platform = Platform::new().await;
     let ada = platform.user("ada").await;

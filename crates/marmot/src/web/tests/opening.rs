@@ -57,7 +57,11 @@ async fn who_may_open_an_app_is_led_there_and_who_may_not_is_told_whom_to_ask() 
     let share = launcher.replace("/launchers/", "/apps/");
     let enter = "/access/explorer?next=%2F";
     // Of a private project, others do not even learn that there is an app.
-    bob.get(&platform, enter).await.is(StatusCode::NOT_FOUND).hides("Ice cores");
+    bob.get(&platform, enter)
+        .await
+        .is(StatusCode::NOT_FOUND)
+        .hides("Ice cores")
+        .shows("ask them to let you in");
     bob.get(&platform, &share).await.is(StatusCode::NOT_FOUND);
     let app: AppName = "explorer".parse().unwrap();
     for (open_to, users) in [("named", "bob"), ("signed_in", "")] {
