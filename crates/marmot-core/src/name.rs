@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::Said;
+
 /// Longest allowed name. Leaves room in a 63-byte DNS label for what an operator puts before or behind it.
 pub const MAX_LENGTH: usize = 39;
 
@@ -15,6 +17,13 @@ pub const MAX_LENGTH: usize = 39;
 pub struct InvalidName {
     /// What was given, cut to a length that fits a message.
     pub given: String,
+}
+
+impl InvalidName {
+    /// The same, with what other languages say it by.
+    pub fn said(&self) -> Said {
+        Said::new("name-wrong", self).with("given", &self.given).with("most", MAX_LENGTH)
+    }
 }
 
 fn is_name(text: &str) -> bool {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use marmot_core::id::{BuildId, EnvironmentId, ProjectId};
+use marmot_core::{Said, said};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -46,8 +47,8 @@ enum Outcome {
         pushed: Option<String>,
     },
     Failed {
-        step: String,
-        reason: String,
+        step: Said,
+        reason: Said,
         last_lines: Vec<String>,
     },
 }
@@ -74,7 +75,7 @@ impl Work {
 
 /// What a build's task tells the loop.
 enum Word {
-    Step(BuildId, String),
+    Step(BuildId, Said),
     Ended(BuildId, BuildState),
     /// These caches hold more than they may.
     Overgrown(Vec<PathBuf>),
@@ -242,7 +243,7 @@ impl Builds {
     fn start(&mut self, id: BuildId, work: Work, project: Option<ProjectId>) {
         let cancel = CancellationToken::new();
         self.running.insert(id, Running { owner: work.owner(), project, cancel: cancel.clone() });
-        self.states.insert(id, BuildState::InProgress { step: "Starting".to_owned() });
+        self.states.insert(id, BuildState::InProgress { step: said!("build-step-starting", "Starting") });
         let (context, dir, speak) = (Arc::clone(&self.context), self.layout.build(id), self.speak.clone());
         let tell = speak.clone();
         let disk = Disk { storage: self.storage.clone(), wanted: self.wanted.clone(), project, build: id };
@@ -253,8 +254,8 @@ impl Builds {
                     if let Some(full) = disk.full(&work).await {
                         return keep(&dir, Err(full)).await;
                     }
-                    let progress = |step: &str| {
-                        let _ = speak.send(Word::Step(id, step.to_owned()));
+                    let progress = |step: Said| {
+                        let _ = speak.send(Word::Step(id, step));
                     };
                     let end = match work {
                         Work::Build(wanted) => {
@@ -377,15 +378,23 @@ impl Disk {
 fn no_room(used: u64, limit: u64, result: Option<u64>) -> BuildEnd {
     let [used, limit] = [used, limit].map(|bytes| bytes >> 20);
     let beyond = match result {
-        Some(result) => format!(", and the result of this build takes {} MiB", (result >> 20) + 1),
-        None => String::new(),
+        Some(result) => said!(
+            "build-project-full-by",
+            ", and the result of this build takes {takes} MiB",
+            takes = (result >> 20) + 1
+        ),
+        None => Said::default(),
     };
-    let reason = format!(
+    let reason = said!(
+        "build-project-full",
         "the project may keep {limit} MiB on disk and keeps {used} MiB already{beyond}: delete launchers that are not \
-         needed, make the code and its packages smaller, or ask an administrator for a higher limit"
+         needed, make the code and its packages smaller, or ask an administrator for a higher limit",
+        limit = limit,
+        used = used,
+        beyond = beyond
     );
     BuildEnd::Failed(BuildFailure {
-        step: "Keeping to the project's limits".to_owned(),
+        step: said!("build-step-limits", "Keeping to the project's limits"),
         reason,
         last_lines: Vec::new(),
     })
@@ -420,8 +429,12 @@ async fn keep(dir: &Path, end: Result<BuildOutcome, BuildEnd>) -> BuildState {
 
 fn could_not_keep(error: &io::Error) -> BuildState {
     BuildState::Failed(BuildFailure {
-        step: "Keeping the result".to_owned(),
-        reason: format!("the build's directory cannot be written: {error}"),
+        step: said!("build-step-keeping", "Keeping the result"),
+        reason: said!(
+            "build-cannot-keep",
+            "the build's directory cannot be written: {why}",
+            why = error.to_string()
+        ),
         last_lines: Vec::new(),
     })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use marmot_core::id::{BuildId, ReplicaId, RevisionId};
 use marmot_core::plan::Why;
-use marmot_core::{AppName, Gate, Moment};
+use marmot_core::{AppName, Gate, Moment, Said, said};
 
 use crate::sockets::Sockets;
 
@@ -50,6 +50,15 @@ pub struct HeldBack {
     pub needed: u64,
     /// What all of them together may, in bytes.
     pub limit: u64,
+}
+
+impl HeldBack {
+    /// The same, with what other languages say it by.
+    pub fn said(&self) -> Said {
+        let [used, needed, limit] = [self.used, self.needed, self.limit].map(|bytes| bytes >> 20);
+        let name = if self.needed > self.limit { "held-back-for-good" } else { "held-back" };
+        Said::new(name, self).with("used", used).with("needed", needed).with("limit", limit)
+    }
 }
 
 impl fmt::Display for HeldBack {
@@ -208,11 +217,47 @@ pub enum FailureReason {
         after: Duration,
     },
     /// It could not be started, in words.
-    CouldNotStart(String),
+    CouldNotStart(Said),
     /// What runs container images does not answer, in words. It is tried again until it does.
-    EngineAway(String),
+    EngineAway(Said),
     /// It ended, and the container engine cannot say how.
     Unknown,
+}
+
+impl FailureReason {
+    /// The same, with what other languages say it by.
+    pub fn said(&self) -> Said {
+        let said = |name| Said::new(name, self);
+        match self {
+            Self::Exited(0) => said("failed-ended"),
+            Self::Exited(code) => said("failed-exited").with("code", code),
+            Self::Killed(signal) => said("failed-killed").with("signal", signal),
+            Self::OutOfMemory { used: Some(used), limit } => {
+                said("failed-out-of-memory").with("used", used >> 20).with("limit", limit >> 20)
+            }
+            Self::OutOfMemory { used: None, limit } => {
+                said("failed-beyond-memory").with("limit", limit >> 20)
+            }
+            Self::DiskFull { used, limit } if used > limit => {
+                said("failed-disk-full").with("limit", limit >> 20)
+            }
+            Self::DiskFull { .. } => said("failed-too-many-files"),
+            Self::NeverListened { expected, found, after } => {
+                let name =
+                    if found.is_empty() { "failed-never-listened" } else { "failed-listens-elsewhere" };
+                let ports: Vec<_> = found.iter().map(u16::to_string).collect();
+                said(name)
+                    // A port is no quantity.
+                    .with("port", expected.to_string())
+                    .with("seconds", after.as_secs())
+                    .with("ports", ports.join(", "))
+            }
+            Self::CouldNotStart(why) | Self::EngineAway(why) => {
+                said("failed-could-not-start").with("why", why)
+            }
+            Self::Unknown => said("failed-unknown"),
+        }
+    }
 }
 
 impl fmt::Display for FailureReason {
@@ -267,7 +312,7 @@ pub enum BuildState {
     /// Is under way.
     InProgress {
         /// What it is doing, as a person would say it.
-        step: String,
+        step: Said,
     },
     /// Has a result.
     Succeeded(BuildOutcome),
@@ -294,9 +339,9 @@ pub struct BuildOutcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildFailure {
     /// The step that failed, as a person would say it.
-    pub step: String,
+    pub step: Said,
     /// Why, and what to do, in a sentence or two.
-    pub reason: String,
+    pub reason: Said,
     /// The last lines of its log.
     pub last_lines: Vec<String>,
 }
@@ -355,4 +400,50 @@ pub enum Happening {
     Adopted,
     /// It ended by itself.
     Failed(Arc<Failure>),
+}
+
+impl Happening {
+    /// What happened, as a sentence to follow the app's name.
+    pub fn said(&self) -> Said {
+        match self {
+            Self::Scaled { from, to, why } => {
+                let replicas = if *to == 1 { "1 replica".to_owned() } else { format!("{to} replicas") };
+                Said::new("event-scaled", format!("{why} → {replicas} (from {from})"))
+                    .with("why", why.said())
+                    .with("to", to)
+                    .with("from", from)
+            }
+            Self::LetGo { percent } => said!(
+                "event-let-go",
+                "no visit is expected soon: {percent} % within the hour → its hibernated replica is stopped",
+                percent = *percent
+            ),
+            Self::Deepened { percent: Some(percent) } => said!(
+                "event-deepened",
+                "no visit is expected soon: {percent} % within the hour → its hibernated replica sleeps deeper",
+                percent = *percent
+            ),
+            Self::Deepened { percent: None } => said!(
+                "event-deepened-in-time",
+                "its hibernated replica sleeps deeper, since it has slept for long"
+            ),
+            Self::MadeRoom => {
+                said!("event-made-room", "its hibernated replica is stopped, because memory is short")
+            }
+            Self::Started(why) => said!("event-started", "a replica was started: {why}", why = why.said()),
+            Self::Ready(after) => {
+                let time = Said::decimal(format!("{:.1}", after.as_secs_f64()));
+                said!("event-ready", "was ready after {time} s", time = time)
+            }
+            Self::HeldBack(why) => said!("event-held-back", "waits for memory: {why}", why = why.said()),
+            Self::Hibernated => said!("event-hibernated", "fell asleep, because nobody used it"),
+            Self::Woke(after) => {
+                let time = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                said!("event-woke", "woke in {time} ms", time = time)
+            }
+            Self::Stopped => said!("event-stopped", "a replica was stopped"),
+            Self::Adopted => said!("event-adopted", "went on running while the server was restarted"),
+            Self::Failed(failure) => failure.reason.said(),
+        }
+    }
 }

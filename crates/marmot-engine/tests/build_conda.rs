@@ -153,7 +153,7 @@ async fn versions_that_go_together_are_found_and_what_does_not_is_explained() {
         assert_eq!(failure.step, "Installing Python packages");
         for part in expected {
             assert!(
-                failure.reason.to_lowercase().contains(&part.to_lowercase()),
+                failure.reason.english().to_lowercase().contains(&part.to_lowercase()),
                 "no {part} in {}\n{}",
                 failure.reason,
                 failed.log

@@ -51,7 +51,7 @@ async fn fails_for_want_of_room(place: &Place, disk: &Disk, repository: &Reposit
     let before = disk.used();
     let failed = place.build(repository).await;
     let failure = failed.failure();
-    assert!(failure.reason.to_lowercase().contains("disk"), "{}", failure.reason);
+    assert!(failure.reason.english().to_lowercase().contains("disk"), "{}", failure.reason);
     assert!(failure.reason.contains("full"), "{}", failure.reason);
     assert_eq!(failure.step, step);
     // But for the log, and what there is of a repository that others fetch from, too. A file that is gone gives its room

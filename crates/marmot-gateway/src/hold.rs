@@ -11,6 +11,7 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use http::{HeaderValue, Uri, request};
+use marmot_core::Said;
 use marmot_core::gate::{GateState, Refused};
 use marmot_core::id::ReplicaId;
 use marmot_core::{AppName, Moment};
@@ -39,9 +40,9 @@ pub(crate) enum Refusal {
     #[error("the app is switched off")]
     Off,
     #[error("{reason}")]
-    Failed { reason: String },
+    Failed { reason: Said },
     #[error("{reason}")]
-    NoRoom { reason: String },
+    NoRoom { reason: Said },
     #[error("the gateway is stopping")]
     Stopping,
 }

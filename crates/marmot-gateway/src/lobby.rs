@@ -16,7 +16,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use marmot_core::gate::GateState;
 use marmot_core::id::UserId;
 use marmot_core::{AppName, Moment};
-use marmot_text::{Language, filters, say, spoken, tell};
+use marmot_text::{filters, retold, say, tell};
 use serde::Serialize;
 
 pub(crate) use self::events::{Events, events};
@@ -210,7 +210,7 @@ fn news(shared: &Shared, route: &Route) -> News {
     let (backends, progress) = match &route.state {
         RouteState::Off => return News::Off,
         RouteState::Failed { reason, last_lines } => {
-            return News::Failed { reason: reason.clone(), last_lines: last_lines.clone() };
+            return News::Failed { reason: retold(reason), last_lines: last_lines.clone() };
         }
         RouteState::On { backends, progress } => (backends, progress),
     };
@@ -221,11 +221,7 @@ fn news(shared: &Shared, route: &Route) -> News {
         return waking(At::Busy, say("lobby-all-taken").to_owned(), (Duration::ZERO, None));
     }
     if let Some(reason) = &progress.no_room {
-        let step = match spoken() {
-            Language::English => in_a_sentence(reason),
-            _ => say("lobby-full-step").to_owned(),
-        };
-        return waking(At::Full, step, (Duration::ZERO, None));
+        return waking(At::Full, in_a_sentence(&retold(reason)), (Duration::ZERO, None));
     }
     let rung = rung(backends);
     let (elapsed, expected) =
@@ -242,15 +238,11 @@ fn news(shared: &Shared, route: &Route) -> News {
         (Rung::Stopped, Step::WaitingForPort) => At::Port,
     };
     let step = match at {
-        At::Waking => say("lobby-waking-up"),
-        At::Almost => say("lobby-almost"),
-        // The engine tells more, in English.
-        _ if spoken() == Language::English => &progress.step,
-        At::Building => say("lobby-building"),
-        At::Starting => say("lobby-starting"),
-        _ => say("lobby-port"),
+        At::Waking => say("lobby-waking-up").to_owned(),
+        At::Almost => say("lobby-almost").to_owned(),
+        _ => retold(&progress.step),
     };
-    waking(at, step.to_owned(), (elapsed, expected))
+    waking(at, step, (elapsed, expected))
 }
 
 /// What begins in the middle of a sentence, as one of its own.

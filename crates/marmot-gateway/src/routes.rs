@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use marmot_core::Said;
 use marmot_core::id::{ReplicaId, UserId};
 use marmot_core::{AppName, Demand, Gate, Moment};
 
@@ -226,7 +227,7 @@ pub enum RouteState {
     /// It cannot be opened.
     Failed {
         /// Why, in a sentence that a visitor may read.
-        reason: String,
+        reason: Said,
         /// The last lines of its log, for those who may read it.
         last_lines: Vec<String>,
     },
@@ -307,13 +308,13 @@ pub struct Progress {
     /// What is going on.
     pub at: Step,
     /// What is going on, in a few words: *Building*, *Starting*, *Waiting for its port*.
-    pub step: String,
+    pub step: Said,
     /// Since when.
     pub since: Moment,
     /// How long waking took lately, if known.
     pub expected: Option<Duration>,
     /// Why no replica may wake now, in a sentence that a visitor may read: until there is room, programs are sent away.
-    pub no_room: Option<String>,
+    pub no_room: Option<Said>,
 }
 
 #[cfg(test)]

@@ -308,7 +308,7 @@ impl App<'_> {
                 // Asked for: the engine may try once more.
                 self.route.demand.touch(self.shared.clock.now());
                 (self.shared.nudge)(&self.route.app);
-                return self.failed(reason, reader, viewer);
+                return self.failed(reason.english(), reader, viewer);
             }
         };
         let upgrade = headers::wanted_upgrade(&request);
@@ -499,11 +499,13 @@ impl App<'_> {
         let breaks_off = self.is_http1 && matches!(failure, Failure::TooSlow | Failure::TooLarge { .. });
         let mut response = match failure {
             Failure::Refused(Refusal::Off) => return self.off(reader, visitor),
-            Failure::Refused(Refusal::Failed { reason }) => return self.failed(&reason, reader, visitor),
+            Failure::Refused(Refusal::Failed { reason }) => {
+                return self.failed(reason.english(), reader, visitor);
+            }
             Failure::Refused(Refusal::NoRoom { reason }) => match reader {
                 Reader::Person(language) => return self.lobby(language, visitor),
                 Reader::Program => {
-                    let detail = of_app("gw-no-room-about").with("reason", reason);
+                    let detail = of_app("gw-no-room-about").with_said("reason", &reason);
                     problem(StatusCode::SERVICE_UNAVAILABLE, "gw-no-room", detail)
                 }
             }
@@ -548,7 +550,9 @@ impl App<'_> {
         let route = find(self.shared, self.route.app.as_str());
         let of_app = |id| Message::new(id).with("app", self.route.app.as_str());
         match route.as_deref().map(|route| &route.state) {
-            Some(RouteState::On { progress, .. }) => of_app("gw-too-late-at").with("step", &progress.step),
+            Some(RouteState::On { progress, .. }) => {
+                of_app("gw-too-late-at").with_said("step", &progress.step)
+            }
             _ => of_app("gw-too-late-about"),
         }
     }

@@ -25,7 +25,7 @@ async fn where_there_is_no_room_for_an_app_programs_are_sent_away_and_people_wai
             step: "Starting".into(),
             since: world.clock.now(),
             expected: None,
-            no_room: reason.map(str::to_owned),
+            no_room: reason.map(Into::into),
         },
     };
     world.set(no_room(None));

@@ -32,6 +32,6 @@ mod now;
 mod written;
 
 pub use language::{Language, NoSuchLanguage};
-pub use messages::{Message, Value, say};
+pub use messages::{Message, Value, retold, say};
 pub use now::{speak, speaking, speaking_now, spoken};
 pub use written::{date, day_and_time, decimal};

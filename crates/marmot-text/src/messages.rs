@@ -8,9 +8,10 @@ use std::sync::LazyLock;
 use fluent_bundle::concurrent::FluentBundle;
 use fluent_bundle::{FluentArgs, FluentResource, FluentValue};
 use fluent_syntax::ast::Entry;
+use marmot_core::{Said, said};
 use unic_langid::LanguageIdentifier;
 
-use crate::{Language, now};
+use crate::{Language, decimal, now};
 
 /// The files of a language, by name. Each language has the same.
 macro_rules! files {
@@ -26,6 +27,21 @@ macro_rules! files {
 pub(crate) const FILES: [[(&str, &str); 8]; 3] =
     files!("account", "admin", "app", "gateway", "launcher", "pages", "project", "words");
 
+/// What is made in English elsewhere, with the name by which the other languages say it here.
+const SAID: [&[(&str, &str)]; 3] = [
+    &[],
+    &[
+        ("events", include_str!("../locales/de/said/events.ftl")),
+        ("builds", include_str!("../locales/de/said/builds.ftl")),
+        ("refusals", include_str!("../locales/de/said/refusals.ftl")),
+    ],
+    &[
+        ("events", include_str!("../locales/fr/said/events.ftl")),
+        ("builds", include_str!("../locales/fr/said/builds.ftl")),
+        ("refusals", include_str!("../locales/fr/said/refusals.ftl")),
+    ],
+];
+
 /// The messages of one language.
 struct Catalogue {
     bundle: FluentBundle<FluentResource>,
@@ -33,17 +49,19 @@ struct Catalogue {
     plain: HashMap<String, String>,
 }
 
-static CATALOGUES: LazyLock<[Catalogue; 3]> =
-    LazyLock::new(|| Language::ALL.map(|language| Catalogue::read(language, &FILES[language as usize])));
+static CATALOGUES: LazyLock<[Catalogue; 3]> = LazyLock::new(|| {
+    Language::ALL
+        .map(|language| Catalogue::read(language, &FILES[language as usize], SAID[language as usize]))
+});
 
 impl Catalogue {
-    fn read(language: Language, files: &[(&str, &str)]) -> Self {
+    fn read(language: Language, files: &[(&str, &str)], said: &[(&str, &str)]) -> Self {
         let tag: LanguageIdentifier = language.tag().parse().unwrap_or_default();
         let mut bundle = FluentBundle::new_concurrent(vec![tag]);
         // Names stand in sentences as they are; marks around them would be copied along with them.
         bundle.set_use_isolating(false);
         let mut names: Vec<String> = Vec::new();
-        for (_, text) in files {
+        for (_, text) in files.iter().chain(said) {
             // What cannot be read is left out here, and found by the tests.
             let resource = FluentResource::try_new((*text).to_owned()).unwrap_or_else(|(rest, _)| rest);
             names.extend(resource.entries().filter_map(|entry| match entry {
@@ -82,11 +100,41 @@ pub fn say(id: &'static str) -> &'static str {
     found.map_or(id, String::as_str)
 }
 
+/// A sentence that was made in English, in the language that is spoken; in English where that one has no words for it,
+/// as for what was kept before it had a name.
+pub fn retold(said: &Said) -> String {
+    let language = now::spoken();
+    let told = || {
+        let name = said.name().filter(|_| language != Language::English)?;
+        if name == said::DECIMAL {
+            return Some(decimal(said.english().to_owned()));
+        }
+        let values: FluentArgs<'_> = said.values().map(|(name, value)| (name, fluent(value))).collect();
+        CATALOGUES[language as usize].format(name, Some(&values))
+    };
+    told().unwrap_or_else(|| said.english().to_owned())
+}
+
+fn fluent(value: &said::Value) -> FluentValue<'static> {
+    match value {
+        said::Value::Number(number) => FluentValue::from(*number),
+        said::Value::Said(said) => FluentValue::String(Cow::Owned(retold(said))),
+    }
+}
+
 /// A message with the values of its variables, not said yet.
 #[derive(Debug, Clone)]
 pub struct Message {
     id: &'static str,
-    values: Vec<(&'static str, FluentValue<'static>)>,
+    values: Vec<(&'static str, Given)>,
+}
+
+/// The value of a variable.
+#[derive(Debug, Clone)]
+enum Given {
+    Value(FluentValue<'static>),
+    /// A sentence in the sentence, in the language that is spoken when that is said.
+    Said(Said),
 }
 
 impl Message {
@@ -98,7 +146,14 @@ impl Message {
     /// The message with a variable's value.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Value) -> Self {
-        self.values.push((name, value.value()));
+        self.values.push((name, Given::Value(value.value())));
+        self
+    }
+
+    /// The message with a sentence in it that was made in English.
+    #[must_use]
+    pub fn with_said(mut self, name: &'static str, said: &Said) -> Self {
+        self.values.push((name, Given::Said(said.clone())));
         self
     }
 
@@ -107,7 +162,7 @@ impl Message {
         if self.values.is_empty() {
             return say(self.id).to_owned();
         }
-        let values: FluentArgs<'_> = self.values.iter().map(|(name, value)| (*name, value.clone())).collect();
+        let values: FluentArgs<'_> = self.values.iter().map(|(name, value)| (*name, value.told())).collect();
         let found = catalogues().find_map(|catalogue| catalogue.format(self.id, Some(&values)));
         debug_assert!(found.is_some(), "there is no message `{}` with {:?}", self.id, self.values);
         found.unwrap_or_else(|| self.id.to_owned())
@@ -116,6 +171,15 @@ impl Message {
     /// The message in another language than the one that is spoken.
     pub fn said_in(&self, language: Language) -> String {
         now::speaking_now(language, || self.said())
+    }
+}
+
+impl Given {
+    fn told(&self) -> FluentValue<'static> {
+        match self {
+            Self::Value(value) => value.clone(),
+            Self::Said(said) => FluentValue::String(Cow::Owned(retold(said))),
+        }
     }
 }
 

@@ -171,7 +171,7 @@ impl Sample {
         let app = self.service.activate(&ada, building.id).await?;
         if let Some(build) = app.build {
             let step = "Installing 38 packages".to_owned();
-            self.observed.builds.insert(build.id(), BuildState::InProgress { step });
+            self.observed.builds.insert(build.id(), BuildState::InProgress { step: step.into() });
         }
         let starting = self.launcher(&ada, ice, "Dust forecast", "forecast").await?;
         self.built(&ada, &starting, &[Stage::Starting], None).await?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use marmot_core::id::{BuildId, RevisionId};
 use marmot_core::phase::Phase;
 use marmot_core::scaling::Policy;
-use marmot_core::{AppName, Clock, Moment};
+use marmot_core::{AppName, Clock, Moment, Said, said};
 use marmot_engine::logs::Logs;
 use marmot_engine::observed::{BuildState, Event, Happening, Observed, ObservedApp, ReplicaStage, StartStep};
 use marmot_engine::wanted::{
@@ -47,7 +47,7 @@ pub struct Lifecycle {
     wanted: watch::Sender<Arc<Wanted>>,
     routes: watch::Sender<Arc<Routes>>,
     /// What is going on with each app that is not there yet, and since when.
-    steps: HashMap<AppName, (String, Moment)>,
+    steps: HashMap<AppName, (Said, Moment)>,
     /// The builds that apps wait for.
     building: Building,
 }
@@ -255,22 +255,23 @@ fn route(
 fn route_state(
     state: AppState,
     app: Option<&ObservedApp>,
-    before: Option<&(String, Moment)>,
+    before: Option<&(Said, Moment)>,
     now: Moment,
-) -> (RouteState, Option<(String, Moment)>) {
+) -> (RouteState, Option<(Said, Moment)>) {
     if state.phase == Phase::Failed {
         let (reason, last_lines) = state.failure.map_or_else(
-            || ("it could not be started".to_owned(), Vec::new()),
+            || (said!("not-started", "it could not be started"), Vec::new()),
             |failure| (failure.reason, failure.last_lines),
         );
         return (RouteState::Failed { reason, last_lines }, None);
     }
     let words = match (state.phase, state.step) {
-        (Phase::Building, step) => {
-            step.map_or_else(|| "Building".to_owned(), |step| format!("Building: {step}"))
-        }
+        (Phase::Building, step) => step.map_or_else(
+            || said!("step-building", "Building"),
+            |step| said!("step-building-at", "Building: {step}", step = &step),
+        ),
         (_, Some(step)) => step,
-        _ => "Starting".to_owned(),
+        _ => said!("build-step-starting", "Starting"),
     };
     let nothing = ObservedApp::default();
     let app = app.unwrap_or(&nothing);
@@ -287,7 +288,7 @@ fn route_state(
         _ if app.replicas.iter().any(listens_soon) => Step::WaitingForPort,
         _ => Step::Starting,
     };
-    let no_room = app.held_back.map(|held_back| held_back.to_string());
+    let no_room = app.held_back.map(|held_back| held_back.said());
     let progress = Progress { at, step: words.clone(), since, expected: app.boot_time, no_room };
     (RouteState::On { backends: backends(app), progress }, Some((words, since)))
 }
@@ -319,7 +320,7 @@ fn given_up(app: &ObservedApp, revision: RevisionId) -> Option<FailedStart> {
     let failure = app.failure.as_ref().filter(|failure| failure.revision == revision)?;
     (app.gave_up == Some(revision)).then(|| FailedStart {
         at: failure.at,
-        reason: failure.reason.to_string(),
+        reason: failure.reason.said(),
         last_lines: failure.last_lines.clone(),
     })
 }
@@ -534,7 +535,7 @@ fn same(left: &Wanted, right: &Wanted) -> bool {
 /// Writes what happens to replicas into the record that people read, until the engine ends.
 pub async fn keep_record(service: Service, mut events: mpsc::UnboundedReceiver<Event>) {
     while let Some(event) = events.recv().await {
-        let (kind, message) = in_words(&event.what);
+        let (kind, message) = (kind(&event.what), event.what.said());
         let replica = event.replica.map(tracing::field::display);
         tracing::info!(app = %event.app, replica, event = kind, "{message}");
         let record = AppEvent { at: event.at, kind: kind.to_owned(), message, by: None };
@@ -544,43 +545,21 @@ pub async fn keep_record(service: Service, mut events: mpsc::UnboundedReceiver<E
     }
 }
 
-/// One word, and a sentence to follow the app's name.
-fn in_words(what: &Happening) -> (&'static str, String) {
+/// What happened, in one word.
+fn kind(what: &Happening) -> &'static str {
     match what {
-        Happening::Scaled { from, to, why } => ("scaled", format!("{why} → {} (from {from})", count(*to))),
-        Happening::LetGo { percent } => (
-            "let_go",
-            format!(
-                "no visit is expected soon: {percent} % within the hour → its hibernated replica is stopped"
-            ),
-        ),
-        Happening::Deepened { percent: Some(percent) } => (
-            "deepened",
-            format!(
-                "no visit is expected soon: {percent} % within the hour → its hibernated replica sleeps deeper"
-            ),
-        ),
-        Happening::Deepened { percent: None } => {
-            ("deepened", "its hibernated replica sleeps deeper, since it has slept for long".to_owned())
-        }
-        Happening::MadeRoom => {
-            ("made_room", "its hibernated replica is stopped, because memory is short".to_owned())
-        }
-        Happening::Started(why) => ("started", format!("a replica was started: {why}")),
-        Happening::Ready(after) => ("ready", format!("was ready after {:.1} s", after.as_secs_f64())),
-        Happening::HeldBack(why) => ("held_back", format!("waits for memory: {why}")),
-        Happening::Hibernated => ("hibernated", "fell asleep, because nobody used it".to_owned()),
-        Happening::Woke(after) => ("woke", format!("woke in {} ms", after.as_millis())),
-        Happening::Stopped => ("stopped", "a replica was stopped".to_owned()),
-        Happening::Adopted => ("adopted", "went on running while the server was restarted".to_owned()),
-        Happening::Failed(failure) => ("failed", failure.reason.to_string()),
-    }
-}
-
-fn count(replicas: u32) -> String {
-    match replicas {
-        1 => "1 replica".to_owned(),
-        many => format!("{many} replicas"),
+        Happening::Scaled { .. } => "scaled",
+        Happening::LetGo { .. } => "let_go",
+        Happening::Deepened { .. } => "deepened",
+        Happening::MadeRoom => "made_room",
+        Happening::Started(_) => "started",
+        Happening::Ready(_) => "ready",
+        Happening::HeldBack(_) => "held_back",
+        Happening::Hibernated => "hibernated",
+        Happening::Woke(_) => "woke",
+        Happening::Stopped => "stopped",
+        Happening::Adopted => "adopted",
+        Happening::Failed(_) => "failed",
     }
 }
 

@@ -9,6 +9,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use marmot_core::AppName;
+use marmot_core::Said;
 use marmot_core::id::{
     BuildId, CredentialId, EnvironmentId, GroupId, LauncherId, ProjectId, RevisionId, SecretId, SessionId,
     TokenId, UserId,
@@ -687,12 +688,12 @@ pub struct BuildResult {
     /// How the app is started, as a person would type it.
     pub command: Option<String>,
     /// The step that failed.
-    pub failed_step: Option<String>,
+    pub failed_step: Option<Said>,
     /// Where a registry has the image that was made, by digest.
     #[serde(default)]
     pub pushed: Option<String>,
     /// Why, and what to do.
-    pub reason: Option<String>,
+    pub reason: Option<Said>,
     /// The last lines of the log of a build that failed.
     #[serde(default)]
     pub last_lines: Vec<String>,
@@ -757,7 +758,7 @@ pub struct FailedStart {
     /// When it was given up.
     pub at: Timestamp,
     /// Why, in a sentence.
-    pub reason: String,
+    pub reason: Said,
     /// The last lines that it wrote.
     #[serde(default)]
     pub last_lines: Vec<String>,
@@ -849,7 +850,7 @@ pub struct AppEvent {
     /// What, in one word: `activated`, `build_failed`, `ready`, `hibernated`, …
     pub kind: String,
     /// What, in a sentence.
-    pub message: String,
+    pub message: Said,
     /// Who did it, if somebody did.
     pub by: Option<Namespace>,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use marmot_core::scaling::schedule::Schedule;
 use marmot_core::scaling::{Concurrency, Policy};
+use marmot_core::{Said, said};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -99,8 +100,13 @@ pub struct Scaling {
 
 /// What may not be said, in words that name what was given and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refused(String);
+#[error("{said}")]
+pub struct Refused {
+    /// Which setting it is about, as the API calls it.
+    pub setting: &'static str,
+    /// What was given, and what is allowed.
+    pub said: Said,
+}
 
 /// The rules of an app as its previews live by them: nobody waits for them but who works on them, so they go to sleep
 /// soon, and one replica does.
@@ -139,9 +145,15 @@ impl Scaling {
         // Whoever asks for a minimum asks for at least as many.
         let max_replicas = if self.max_replicas.is_none() { max.max(min_replicas) } else { max };
         if min_replicas > max_replicas {
-            return refuse(format!(
-                "`min_replicas` is {min_replicas}, more than `max_replicas`, which is {max_replicas}"
-            ));
+            return refuse(
+                "min_replicas",
+                said!(
+                    "scaling-least-above-most",
+                    "`min_replicas` is {least}, more than `max_replicas`, which is {most}",
+                    least = min_replicas,
+                    most = max_replicas
+                ),
+            );
         }
         let initial = within("initial_replicas", self.initial_replicas, 1..=max_replicas)?;
         let usual = if self.concurrency()?.is_none() && preset == Preset::Single {
@@ -151,9 +163,15 @@ impl Scaling {
         };
         let limit = within("limit", self.limit, 1..=100_000)?.unwrap_or(usual);
         if limit < concurrency.count() {
-            return refuse(format!(
-                "`limit` is {limit}, less than the {concurrency} that a replica is meant for"
-            ));
+            return refuse(
+                "limit",
+                said!(
+                    "scaling-limit-below-aim",
+                    "`limit` is {limit}, less than the {aim} that a replica is meant for",
+                    limit = limit,
+                    aim = concurrency.to_string()
+                ),
+            );
         }
         let policy = Policy {
             min_replicas,
@@ -187,9 +205,15 @@ impl Scaling {
         };
         if policy.panic_window > policy.stable_window {
             let (panic, stable) = (policy.panic_window.as_secs(), policy.stable_window.as_secs());
-            return refuse(format!(
-                "`panic_window` is {panic} s, longer than `stable_window`, which is {stable} s"
-            ));
+            return refuse(
+                "panic_window",
+                said!(
+                    "scaling-panic-above-stable",
+                    "`panic_window` is {panic} s, longer than `stable_window`, which is {stable} s",
+                    panic = panic,
+                    stable = stable
+                ),
+            );
         }
         Ok(policy)
     }
@@ -199,8 +223,11 @@ impl Scaling {
         let sessions = within("sessions_per_replica", self.sessions_per_replica, 1..=10_000)?;
         match (requests, sessions) {
             (Some(_), Some(_)) => refuse(
-                "`requests_per_replica` and `sessions_per_replica` are both given: a replica is measured by one of them"
-                    .to_owned(),
+                "requests_per_replica",
+                said!(
+                    "scaling-two-aims",
+                    "`requests_per_replica` and `sessions_per_replica` are both given: a replica is measured by one of them"
+                ),
             ),
             (Some(requests), None) => Ok(Some(Concurrency::Requests(requests))),
             (None, sessions) => Ok(sessions.map(Concurrency::Sessions)),
@@ -209,53 +236,85 @@ impl Scaling {
 
     fn schedules(&self) -> Result<Vec<Schedule>, Refused> {
         if self.keep_warm.len() > MOST_SCHEDULES {
-            return refuse(format!(
-                "`keep_warm` has {} schedules, more than {MOST_SCHEDULES}",
-                self.keep_warm.len()
-            ));
+            return refuse(
+                "keep_warm",
+                said!(
+                    "scaling-schedules-too-many",
+                    "`keep_warm` has {count} schedules, more than {most}",
+                    count = self.keep_warm.len(),
+                    most = MOST_SCHEDULES
+                ),
+            );
         }
         let read = |text: &String| {
             let schedule: Schedule =
-                text.parse().map_err(|error| Refused(format!("`keep_warm`: {error}")))?;
+                text.parse().map_err(|error: marmot_core::scaling::schedule::InvalidSchedule| Refused {
+                    setting: "keep_warm",
+                    said: said!("scaling-schedule-wrong", "`keep_warm`: {why}", why = error.to_string()),
+                })?;
             match TimeZone::get(schedule.zone()) {
                 Ok(_) => Ok(schedule),
-                Err(_) => refuse(format!(
-                    "`keep_warm`: there is no time zone `{}`; they are named like `Europe/Zurich` or `UTC`",
-                    schedule.zone()
-                )),
+                Err(_) => refuse(
+                    "keep_warm",
+                    said!(
+                        "scaling-no-zone",
+                        "`keep_warm`: there is no time zone `{zone}`; they are named like `Europe/Zurich` or `UTC`",
+                        zone = schedule.zone()
+                    ),
+                ),
             }
         };
         self.keep_warm.iter().map(read).collect()
     }
 }
 
-fn refuse<T>(message: String) -> Result<T, Refused> {
-    Err(Refused(message))
+fn refuse<T>(setting: &'static str, said: Said) -> Result<T, Refused> {
+    Err(Refused { setting, said })
 }
 
 fn within(
-    name: &str,
+    name: &'static str,
     given: Option<u32>,
     allowed: std::ops::RangeInclusive<u32>,
 ) -> Result<Option<u32>, Refused> {
     match given {
         Some(given) if !allowed.contains(&given) => {
             let (least, most) = allowed.into_inner();
-            refuse(format!("`{name}` is {given}: it must be from {least} to {most}"))
+            refuse(
+                name,
+                said!(
+                    "scaling-out-of-range",
+                    "`{name}` is {given}: it must be from {least} to {most}",
+                    name = name,
+                    given = given,
+                    least = least,
+                    most = most
+                ),
+            )
         }
         given => Ok(given),
     }
 }
 
 fn seconds(
-    name: &str,
+    name: &'static str,
     given: Option<u64>,
     allowed: std::ops::RangeInclusive<u64>,
 ) -> Result<Option<Duration>, Refused> {
     match given {
         Some(given) if !allowed.contains(&given) => {
             let (least, most) = allowed.into_inner();
-            refuse(format!("`{name}` is {given} s: it must be from {least} to {most} seconds"))
+            refuse(
+                name,
+                said!(
+                    "scaling-time-out-of-range",
+                    "`{name}` is {given} s: it must be from {least} to {most} seconds",
+                    name = name,
+                    given = given,
+                    least = least,
+                    most = most
+                ),
+            )
         }
         given => Ok(given.map(Duration::from_secs)),
     }

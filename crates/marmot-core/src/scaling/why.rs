@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::Said;
+
 /// Why the number of awake replicas is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
@@ -64,6 +66,41 @@ impl Why {
             (Self::Load(one), Self::Load(two)) => one.panic == two.panic && one.bound == two.bound,
             _ => std::mem::discriminant(&self) == std::mem::discriminant(&other),
         }
+    }
+}
+
+impl Why {
+    /// The same, with what other languages say it by.
+    pub fn said(&self) -> Said {
+        let said = |name| Said::new(name, self);
+        match self {
+            Self::Off => said("why-off"),
+            Self::FirstBoot => said("why-first-boot"),
+            Self::Load(measured) => measured.said(said("why-load")),
+            Self::StillWarm => said("why-still-warm"),
+            Self::Minimum => said("why-minimum"),
+            Self::Schedule => said("why-schedule"),
+            Self::Foreseen { percent } => said("why-foreseen").with("percent", percent),
+            Self::Idle => said("why-idle"),
+        }
+    }
+}
+
+impl Measured {
+    fn said(&self, said: Said) -> Said {
+        let bound = match self.bound {
+            None => "none",
+            Some(Bound::Most) => "most",
+            Some(Bound::Least) => "least",
+            Some(Bound::Rate) => "rate",
+            Some(Bound::Share) => "share",
+        };
+        said.with("demand", Said::decimal(Milli(self.demand)))
+            .with("of", if self.sessions { "sessions" } else { "requests" })
+            .with("seconds", Said::decimal(self.over.as_secs_f64()))
+            .with("target", Said::decimal(Milli(self.target)))
+            .with("rise", if self.panic { "sudden" } else { "none" })
+            .with("bound", bound)
     }
 }
 

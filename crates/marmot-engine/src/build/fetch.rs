@@ -81,7 +81,7 @@ pub(super) enum FetchError {
     #[error("`{0}` is empty: push a commit first")]
     Empty(String),
     #[error("`{repository}` has no branch, tag or commit `{revision}`{existing}")]
-    UnknownRevision { repository: String, revision: String, existing: String },
+    UnknownRevision { repository: String, revision: String, existing: marmot_core::Said },
     #[error("`{revision}` is the beginning of several commits: give more of its digits")]
     Ambiguous { revision: String },
     #[error("the repository is larger than {} MiB, which is all that is fetched", .0 >> 20)]

@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use marmot_core::Said;
 use marmot_core::id::BuildId;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,7 @@ use super::dockerfile::{self, RefusedDockerfile};
 use super::login;
 use super::process::{Interrupted, Job};
 use super::run::{Cleaner, StepError, finish, prepare};
+use super::told::Step;
 use crate::container::PinnedImage;
 use crate::container::api::EngineError;
 use crate::container::image::{ImageFacts, Progress};
@@ -33,7 +35,7 @@ pub(super) use from_plan::{Base, PACKING, pack};
 pub(super) use recipe::{BUILDING, Recipe, Whole, build};
 
 /// The step of a pull.
-const PULLING: &str = "Pulling the image";
+const PULLING: Step = Step::new("build-step-pulling", "Pulling the image");
 /// Nobody reads faster than this.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -97,7 +99,7 @@ pub(super) enum NoImage {
     #[error("{0}")]
     Engine(String),
     #[error("{0}")]
-    Step(String),
+    Step(Said),
 }
 
 impl From<EngineError> for NoImage {
@@ -115,7 +117,7 @@ pub async fn pull(
     id: BuildId,
     wanted: &WantedPull,
     dir: &Path,
-    progress: impl Fn(&str) + Send + Sync,
+    progress: impl Fn(Said) + Send + Sync,
     cancel: CancellationToken,
 ) -> Result<BuildOutcome, BuildEnd> {
     let absolute = std::path::absolute(dir);
@@ -124,14 +126,14 @@ pub async fn pull(
         prepare(context, &context.limits, id, login::secrets(&wanted.registries).collect(), dir, cancel)
             .map_err(|error| {
                 BuildEnd::Failed(BuildFailure {
-                    step: PULLING.into(),
-                    reason: StepError::from(error).to_string(),
+                    step: PULLING.said(),
+                    reason: StepError::from(error).said(),
                     last_lines: Vec::new(),
                 })
             })?;
     let cleaner = Cleaner::of(dir);
-    job.log.step(PULLING);
-    progress(PULLING);
+    job.log.step(PULLING.english());
+    progress(PULLING.said());
     let done = pull_image(context, &job, wanted, dir, &progress).await;
     finish(&job, cleaner, PULLING, done)
 }
@@ -141,7 +143,7 @@ async fn pull_image(
     job: &Job,
     wanted: &WantedPull,
     dir: &Path,
-    progress: &(impl Fn(&str) + Send + Sync),
+    progress: &(impl Fn(Said) + Send + Sync),
 ) -> Result<BuildOutcome, StepError> {
     let wrong = |error| NoImage::Reference(wanted.image.chars().take(100).collect(), error);
     let image: Reference = wanted.image.parse().map_err(wrong)?;
@@ -165,7 +167,7 @@ async fn pull_image(
     let tell = |far: Progress| {
         let is_news = |(at, last): &(Instant, Progress)| at.elapsed() >= TOLD_EVERY && far != *last;
         if told.as_ref().is_none_or(is_news) {
-            progress(&format!("{PULLING}: {far}"));
+            progress(PULLING.at(far.to_string()));
             job.log.output(far.to_string().as_bytes());
             told = Some((Instant::now(), far));
         }

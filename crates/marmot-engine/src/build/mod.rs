@@ -35,6 +35,7 @@ mod run;
 pub mod source;
 mod start;
 pub mod static_server;
+mod told;
 mod tree;
 mod view;
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use marmot_core::{Said, said};
+
 use super::contract::{BuildContext, BuildLimits};
 use super::environment::remove;
 use super::fetch::{Git, Tip};
@@ -58,7 +60,7 @@ pub enum NoPreview {
     #[error("{reason}")]
     Refused {
         /// Why.
-        reason: String,
+        reason: Said,
         /// It is there, and read: only what is in it is at fault.
         was_read: bool,
     },
@@ -90,7 +92,7 @@ impl Planner {
         let turn = tokio::time::timeout(WAIT, self.turns.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(NoPreview::Busy) };
         let (place, job) = self.prepare(wanted, TIME)?;
-        let looked = Build::new(&self.context, &job, &place.0, &|_: &str| {}).look(wanted).await;
+        let looked = Build::new(&self.context, &job, &place.0, &|_: Said| {}).look(wanted).await;
         job.end_all().await;
         match looked {
             Ok((commit, plan)) => Ok(Preview { commit, plan: plan.summary() }),
@@ -102,7 +104,7 @@ impl Planner {
                     error,
                     StepError::Plan(CannotPlan::NothingToRun { .. } | CannotPlan::SeveralApps { .. })
                 ),
-                reason: job.log.masked(&run::sentence(&error.to_string())),
+                reason: run::told(&job, &error),
             }),
         }
     }
@@ -119,13 +121,14 @@ impl Planner {
         match asked {
             Ok(tip) => Ok(tip),
             Err(StepError::Interrupted(_)) => Err(NoPreview::Refused {
-                reason: format!("its repository did not answer within {} s", ASKING.as_secs()),
+                reason: said!(
+                    "preview-no-answer",
+                    "its repository did not answer within {seconds} s",
+                    seconds = ASKING.as_secs()
+                ),
                 was_read: false,
             }),
-            Err(error) => Err(NoPreview::Refused {
-                reason: job.log.masked(&run::sentence(&error.to_string())),
-                was_read: false,
-            }),
+            Err(error) => Err(NoPreview::Refused { reason: run::told(&job, &error), was_read: false }),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use marmot_core::Said;
+
 /// What a repository offers.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Refs {
@@ -79,18 +81,19 @@ impl Refs {
     }
 
     /// A few of the names, for a message.
-    pub(super) fn some(&self) -> String {
+    pub(super) fn some(&self) -> Said {
         const SHOWN: usize = 8;
         let total = self.branches.len() + self.tags.len();
         if total == 0 {
-            return String::new();
+            return Said::default();
         }
         // The latest tags are the likeliest, and usually the last in order.
         let names = self.branches.keys().take(SHOWN).chain(self.tags.keys().rev());
         let names: Vec<_> = names.take(SHOWN).map(|name| format!("`{name}`")).collect();
-        let more =
-            if total > names.len() { format!(" and {} more", total - names.len()) } else { String::new() };
-        format!("; it has {}{more}", names.join(", "))
+        let more = total - names.len();
+        let and = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let names = names.join(", ");
+        Said::new("fetch-it-has", format!("; it has {names}{and}")).with("names", names).with("more", more)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use marmot_core::Said;
 use marmot_core::id::BuildId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,17 +22,18 @@ use super::reach::Reach;
 use super::release::{self, ReleaseError};
 use super::source::{Allowed, CheckedSource, InvalidSource};
 use super::start::{self, StartError};
+use super::told::Step;
 use super::{login, network, node, r, tree};
 use crate::observed::{BuildFailure, BuildOutcome};
 use crate::wanted::{Builder, Login, WantedBuild};
 
-const FETCHING: &str = "Fetching the code";
-const READING: &str = "Reading the code";
-const INSTALLING: &str = "Installing Python packages";
-const INSTALLING_NODE: &str = "Installing Node packages";
-const INSTALLING_R: &str = "Installing R packages";
-const RELEASING: &str = "Running the release";
-const CHECKING: &str = "Checking";
+const FETCHING: Step = Step::new("build-step-fetching", "Fetching the code");
+const READING: Step = Step::new("build-step-reading", "Reading the code");
+const INSTALLING: Step = Step::new("build-step-installing-python", "Installing Python packages");
+const INSTALLING_NODE: Step = Step::new("build-step-installing-node", "Installing Node packages");
+const INSTALLING_R: Step = Step::new("build-step-installing-r", "Installing R packages");
+const RELEASING: Step = Step::new("build-step-releasing", "Running the release");
+const CHECKING: Step = Step::new("build-step-checking", "Checking");
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -123,15 +125,15 @@ pub async fn run(
     id: BuildId,
     wanted: &WantedBuild,
     dir: &Path,
-    progress: impl Fn(&str) + Send + Sync,
+    progress: impl Fn(Said) + Send + Sync,
     cancel: CancellationToken,
 ) -> Result<BuildOutcome, BuildEnd> {
     let absolute = std::path::absolute(dir);
     let dir = absolute.as_deref().unwrap_or(dir);
     let job = prepare(context, &context.limits, id, masked(wanted), dir, cancel).map_err(|error| {
         BuildEnd::Failed(BuildFailure {
-            step: FETCHING.into(),
-            reason: StepError::from(error).to_string(),
+            step: FETCHING.said(),
+            reason: StepError::from(error).said(),
             last_lines: Vec::new(),
         })
     })?;
@@ -190,7 +192,7 @@ pub(super) fn prepare(
 pub(super) fn finish(
     job: &Job,
     mut cleaner: Cleaner<'_>,
-    step: &str,
+    step: Step,
     done: Result<BuildOutcome, StepError>,
 ) -> Result<BuildOutcome, BuildEnd> {
     let last_lines = job.log.last_lines();
@@ -206,14 +208,19 @@ pub(super) fn finish(
             Err(BuildEnd::Cancelled)
         }
         Err(error) => {
-            let reason = job.log.masked(&sentence(&error.to_string()));
+            let reason = told(job, &error);
             job.log.say("==> Failed");
-            job.log.say(&reason);
-            Err(BuildEnd::Failed(BuildFailure { step: step.to_owned(), reason, last_lines }))
+            job.log.say(reason.english());
+            Err(BuildEnd::Failed(BuildFailure { step: step.said(), reason, last_lines }))
         }
     };
     drop(cleaner);
     end
+}
+
+/// What went wrong, as a sentence without anything that the log must not show.
+pub(super) fn told(job: &Job, error: &StepError) -> Said {
+    error.said().written(sentence).masked(&|text| job.log.masked(text))
 }
 
 /// With a capital in front, unless that is the name of a file, and a full stop at the end.
@@ -256,21 +263,21 @@ pub(super) struct Build<'a, P> {
     job: &'a Job,
     dir: &'a Path,
     progress: &'a P,
-    step: &'static str,
+    step: Step,
 }
 
-impl<'a, P: Fn(&str) + Send + Sync> Build<'a, P> {
+impl<'a, P: Fn(Said) + Send + Sync> Build<'a, P> {
     /// In `dir`, as a step of `job`.
     pub(super) fn new(context: &'a BuildContext, job: &'a Job, dir: &'a Path, progress: &'a P) -> Self {
         Self { context, job, dir, progress, step: FETCHING }
     }
 }
 
-impl<P: Fn(&str) + Send + Sync> Build<'_, P> {
-    fn begin(&mut self, step: &'static str) {
+impl<P: Fn(Said) + Send + Sync> Build<'_, P> {
+    fn begin(&mut self, step: Step) {
         self.step = step;
-        self.job.log.step(step);
-        (self.progress)(step);
+        self.job.log.step(step.english());
+        (self.progress)(step.said());
     }
 
     /// Fetches the code and plans; the commit, and what is to be done with it.

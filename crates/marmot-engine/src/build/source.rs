@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
+use marmot_core::{Said, said};
 use url::{Host, Url};
 
 use crate::wanted::Source;
@@ -16,7 +17,14 @@ const DIRECTORY_BYTES: usize = 1024;
 /// A source that is not built from. Says what was given, why not, and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidSource(String);
+pub struct InvalidSource(Said);
+
+impl InvalidSource {
+    /// The same, with what other languages say it by.
+    pub fn said(&self) -> Said {
+        self.0.clone()
+    }
+}
 
 /// What an installation allows beyond public hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -119,61 +127,87 @@ impl Address {
     pub(super) fn parse(given: &str, allowed: Allowed) -> Result<Self, InvalidSource> {
         let given = given.trim();
         if given.is_empty() {
-            return Err(InvalidSource(format!("the address of the repository is empty; {}", forms(allowed))));
+            return Err(InvalidSource(said!(
+                "source-empty",
+                "the address of the repository is empty; {forms}",
+                forms = forms(allowed)
+            )));
         }
         if given.len() > ADDRESS_BYTES {
-            return Err(InvalidSource(format!(
-                "the address of the repository has {} bytes; at most {ADDRESS_BYTES} are allowed",
-                given.len()
+            return Err(InvalidSource(said!(
+                "source-too-long",
+                "the address of the repository has {count} bytes; at most {most} are allowed",
+                count = given.len(),
+                most = ADDRESS_BYTES
             )));
         }
         if given.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') || given.starts_with('-') {
-            return Err(refused(given, "it has characters that no address has", allowed));
+            return Err(refused(
+                given,
+                said!("source-why-characters", "it has characters that no address has"),
+                allowed,
+            ));
         }
         if let Some((scheme, _)) = given.split_once("://") {
             return match scheme.to_ascii_lowercase().as_str() {
                 "https" | "http" => Self::web(given, allowed),
                 "ssh" => Self::ssh(given, allowed),
                 "file" => Self::local(&given["file://".len()..], given, allowed),
-                _ => Err(refused(given, "this kind of address is not allowed", allowed)),
+                _ => Err(refused(
+                    given,
+                    said!("source-why-kind", "this kind of address is not allowed"),
+                    allowed,
+                )),
             };
         }
         if given.contains("::") && !given.contains('[') {
-            return Err(refused(given, "git's transport helpers are not allowed", allowed));
+            return Err(refused(
+                given,
+                said!("source-why-helpers", "git's transport helpers are not allowed"),
+                allowed,
+            ));
         }
         if given.starts_with(['/', '.', '~']) {
             return Self::local(given, given, allowed);
         }
         match given.split_once(':') {
             Some((front, path)) if !front.contains('/') => Self::scp_like(front, path, given, allowed),
-            _ => Err(refused(given, "it has no `https://` in front", allowed)),
+            _ => Err(refused(given, said!("source-why-no-scheme", "it has no `https://` in front"), allowed)),
         }
     }
 
     fn web(given: &str, allowed: Allowed) -> Result<Self, InvalidSource> {
-        let url = Url::parse(given).map_err(|error| refused(given, &error.to_string(), allowed))?;
+        let url = Url::parse(given).map_err(|error| refused(given, error.to_string(), allowed))?;
         if !url.username().is_empty() || url.password().is_some() || authority(given).contains('@') {
             // Not repeated in the message: it may be a password.
-            return Err(InvalidSource(
+            return Err(InvalidSource(said!(
+                "source-has-login",
                 "the address of the repository contains a user name or password; everybody who may read the project \
                  could read it: give the address without"
-                    .into(),
-            ));
+            )));
         }
         if authority(given).is_empty() {
-            return Err(refused(given, "it names no host", allowed));
+            return Err(refused(given, said!("source-why-no-host", "it names no host"), allowed));
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(refused(given, "an address of a repository has no `?` and no `#`", allowed));
+            return Err(refused(
+                given,
+                said!("source-why-query", "an address of a repository has no `?` and no `#`"),
+                allowed,
+            ));
         }
         if url.path().trim_matches('/').is_empty() {
-            return Err(refused(given, "it names a host, but no repository on it", allowed));
+            return Err(refused(
+                given,
+                said!("source-why-no-repository", "it names a host, but no repository on it"),
+                allowed,
+            ));
         }
         let host = match url.host() {
             Some(Host::Domain(name)) => host_name(name, given, allowed)?,
             Some(Host::Ipv4(address)) => address.to_string(),
             Some(Host::Ipv6(address)) => address.to_string(),
-            None => return Err(refused(given, "it names no host", allowed)),
+            None => return Err(refused(given, said!("source-why-no-host", "it names no host"), allowed)),
         };
         check_literal(&host, given, allowed)?;
         let port = url.port_or_known_default().unwrap_or(443);
@@ -183,7 +217,10 @@ impl Address {
             _ => {
                 return Err(refused(
                     given,
-                    "`http://` is not allowed, since anybody on the way could change the code",
+                    said!(
+                        "source-why-http",
+                        "`http://` is not allowed, since anybody on the way could change the code"
+                    ),
                     allowed,
                 ));
             }
@@ -193,13 +230,19 @@ impl Address {
     }
 
     fn ssh(given: &str, allowed: Allowed) -> Result<Self, InvalidSource> {
-        let (authority, path) = given["ssh://".len()..]
-            .split_once('/')
-            .ok_or_else(|| refused(given, "it names a host, but no repository on it", allowed))?;
+        let (authority, path) = given["ssh://".len()..].split_once('/').ok_or_else(|| {
+            refused(
+                given,
+                said!("source-why-no-repository", "it names a host, but no repository on it"),
+                allowed,
+            )
+        })?;
         let (user, host) = split_user(authority, given, allowed)?;
         let (host, port) = match host.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
-                let port = port.parse().map_err(|_| refused(given, "the port is not a number", allowed))?;
+                let port = port.parse().map_err(|_| {
+                    refused(given, said!("source-why-port", "the port is not a number"), allowed)
+                })?;
                 (host, Some(port))
             }
             _ => (host, None),
@@ -223,10 +266,14 @@ impl Address {
 
     fn local(path: &str, given: &str, allowed: Allowed) -> Result<Self, InvalidSource> {
         if !allowed.local_repositories {
-            return Err(refused(given, "paths of this machine are not allowed here", allowed));
+            return Err(refused(
+                given,
+                said!("source-why-local", "paths of this machine are not allowed here"),
+                allowed,
+            ));
         }
         if !path.starts_with('/') {
-            return Err(refused(given, "a path must be absolute", allowed));
+            return Err(refused(given, said!("source-why-relative", "a path must be absolute"), allowed));
         }
         Ok(Self { text: path.to_owned(), transport: Transport::Local(Path::new(path).to_owned()) })
     }
@@ -245,15 +292,15 @@ fn split_user<'a>(
 ) -> Result<(Option<&'a str>, &'a str), InvalidSource> {
     let Some((user, host)) = authority.rsplit_once('@') else { return Ok((None, authority)) };
     if user.contains(':') {
-        return Err(InvalidSource(
+        return Err(InvalidSource(said!(
+            "source-has-password",
             "the address of the repository contains a password; everybody who may read the project could read it: \
              give the address without"
-                .into(),
-        ));
+        )));
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if user.is_empty() || user.starts_with('-') || !user.chars().all(plain) {
-        return Err(refused(given, "the user name is not one", allowed));
+        return Err(refused(given, said!("source-why-user", "the user name is not one"), allowed));
     }
     Ok((Some(user), host))
 }
@@ -262,7 +309,7 @@ fn ssh_host(host: &str, given: &str, allowed: Allowed) -> Result<String, Invalid
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let host = match bare {
         Some(address) if address.parse::<Ipv6Addr>().is_ok() => address.to_owned(),
-        Some(_) => return Err(refused(given, "the host is not one", allowed)),
+        Some(_) => return Err(refused(given, said!("source-why-host", "the host is not one"), allowed)),
         None => host_name(host, given, allowed)?,
     };
     check_literal(&host, given, allowed)?;
@@ -272,7 +319,7 @@ fn ssh_host(host: &str, given: &str, allowed: Allowed) -> Result<String, Invalid
 fn host_name(host: &str, given: &str, allowed: Allowed) -> Result<String, InvalidSource> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if host.is_empty() || host.len() > 253 || host.starts_with(['-', '.']) || !host.chars().all(plain) {
-        return Err(refused(given, "the host is not one", allowed));
+        return Err(refused(given, said!("source-why-host", "the host is not one"), allowed));
     }
     Ok(host.to_ascii_lowercase())
 }
@@ -283,10 +330,18 @@ fn ssh_path(path: &str, given: &str, allowed: Allowed) -> Result<String, Invalid
         c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '~' | '+' | '@' | '%' | ',' | '=')
     };
     if path.trim_matches('/').is_empty() {
-        return Err(refused(given, "it names a host, but no repository on it", allowed));
+        return Err(refused(
+            given,
+            said!("source-why-no-repository", "it names a host, but no repository on it"),
+            allowed,
+        ));
     }
     if path.trim_start_matches('/').starts_with('-') || !path.chars().all(plain) {
-        return Err(refused(given, "the path has characters that are not allowed", allowed));
+        return Err(refused(
+            given,
+            said!("source-why-path", "the path has characters that are not allowed"),
+            allowed,
+        ));
     }
     Ok(path.to_owned())
 }
@@ -299,14 +354,20 @@ fn check_literal(host: &str, given: &str, allowed: Allowed) -> Result<(), Invali
         _ => None,
     };
     match host.parse().ok().or_else(disguised) {
-        Some(address) if !allowed.private_networks && !is_public(address) => {
-            Err(refused(given, &format!("{address} is not an address of the public internet"), allowed))
-        }
+        Some(address) if !allowed.private_networks && !is_public(address) => Err(refused(
+            given,
+            said!(
+                "source-why-not-public",
+                "{address} is not an address of the public internet",
+                address = address.to_string()
+            ),
+            allowed,
+        )),
         _ => Ok(()),
     }
 }
 
-fn refused(given: &str, why: &str, allowed: Allowed) -> InvalidSource {
+fn refused(given: &str, why: impl Into<Said>, allowed: Allowed) -> InvalidSource {
     let mut shown: String = given.chars().filter(|c| !c.is_control()).take(200).collect();
     if let Some((front, rest)) = shown.split_once("://")
         && let Some((_, host)) = authority(&shown).rsplit_once('@')
@@ -314,13 +375,26 @@ fn refused(given: &str, why: &str, allowed: Allowed) -> InvalidSource {
         let path = &rest[authority(&shown).len()..];
         shown = format!("{front}://…@{host}{path}");
     }
-    InvalidSource(format!("`{shown}` is not an address to build from: {why}; {}", forms(allowed)))
+    let why = why.into();
+    InvalidSource(said!(
+        "source-refused",
+        "`{shown}` is not an address to build from: {why}; {forms}",
+        shown = shown,
+        why = why,
+        forms = forms(allowed)
+    ))
 }
 
 /// The addresses that are allowed, for the end of a sentence.
-fn forms(allowed: Allowed) -> String {
-    let local = if allowed.local_repositories { ", or /absolute/path" } else { "" };
-    format!("give https://host/path, ssh://user@host/path or user@host:path{local}")
+fn forms(allowed: Allowed) -> Said {
+    if allowed.local_repositories {
+        said!(
+            "source-forms-local",
+            "give https://host/path, ssh://user@host/path or user@host:path, or /absolute/path"
+        )
+    } else {
+        said!("source-forms", "give https://host/path, ssh://user@host/path or user@host:path")
+    }
 }
 
 /// A branch, tag or commit that cannot be taken for an option, a range or an expression.
@@ -335,8 +409,10 @@ fn revision(given: &str) -> Result<String, InvalidSource> {
         || given.chars().any(forbidden);
     if wrong {
         let shown: String = given.chars().filter(|c| !c.is_control()).take(100).collect();
-        return Err(InvalidSource(format!(
-            "`{shown}` is not a revision: give the name of a branch or tag, or a commit in hexadecimal"
+        return Err(InvalidSource(said!(
+            "source-no-revision",
+            "`{shown}` is not a revision: give the name of a branch or tag, or a commit in hexadecimal",
+            shown = shown
         )));
     }
     Ok(given.to_owned())
@@ -344,28 +420,35 @@ fn revision(given: &str) -> Result<String, InvalidSource> {
 
 /// A directory beneath the root of a repository, without its detours.
 fn directory(given: &str) -> Result<String, InvalidSource> {
-    let refuse = |why: &str| {
+    let refuse = |why: Said| {
         let shown: String = given.chars().filter(|c| !c.is_control()).take(100).collect();
-        InvalidSource(format!(
-            "`{shown}` is not a directory of a repository: {why}; give a path like `apps/dashboard`"
+        InvalidSource(said!(
+            "source-no-directory",
+            "`{shown}` is not a directory of a repository: {why}; give a path like `apps/dashboard`",
+            shown = shown,
+            why = why
         ))
     };
     let given = given.trim();
     if given.len() > DIRECTORY_BYTES {
-        return Err(refuse(&format!("it is longer than {DIRECTORY_BYTES} bytes")));
+        return Err(refuse(said!(
+            "source-why-long",
+            "it is longer than {most} bytes",
+            most = DIRECTORY_BYTES
+        )));
     }
     if given.starts_with('/') {
-        return Err(refuse("it is absolute"));
+        return Err(refuse(said!("source-why-absolute", "it is absolute")));
     }
     if given.chars().any(|c| c.is_control() || c == '\\' || c == ':') {
-        return Err(refuse("it has characters that are not allowed"));
+        return Err(refuse(said!("source-why-not-allowed", "it has characters that are not allowed")));
     }
     let parts: Vec<_> = given.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     if parts.contains(&"..") {
-        return Err(refuse("it has `..` in it"));
+        return Err(refuse(said!("source-why-up", "it has `..` in it")));
     }
     if parts.iter().any(|part| part.eq_ignore_ascii_case(".git")) {
-        return Err(refuse("`.git` is git's own"));
+        return Err(refuse(said!("source-why-git", "`.git` is git's own")));
     }
     Ok(parts.join("/"))
 }

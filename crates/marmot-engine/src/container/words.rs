@@ -1,5 +1,7 @@
 //! What engines and registries say when something fails, told so that people know what to do.
 
+use marmot_core::{Said, said};
+
 use super::api::EngineError;
 use super::reference::Reference;
 
@@ -133,28 +135,44 @@ impl NotPushed {
 }
 
 /// Why a container could not be started, from what an engine said; `None` when it says nothing that people can use.
-pub(crate) fn not_started(said: &str, program: Option<&str>) -> Option<String> {
+pub(crate) fn not_started(said: &str, program: Option<&str>) -> Option<Said> {
     let text = said.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let program = program.unwrap_or("what it starts");
     if says(&["permission denied"]) && says(&["exec"]) {
-        return Some(format!("`{program}` in the image may not be executed by the user it runs as"));
+        return Some(said!(
+            "start-not-executable",
+            "`{program}` in the image may not be executed by the user it runs as",
+            program = program
+        ));
     }
     let missing = says(&["executable file", "no such file or directory", "not found"]);
     if missing && says(&["exec", "$path"]) {
-        return Some(format!("there is no program `{program}` in the image"));
+        return Some(said!(
+            "start-not-in-image",
+            "there is no program `{program}` in the image",
+            program = program
+        ));
     }
     if says(&["no command specified", "no command or entrypoint", "no command or entry point"]) {
-        return Some("the image does not say what to start: give the launcher a command".to_owned());
+        return Some(said!(
+            "image-no-command",
+            "the image does not say what to start: give the launcher a command"
+        ));
     }
     if says(&["no users found", "unable to find user", "no matching entries in passwd"]) {
-        return Some(
+        return Some(said!(
+            "start-no-user",
             "the image says that it runs as a user that it does not have: give the launcher a user id"
-                .to_owned(),
-        );
+        ));
     }
     if says(&["exec format error"]) {
-        return Some(format!("`{program}` is not made for this machine, which is {}", machine()));
+        return Some(said!(
+            "start-wrong-machine",
+            "`{program}` is not made for this machine, which is {machine}",
+            program = program,
+            machine = machine()
+        ));
     }
     None
 }

@@ -153,7 +153,7 @@ with tarfile.open(path, "w:gz") as sdist:
         let dir = self.path(&format!("builds/{id}"));
         fs::create_dir_all(&dir).unwrap();
         let steps = Mutex::new(Vec::new());
-        let progress = |step: &str| steps.lock().unwrap().push(step.to_owned());
+        let progress = |step: marmot_core::Said| steps.lock().unwrap().push(step.to_string());
         let end = build::run(&self.context, id, wanted, &dir, progress, cancel).await;
         let log = fs::read_to_string(dir.join("log")).unwrap();
         assert!(dir.join("log.done").exists(), "the log is not marked as whole");

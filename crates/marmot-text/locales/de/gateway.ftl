@@ -59,7 +59,6 @@ lobby-all-taken = Alle Plätze sind besetzt; der nächste gehört Ihnen
 lobby-almost = Fast da
 lobby-building = Wird gebaut
 lobby-cannot-open = Diese App kann nicht geöffnet werden
-lobby-full-step = Ihrem Projekt ist kein Arbeitsspeicher mehr übrig
 lobby-hint = { $elapsed }, meist etwa { $expected }
 lobby-hint-unknown = Bisher { $elapsed }. Die Seite öffnet sich von selbst, sobald die App bereit ist.
 lobby-in-line = In der Warteschlange

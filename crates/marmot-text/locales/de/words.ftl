@@ -25,6 +25,7 @@ error-not-found = Das gibt es nicht, oder Sie dürfen es nicht sehen.
 error-sign-in-needed = Dafür ist eine Anmeldung nötig.
 error-stale = Es wurde inzwischen geändert: neu laden und die Änderung wiederholen.
 error-too-many-tries = Zu viele Versuche: in { $seconds } s erneut versuchen.
+error-too-often = { $message } In { $seconds } s erneut versuchen, oder { $otherwise }.
 error-wrong-credentials = Benutzername oder Passwort ist falsch.
 expired = abgelaufen
 for-30-days = 30 Tage

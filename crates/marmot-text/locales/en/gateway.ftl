@@ -59,7 +59,6 @@ lobby-all-taken = All of its places are taken; the next one is yours
 lobby-almost = Almost there
 lobby-building = Building
 lobby-cannot-open = This app cannot be opened
-lobby-full-step = Its project has no memory left for it
 lobby-hint = { $elapsed }, usually about { $expected }
 lobby-hint-unknown = { $elapsed } so far. It opens by itself as soon as it is ready.
 lobby-in-line = In line

@@ -25,6 +25,7 @@ error-not-found = There is no such thing, or you may not see it.
 error-sign-in-needed = You need to sign in for this.
 error-stale = It was changed meanwhile: read it again and repeat the change.
 error-too-many-tries = Too many tries: try again in { $seconds } s.
+error-too-often = { $message } Try again in { $seconds } s, or { $otherwise }.
 error-wrong-credentials = The user name or the password is wrong.
 expired = expired
 for-30-days = 30 days

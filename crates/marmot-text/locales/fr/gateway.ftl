@@ -59,7 +59,6 @@ lobby-all-taken = Toutes ses places sont prises ; la prochaine est à vous
 lobby-almost = Presque prête
 lobby-building = Construction
 lobby-cannot-open = Cette application ne peut pas être ouverte
-lobby-full-step = Son projet n’a plus de mémoire pour elle
 lobby-hint = { $elapsed }, en général environ { $expected }
 lobby-hint-unknown = { $elapsed } jusqu’ici. L’application s’ouvre d’elle-même dès qu’elle est prête.
 lobby-in-line = En file d’attente

@@ -25,6 +25,7 @@ error-not-found = Cela n’existe pas, ou vous ne pouvez pas le voir.
 error-sign-in-needed = Il faut vous connecter pour cela.
 error-stale = Cela a changé entre-temps : relisez-le et refaites la modification.
 error-too-many-tries = Trop d’essais : réessayez dans { $seconds } s.
+error-too-often = { $message } Réessayez dans { $seconds } s, ou { $otherwise }.
 error-wrong-credentials = Le nom d’utilisateur ou le mot de passe est incorrect.
 expired = expiré
 for-30-days = 30 jours

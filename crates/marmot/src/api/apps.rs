@@ -110,8 +110,9 @@ impl From<ReplicaView> for ReplicaOut {
 
 impl From<AppView> for AppOut {
     fn from(app: AppView) -> Self {
-        let (reason, last_lines) =
-            app.failure.map_or((None, Vec::new()), |failure| (Some(failure.reason), failure.last_lines));
+        let (reason, last_lines) = app
+            .failure
+            .map_or((None, Vec::new()), |failure| (Some(failure.reason.to_string()), failure.last_lines));
         Self {
             name: app.name.to_string(),
             title: app.title,
@@ -120,7 +121,7 @@ impl From<AppView> for AppOut {
             status: app.status.as_str(),
             phase: app.phase.as_str(),
             asleep_depth: app.asleep_depth.map(|depth| depth.as_str()),
-            step: app.step,
+            step: app.step.map(|step| step.to_string()),
             url: app.url,
             started: app.started,
             image: app.image,
@@ -175,7 +176,7 @@ pub(super) struct EventOut {
 impl From<AppEvent> for EventOut {
     fn from(event: AppEvent) -> Self {
         let by = event.by.map(|name| name.to_string());
-        Self { at: event.at, kind: event.kind, message: event.message, by }
+        Self { at: event.at, kind: event.kind, message: event.message.to_string(), by }
     }
 }
 

@@ -73,8 +73,8 @@ impl From<BuildView> for BuildOut {
             status: build.status.as_str(),
             created_at: build.created_at,
             ended_at: build.ended_at,
-            step,
-            error_reason,
+            step: step.map(|step| step.to_string()),
+            error_reason: error_reason.map(|reason| reason.to_string()),
             result,
         }
     }

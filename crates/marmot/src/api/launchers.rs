@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use jiff::Timestamp;
+use marmot_core::said;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -338,8 +339,10 @@ fn check_type(kind: Option<&str>) -> Result<()> {
     match kind {
         None | Some("app") => Ok(()),
         Some(kind @ ("interactive" | "non_interactive")) => Err(Error::NotOffered {
-            message: format!(
-                "launchers of type `{kind}` are not offered here yet: `launcher_type` must be `app`"
+            message: said!(
+                "type-not-offered",
+                "launchers of type `{kind}` are not offered here yet: `launcher_type` must be `app`",
+                kind = kind
             ),
         }
         .into()),

@@ -35,6 +35,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (14, "answers", include_str!("../../migrations/0014_answers.sql")),
     (18, "language", include_str!("../../migrations/0018_language.sql")),
     (19, "traffic", include_str!("../../migrations/0019_traffic.sql")),
+    (20, "said", include_str!("../../migrations/0020_said.sql")),
 ];
 
 /// The database cannot be used.

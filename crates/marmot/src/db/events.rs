@@ -3,7 +3,7 @@
 use marmot_core::AppName;
 use marmot_core::id::LauncherId;
 
-use super::row::{Columns, total};
+use super::row::{Columns, from_json, to_json, total};
 use super::{Connection, Found, Result};
 use crate::model::{AppEvent, Page};
 
@@ -13,14 +13,15 @@ const KEPT: i64 = 200;
 /// Adds an event under a fresh ULID, and forgets the oldest of the same app.
 pub async fn insert(db: &mut Connection, id: &str, launcher: LauncherId, event: &AppEvent) -> Result<()> {
     sqlx::query(
-        "INSERT INTO events (id, launcher_id, at, kind, message, username) VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO events (id, launcher_id, at, kind, message, username, said) VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(id)
     .bind(launcher.to_string())
     .bind(event.at.as_millisecond())
     .bind(&event.kind)
-    .bind(&event.message)
+    .bind(event.message.english())
     .bind(event.by.as_ref().map(|name| name.as_str()))
+    .bind(event.message.name().map(|_| to_json("said", &event.message)).transpose()?)
     .execute(&mut *db)
     .await?;
     sqlx::query(
@@ -51,7 +52,11 @@ fn read(row: &sqlx::any::AnyRow) -> Result<AppEvent> {
     Ok(AppEvent {
         at: row.time("at")?,
         kind: row.text("kind")?,
-        message: row.text("message")?,
+        // What was noted before sentences had names is shown as it was said.
+        message: match row.maybe_text("said")? {
+            Some(said) => from_json("said", &said)?,
+            None => row.text("message")?.into(),
+        },
         by: row.maybe_parsed("username")?,
     })
 }

@@ -434,13 +434,13 @@ async fn running(
     assert!(!apps::revision_ready(db, revision.id, later).await.unwrap());
     assert_eq!(apps::revision(db, revision.id).await.unwrap().unwrap().ready_at, Some(later));
     for number in 0..205 {
-        let event = AppEvent { at: now, kind: "k".to_owned(), message: number.to_string(), by: None };
+        let event = AppEvent { at: now, kind: "k".to_owned(), message: number.to_string().into(), by: None };
         events::insert(db, &format!("{number:026}"), launcher.id, &event).await.unwrap();
     }
     let (found, total) = events::list(db, launcher.id, Page { page: 1, per_page: 1 }).await.unwrap();
-    assert_eq!((found[0].message.as_str(), total), ("204", 200), "the oldest are forgotten");
+    assert_eq!((found[0].message.english(), total), ("204", 200), "the oldest are forgotten");
     let newest = events::of_kind(db, "k", 1).await.unwrap();
-    assert_eq!((newest[0].0.as_str(), newest[0].1.message.as_str()), (launcher.app_name.as_str(), "204"));
+    assert_eq!((newest[0].0.as_str(), newest[0].1.message.english()), (launcher.app_name.as_str(), "204"));
     found_and_used(db, launcher, now, later).await;
     launchers::delete(db, launcher.id).await.unwrap();
     projects::delete(db, project.id).await.unwrap();

@@ -1,10 +1,12 @@
 //! Accounts: made, found, and let in by a password.
 
 use marmot_core::name::Namespace;
+use marmot_core::said;
 use marmot_text::Language;
 use serde_json::json;
 
 use super::audit::{self, Thing};
+use super::error::Field;
 use super::error::{Error, Result};
 use super::permission::{Errand, Identity, allowed};
 use super::sessions::SignedIn;
@@ -173,10 +175,12 @@ impl Service {
 /// Adds an account.
 pub(super) async fn insert(db: &mut Connection, user: &User, hash: Option<&Secret>) -> Result<()> {
     users::insert(db, user, hash).await.map_err(|error| match error {
-        DbError::Exists(_) => Error::conflict(format!(
-            "there is a user, a group or a project in the namespace `{}` already",
-            user.username
-        )),
+        DbError::Exists(_) => Error::conflict(said!(
+            "username-taken",
+            "there is a user, a group or a project in the namespace `{username}` already",
+            username = user.username.to_string()
+        ))
+        .about(Field::Path),
         other => other.into(),
     })
 }
@@ -186,9 +190,12 @@ pub(super) fn detail(what: &str, text: Option<String>) -> Result<Option<String>>
     let Some(text) = text else { return Ok(None) };
     let text = text.trim();
     if text.chars().count() > 254 || text.chars().any(char::is_control) {
-        return Err(Error::invalid(format!(
-            "`{what}` has more than 254 characters, or holds a control character"
-        )));
+        return Err(Error::invalid(said!(
+            "detail-wrong",
+            "`{what}` has more than 254 characters, or holds a control character",
+            what = what
+        ))
+        .about(if what == "email" { Field::Email } else { Field::FullName }));
     }
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use marmot_core::id::{LauncherId, ProjectId};
+use marmot_core::{Said, said};
 use serde_json::json;
 
 use super::apps::roll_out;
 use super::audit::{self, Thing};
+use super::error::Field;
 use super::error::{Error, Result};
 use super::launchers::{allowed_launcher, check_variable_name};
 use super::permission::{Action, Identity};
@@ -59,8 +61,13 @@ impl Service {
         let (project, launcher) = allowed(&mut db, who, of).await?;
         let owner = (&project, launcher.as_ref());
         let secret = self.keep_secret(&mut db, who, owner, name, &value, form).await?;
-        self.roll_out_to(&mut db, who, of, &format!("goes on with another value of the secret {name}"))
-            .await?;
+        self.roll_out_to(
+            &mut db,
+            who,
+            of,
+            said!("event-with-secret", "goes on with another value of the secret {name}", name = name),
+        )
+        .await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         Ok(secret)
@@ -95,7 +102,12 @@ impl Service {
         let sealed = self.vault().seal(&place(&secret), value).map_err(unsealable)?;
         if is_new {
             if secrets::list(db, project_id, launcher_id).await?.len() >= MOST {
-                return Err(Error::invalid(format!("there may be {MOST} secrets at most: remove one first")));
+                return Err(Error::invalid(said!(
+                    "secrets-too-many",
+                    "there may be {most} secrets at most: remove one first",
+                    most = MOST
+                ))
+                .about(Field::Secrets));
             }
             secrets::insert(db, &secret, &sealed).await?;
         } else {
@@ -119,14 +131,20 @@ impl Service {
         secrets::delete(&mut db, found.id).await?;
         let thing = Thing::secret(&found, &owner(&project, launcher.as_ref()));
         audit::record(&mut db, who, "secret.removed", thing, json!({})).await?;
-        self.roll_out_to(&mut db, who, of, &format!("goes on without the secret {name}")).await?;
+        self.roll_out_to(
+            &mut db,
+            who,
+            of,
+            said!("event-without-secret", "goes on without the secret {name}", name = name),
+        )
+        .await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         Ok(())
     }
 
     /// Brings changed secrets to the apps that are on and are given them.
-    async fn roll_out_to(&self, db: &mut Connection, who: &Identity, of: SecretsOf, why: &str) -> Result<()> {
+    async fn roll_out_to(&self, db: &mut Connection, who: &Identity, of: SecretsOf, why: Said) -> Result<()> {
         let mut concerned = match of {
             SecretsOf::Launcher(id) => {
                 let mut concerned: Vec<_> = launchers::get(db, id).await?.into_iter().collect();
@@ -140,7 +158,7 @@ impl Service {
         concerned.retain(|launcher| launcher.preview.is_none() || given(launcher.ruled_by()));
         for launcher in concerned {
             if let Some(app) = apps::of_launcher(db, launcher.id).await? {
-                roll_out(db, who, &launcher, &app, why).await?;
+                roll_out(db, who, &launcher, &app, why.clone()).await?;
             }
         }
         Ok(())
@@ -244,16 +262,20 @@ fn owner(project: &Project, launcher: Option<&Launcher>) -> String {
 
 /// Whether there may be a secret of this name and value.
 pub(super) fn check_secret(name: &str, value: &Secret) -> Result<()> {
-    check_variable_name(name)?;
+    check_variable_name(name, Field::SecretName)?;
     check_value(name, value)
 }
 
 fn check_value(name: &str, value: &Secret) -> Result<()> {
     let value = value.reveal();
     if value.is_empty() || value.contains('\0') || value.len() > LONGEST {
-        return Err(Error::invalid(format!(
-            "the value of the secret `{name}` must have 1 to {LONGEST} bytes, and no NUL character"
-        )));
+        return Err(Error::invalid(said!(
+            "secret-value-wrong",
+            "the value of the secret `{name}` must have 1 to {most} bytes, and no NUL character",
+            name = name,
+            most = LONGEST
+        ))
+        .about(Field::Secrets));
     }
     Ok(())
 }

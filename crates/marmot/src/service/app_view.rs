@@ -5,6 +5,7 @@ use marmot_core::demand::DemandSample;
 use marmot_core::id::{BuildId, LauncherId, ProjectId, ReplicaId, RevisionId};
 use marmot_core::phase::{self, Depth, Facts, Phase, RevisionFact, Status};
 use marmot_core::{AppName, Moment};
+use marmot_core::{Said, said};
 use marmot_engine::Observed;
 use marmot_engine::observed::{BuildState, Memory, ObservedApp, ReplicaStage, SleepDepth, StartStep};
 
@@ -27,7 +28,7 @@ pub struct Can {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// Why, in a sentence or two. Any visitor may read it.
-    pub reason: String,
+    pub reason: Said,
     /// The last lines of the log of what failed. For those who may read logs; empty for others.
     pub last_lines: Vec<String>,
     /// When.
@@ -56,7 +57,7 @@ pub struct AppView {
     /// How deep it sleeps, while it sleeps.
     pub asleep_depth: Option<Depth>,
     /// What is going on in a few words, while it is not there yet: a build's step, or what a replica waits for.
-    pub step: Option<String>,
+    pub step: Option<Said>,
     /// The address to open it at.
     pub url: String,
     /// When it was activated.
@@ -113,7 +114,7 @@ pub struct BuildView {
     /// What is stored of it.
     pub build: Build,
     /// What it is doing, while it is in progress.
-    pub step: Option<String>,
+    pub step: Option<Said>,
 }
 
 impl BuildView {
@@ -121,9 +122,9 @@ impl BuildView {
         let step = match (build.status, observed.builds.get(&build.id)) {
             (BuildStatus::InProgress, Some(BuildState::InProgress { step })) => Some(step.clone()),
             (BuildStatus::InProgress, Some(BuildState::Queued) | None) => {
-                Some("Waiting for its turn".to_owned())
+                Some(said!("build-step-waiting", "Waiting for its turn"))
             }
-            (BuildStatus::InProgress, Some(_)) => Some("Finishing".to_owned()),
+            (BuildStatus::InProgress, Some(_)) => Some(said!("build-step-finishing", "Finishing")),
             _ => None,
         };
         Self { build, step }
@@ -135,14 +136,17 @@ impl BuildView {
     }
 
     /// Why it failed, in a sentence: the step and the reason.
-    pub fn error_reason(&self) -> Option<String> {
+    pub fn error_reason(&self) -> Option<Said> {
         if !matches!(self.build.status, BuildStatus::Failed | BuildStatus::Cancelled) {
             return None;
         }
         let result = &self.build.result;
-        let reason = result.reason.clone().unwrap_or_else(|| "it ended without a reason".to_owned());
+        let reason =
+            result.reason.clone().unwrap_or_else(|| said!("build-no-reason", "it ended without a reason"));
         Some(match &result.failed_step {
-            Some(step) => format!("{step}: {reason}"),
+            Some(step) => {
+                said!("build-failed-at", "{step}: {reason}", step = step, reason = &reason)
+            }
             None => reason,
         })
     }
@@ -177,7 +181,7 @@ pub struct AppState {
     /// What is going on.
     pub phase: Phase,
     /// In a few words, while it is not there yet.
-    pub step: Option<String>,
+    pub step: Option<Said>,
     /// Why it failed.
     pub failure: Option<Failure>,
 }
@@ -210,7 +214,7 @@ impl AppState {
             _ => None,
         };
         let held_back = seen.held_back.filter(|_| phase != Phase::Inactive).map(|why| Failure {
-            reason: format!("it cannot wake now: {why}"),
+            reason: said!("cannot-wake", "it cannot wake now: {why}", why = why.said()),
             last_lines: Vec::new(),
             at: None,
         });
@@ -256,14 +260,18 @@ fn revision_fact(revision: Option<&Revision>, awaited: Option<&Build>, seen: &Ob
     }
 }
 
-fn step(awaited: Option<&Build>, observed: &Observed) -> Option<String> {
+fn step(awaited: Option<&Build>, observed: &Observed) -> Option<Said> {
     awaited.and_then(|build| BuildView::new(build.clone(), observed).step)
 }
 
-fn start_step(seen: &ObservedApp) -> Option<String> {
+fn start_step(seen: &ObservedApp) -> Option<Said> {
     seen.replicas.iter().rev().find_map(|replica| match replica.stage {
-        ReplicaStage::Starting(StartStep::Preparing) => Some("Preparing its files".to_owned()),
-        ReplicaStage::Starting(StartStep::WaitingForPort) => Some("Waiting for its port".to_owned()),
+        ReplicaStage::Starting(StartStep::Preparing) => {
+            Some(said!("start-step-preparing", "Preparing its files"))
+        }
+        ReplicaStage::Starting(StartStep::WaitingForPort) => {
+            Some(said!("start-step-port", "Waiting for its port"))
+        }
         _ => None,
     })
 }
@@ -283,15 +291,15 @@ fn failure(
         let view = BuildView { build: build.clone(), step: None };
         let why = view.error_reason().unwrap_or_default();
         let reason = match build.status {
-            BuildStatus::Cancelled => "the build was cancelled".to_owned(),
-            _ => format!("the build failed: {why}"),
+            BuildStatus::Cancelled => said!("build-was-cancelled", "the build was cancelled"),
+            _ => said!("build-failed", "the build failed: {why}", why = &why),
         };
         return Some(Failure { reason, last_lines: build.result.last_lines.clone(), at: build.ended_at });
     }
     let failure = seen.failure.as_ref()?;
     let of_wanted = revision.is_some_and(|revision| revision.engine_id() == failure.revision);
     (of_wanted && phase != Phase::Inactive).then(|| Failure {
-        reason: failure.reason.to_string(),
+        reason: failure.reason.said(),
         last_lines: failure.last_lines.clone(),
         at: Some(failure.at),
     })

@@ -6,6 +6,7 @@ use futures_util::Stream;
 use marmot_core::AppName;
 use marmot_core::id::{EnvironmentId, LauncherId, ProjectId, ReplicaId, RevisionId};
 use marmot_core::phase::Phase;
+use marmot_core::{Said, said};
 use marmot_engine::logs::LogLine;
 use serde_json::json;
 
@@ -62,7 +63,7 @@ impl Service {
             DbError::Exists(_) => already(),
             other => other.into(),
         })?;
-        note(&mut db, who, launcher.id, "activated", "was switched on").await?;
+        note(&mut db, who, launcher.id, "activated", said!("event-activated", "was switched on")).await?;
         audit::record(&mut db, who, "app.activated", Thing::app(&launcher), json!({})).await?;
         let view = self.view(&mut db, who, launcher, project, app).await?;
         db.commit().await.map_err(DbError::from)?;
@@ -80,7 +81,7 @@ impl Service {
         let app = active(&mut db, &launcher).await?;
         apps::delete(&mut db, launcher.id).await?;
         history::was_on(&mut db, launcher.id, app.activated_at, now()).await?;
-        note(&mut db, who, launcher.id, "shut_down", "was switched off").await?;
+        note(&mut db, who, launcher.id, "shut_down", said!("event-shut-down", "was switched off")).await?;
         audit::record(&mut db, who, "app.shut_down", Thing::app(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
@@ -175,7 +176,7 @@ impl Service {
         if view.phase == Phase::Failed {
             self.may_run_code(who)?;
             self.try_again(&mut db, &launcher, &mut app).await?;
-            note(&mut db, who, launcher.id, "retried", "is tried again").await?;
+            note(&mut db, who, launcher.id, "retried", said!("event-retried", "is tried again")).await?;
         }
         audit::record(&mut db, who, "app.woken", Thing::app(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
@@ -409,9 +410,12 @@ async fn failed_update(
         apps::revisions(db, launcher.id, 1).await?.pop().filter(|newest| newest.number > runs.number);
     let failed = newest.and_then(|newest| Some((newest.number, newest.failed?)));
     Ok(failed.map(|(number, failed)| Failure {
-        reason: format!(
-            "revision {number} could not be started ({}), so revision {} goes on",
-            failed.reason, runs.number
+        reason: said!(
+            "update-failed-goes-on",
+            "revision {number} could not be started ({why}), so revision {earlier} goes on",
+            number = number,
+            why = &failed.reason,
+            earlier = runs.number
         ),
         last_lines: failed.last_lines,
         at: Some(failed.at),
@@ -447,7 +451,7 @@ pub(super) async fn roll_out(
     who: &Identity,
     launcher: &Launcher,
     app: &App,
-    why: &str,
+    why: Said,
 ) -> Result<()> {
     // One that still waits for its first revision makes that with the settings of then.
     let Some(wanted) = app.wanted else { return Ok(()) };
@@ -462,7 +466,7 @@ async fn set_program(
     launcher: &Launcher,
     app: &App,
     program: Program,
-    why: &str,
+    why: Said,
 ) -> Result<()> {
     let next = insert_revision(db, launcher, program).await?;
     apps::set_wanted(db, launcher.id, Some(next), app.awaits).await?;
@@ -485,7 +489,8 @@ impl Service {
             || before.network != after.network;
         if before.environment.source == after.environment.source {
             if other_settings {
-                roll_out(db, who, after, &app, "goes on with other settings").await?;
+                roll_out(db, who, after, &app, said!("event-other-settings", "goes on with other settings"))
+                    .await?;
             }
             return Ok(());
         }
@@ -493,7 +498,15 @@ impl Service {
             Some(build) => {
                 let app = App { awaits: None, ..app };
                 let program = program_of(after, &build);
-                set_program(db, who, after, &app, program, "goes on with other settings").await
+                set_program(
+                    db,
+                    who,
+                    after,
+                    &app,
+                    program,
+                    said!("event-other-settings", "goes on with other settings"),
+                )
+                .await
             }
             None => {
                 let build = match under_way(db, after).await? {
@@ -501,7 +514,14 @@ impl Service {
                     None => self.begin_build(db, after).await?,
                 };
                 apps::set_wanted(db, after.id, app.wanted, Some(build.id)).await?;
-                note(db, who, after.id, "building", "is built anew, since its launcher was changed").await
+                note(
+                    db,
+                    who,
+                    after.id,
+                    "building",
+                    said!("event-changed", "is built anew, since its launcher was changed"),
+                )
+                .await
             }
         }
     }
@@ -513,9 +533,9 @@ pub(super) async fn note(
     who: &Identity,
     launcher: LauncherId,
     kind: &str,
-    message: &str,
+    message: Said,
 ) -> Result<()> {
     let by = who.user().map(|user| user.username.clone());
-    let event = AppEvent { at: now(), kind: kind.to_owned(), message: message.to_owned(), by };
+    let event = AppEvent { at: now(), kind: kind.to_owned(), message, by };
     Ok(events::insert(db, &super::fresh_ulid().to_string(), launcher, &event).await?)
 }

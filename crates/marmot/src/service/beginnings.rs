@@ -1,11 +1,13 @@
 //! What a new launcher begins with besides its recipe: who may open its app, how that scales, its secrets. And the look
 //! at all of it before anything is made.
 
+use marmot_core::said;
 use serde_json::json;
 
 use super::Service;
 use super::app_secrets::check_secret;
 use super::audit::{self, Thing};
+use super::error::Field;
 use super::error::{Error, Result};
 use super::launchers::NewLauncher;
 use super::opening::{Invited, checked_opening};
@@ -110,7 +112,12 @@ impl Service {
         for (index, (name, value)) in beginning.secrets.iter().enumerate() {
             check_secret(name, value)?;
             if beginning.secrets[..index].iter().any(|(earlier, _)| earlier == name) {
-                return Err(Error::invalid(format!("the secret `{name}` is given twice")));
+                return Err(Error::invalid(said!(
+                    "secret-twice",
+                    "the secret `{name}` is given twice",
+                    name = name
+                ))
+                .about(Field::Secrets));
             }
         }
         if beginning.open_to == OpenTo::Project {

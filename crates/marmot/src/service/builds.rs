@@ -4,6 +4,7 @@ use std::io;
 
 use futures_util::Stream;
 use marmot_core::id::{BuildId, EnvironmentId};
+use marmot_core::said;
 use serde_json::json;
 
 use super::audit::{self, Thing};
@@ -49,9 +50,10 @@ impl Service {
         let mut db = self.db().write().await?;
         let (launcher, _) = allowed_environment(&mut db, who, environment, Action::Operate).await?;
         if let Some(build) = under_way(&mut db, &launcher).await? {
-            return Err(Error::conflict(format!(
-                "build {} is under way: wait for it to end, or cancel it",
-                build.id
+            return Err(Error::conflict(said!(
+                "build-under-way",
+                "build {build} is under way: wait for it to end, or cancel it",
+                build = build.id.to_string()
             )));
         }
         let build = self.begin_build(&mut db, &launcher).await?;
@@ -82,11 +84,18 @@ impl Service {
         let mut db = self.db().write().await?;
         let build = allowed_build(&mut db, who, id, Action::Operate).await?;
         let (launcher, _) = allowed_environment(&mut db, who, build.environment_id, Action::Operate).await?;
-        let result = BuildResult { reason: Some("it was cancelled".to_owned()), ..BuildResult::default() };
+        let result = BuildResult {
+            reason: Some(said!("build-cancelled-by-somebody", "it was cancelled")),
+            ..BuildResult::default()
+        };
         if !builds::end(&mut db, id, BuildStatus::Cancelled, &result, now()).await?
             && build.status != BuildStatus::Cancelled
         {
-            return Err(Error::conflict(format!("the build has ended already: it {}", build.status)));
+            return Err(Error::conflict(said!(
+                "build-has-ended",
+                "the build has ended already: it {status}",
+                status = build.status.to_string()
+            )));
         }
         audit::record(&mut db, who, "build.cancelled", Thing::build(&build, &launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;

@@ -4,8 +4,10 @@
 //! activates it, or leaves the group afterwards: the app belongs to its project, not to one person.
 
 use marmot_core::name::Namespace;
+use marmot_core::said;
 
 use super::Service;
+use super::error::Field;
 use super::error::{Error, Result};
 use super::permission::Identity;
 use crate::db::{Connection, groups};
@@ -40,7 +42,11 @@ impl Service {
         let Some(id) = id else {
             open.sort_by_key(|class| !class.default);
             return open.first().map(|class| class.id).ok_or_else(|| {
-                Error::invalid("there is no resource class that you may use: ask an administrator for one")
+                Error::invalid(said!(
+                    "no-class",
+                    "there is no resource class that you may use: ask an administrator for one"
+                ))
+                .about(Field::ResourceClass)
             });
         };
         if open.iter().any(|class| class.id == id) {
@@ -49,11 +55,20 @@ impl Service {
         let known: Vec<_> = open.iter().map(|class| format!("{} ({})", class.id, class.name)).collect();
         let known = known.join(", ");
         Err(Error::invalid(match classes.iter().any(|class| class.id == id) {
-            true => {
-                format!("the resource class {id} is for members of certain groups: choose one of {known}")
-            }
-            false => format!("there is no resource class {id}: choose one of {known}"),
-        }))
+            true => said!(
+                "class-is-for-groups",
+                "the resource class {id} is for members of certain groups: choose one of {known}",
+                id = id.to_string(),
+                known = known
+            ),
+            false => said!(
+                "no-such-class",
+                "there is no resource class {id}: choose one of {known}",
+                id = id.to_string(),
+                known = known
+            ),
+        })
+        .about(Field::ResourceClass))
     }
 }
 

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 
 use marmot_core::id::{CredentialId, ProjectId};
+use marmot_core::said;
 use serde_json::json;
 
 use super::app_secrets::unsealable;
 use super::audit::{self, Thing};
+use super::error::Field;
 use super::error::{Error, Result};
 use super::permission::{Action, Identity};
 use super::projects::allowed_project;
@@ -79,8 +81,10 @@ impl Service {
         };
         check_secret(&new.secret, new.kind)?;
         if credentials::list(&mut db, project.id).await?.len() >= MOST {
-            return Err(Error::invalid(format!(
-                "a project may have {MOST} credentials at most: remove one first"
+            return Err(Error::invalid(said!(
+                "credentials-too-many",
+                "a project may have {most} credentials at most: remove one first",
+                most = MOST
             )));
         }
         let sealed = self.vault().seal(&place(&credential), &new.secret).map_err(unsealable)?;
@@ -152,10 +156,13 @@ fn checked_host(given: &str) -> Result<String> {
     let host = given.trim().to_ascii_lowercase();
     let refused = || {
         let shown: String = given.chars().take(80).collect();
-        Error::invalid(format!(
+        Error::invalid(said!(
+            "host-wrong",
             "`{shown}` is no host: give the name alone, perhaps with a port, for example `gitlab.example.org` or \
-             `registry.example.org:5000`"
+             `registry.example.org:5000`",
+            shown = shown
         ))
+        .about(Field::Host)
     };
     let plain =
         |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | ':' | '[' | ']' | '_');
@@ -173,12 +180,18 @@ fn checked_username(given: Option<String>, kind: CredentialKind) -> Result<Strin
         CredentialKind::Registry => String::new(),
     });
     if name.is_empty() {
-        return Err(Error::invalid("a registry asks for a `username` with its password or token: give it"));
+        return Err(Error::invalid(said!(
+            "registry-wants-username",
+            "a registry asks for a `username` with its password or token: give it"
+        ))
+        .about(Field::Login));
     }
     if name.len() > 255 || name.chars().any(|letter| letter.is_control() || letter == ':') {
-        return Err(Error::invalid(
-            "`username` is longer than 255 bytes, or holds a colon or a control character",
-        ));
+        return Err(Error::invalid(said!(
+            "login-wrong",
+            "`username` is longer than 255 bytes, or holds a colon or a control character"
+        ))
+        .about(Field::Login));
     }
     Ok(name)
 }
@@ -187,20 +200,33 @@ fn check_secret(secret: &Secret, kind: CredentialKind) -> Result<()> {
     let text = secret.reveal();
     let key = text.trim_start().starts_with(KEY_HEAD);
     if text.trim().is_empty() || text.len() > LONGEST {
-        return Err(Error::invalid(format!("`secret` must have 1 to {LONGEST} bytes")));
+        return Err(Error::invalid(said!(
+            "secret-length",
+            "`secret` must have 1 to {most} bytes",
+            most = LONGEST
+        ))
+        .about(Field::Secrets));
     }
     if key && kind == CredentialKind::Registry {
-        return Err(Error::invalid("`secret` is a private key: a registry takes a password or token"));
+        return Err(Error::invalid(said!(
+            "secret-is-key",
+            "`secret` is a private key: a registry takes a password or token"
+        ))
+        .about(Field::Secrets));
     }
     if key && text.contains("Proc-Type: 4,ENCRYPTED") {
-        return Err(Error::invalid(
-            "`secret` is a private key with a passphrase: nobody could type it; make one without",
-        ));
+        return Err(Error::invalid(said!(
+            "secret-has-passphrase",
+            "`secret` is a private key with a passphrase: nobody could type it; make one without"
+        ))
+        .about(Field::Secrets));
     }
     if !key && text.chars().any(char::is_control) {
-        return Err(Error::invalid(
-            "`secret` holds a line break or control character: give a token or password, or a private key in PEM",
-        ));
+        return Err(Error::invalid(said!(
+            "secret-has-control",
+            "`secret` holds a line break or control character: give a token or password, or a private key in PEM"
+        ))
+        .about(Field::Secrets));
     }
     Ok(())
 }

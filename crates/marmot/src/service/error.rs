@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use marmot_core::AppName;
+use marmot_core::{AppName, Said, said};
 
 use crate::db::DbError;
 use crate::oidc::OidcError;
@@ -42,14 +42,18 @@ pub enum Error {
     /// It collides with what is there.
     #[error("{message}")]
     Conflict {
+        /// The field of a form that it is about, if it is about one.
+        field: Option<Field>,
         /// With what.
-        message: String,
+        message: Said,
     },
     /// The input makes no sense.
     #[error("{message}")]
     Invalid {
+        /// The field of a form that it is about, if it is about one.
+        field: Option<Field>,
         /// What was given, what is allowed, what to do.
-        message: String,
+        message: Said,
     },
     /// It was changed since the version that the caller knows.
     #[error("it was changed meanwhile: read it again and repeat the change")]
@@ -67,9 +71,9 @@ pub enum Error {
     #[error("{message}; try again in {} s, or {otherwise}", retry_after.as_secs().max(1))]
     TooOften {
         /// How often it was asked for, and how often it may be.
-        message: String,
+        message: Said,
         /// What to do instead of waiting.
-        otherwise: &'static str,
+        otherwise: Said,
         /// What is counted, in one word.
         what: &'static str,
         /// How often it may be asked for.
@@ -89,7 +93,7 @@ pub enum Error {
     #[error("{message}")]
     NotOffered {
         /// What, and what to do instead.
-        message: String,
+        message: Said,
     },
     /// A link that works once does not work.
     #[error("this link does not work: it was used already, or has expired; ask for another")]
@@ -102,16 +106,108 @@ pub enum Error {
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// What somebody gives, wherever they give it: forms say beside it what is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// What it is called.
+    Name,
+    /// What it is about.
+    Description,
+    /// The last part of a project's path.
+    Slug,
+    /// The path of a group, or the name of an account.
+    Path,
+    /// The repositories of a project.
+    Repositories,
+    /// What an environment is made from: code or an image.
+    Source,
+    /// The repository that is built.
+    Repository,
+    /// Its branch, tag or commit.
+    Revision,
+    /// The directory in it.
+    Directory,
+    /// The container image.
+    Image,
+    /// As whom an image is run.
+    User,
+    /// How it is started.
+    Command,
+    /// What it is started with.
+    Arguments,
+    /// Where it listens.
+    Port,
+    /// Variables that it is given.
+    Variables,
+    /// A secret's name.
+    SecretName,
+    /// A secret's value, or the secrets as a whole.
+    Secrets,
+    /// How much it may use.
+    ResourceClass,
+    /// What it may reach.
+    Network,
+    /// To whom it is open.
+    OpenTo,
+    /// A setting of how it scales, as the API calls it.
+    Scaling(&'static str),
+    /// A limit of a project, as the API calls it.
+    Limit(&'static str),
+    /// How large a body may be.
+    BodyLimit,
+    /// The password of an account.
+    Password,
+    /// The e-mail address of an account.
+    Email,
+    /// The full name of somebody.
+    FullName,
+    /// The host of a credential.
+    Host,
+    /// With which name one signs in there.
+    Login,
+    /// Until when something is valid.
+    Until,
+    /// How many requests a key may make in a minute.
+    PerMinute,
+    /// How many requests a key may make at a time.
+    AtOnce,
+    /// The branch of a preview.
+    Branch,
+    /// How long a preview stays.
+    Days,
+    /// How often a branch is looked at.
+    Minutes,
+}
+
 /// A result of the service.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Self::Invalid { message: message.into() }
+    /// For input that makes no sense.
+    pub fn invalid(message: impl Into<Said>) -> Self {
+        Self::Invalid { field: None, message: message.into() }
     }
 
-    pub(super) fn conflict(message: impl Into<String>) -> Self {
-        Self::Conflict { message: message.into() }
+    pub(super) fn conflict(message: impl Into<Said>) -> Self {
+        Self::Conflict { field: None, message: message.into() }
+    }
+
+    /// The same, said of one field, where it is about something that was given.
+    #[must_use]
+    pub fn about(self, of: Field) -> Self {
+        match self {
+            Self::Invalid { message, .. } => Self::Invalid { field: Some(of), message },
+            Self::Conflict { message, .. } => Self::Conflict { field: Some(of), message },
+            other => other,
+        }
+    }
+
+    /// The field that it is about, if it is about one.
+    pub fn field(&self) -> Option<Field> {
+        match self {
+            Self::Invalid { field, .. } | Self::Conflict { field, .. } => *field,
+            _ => None,
+        }
     }
 
     pub(super) fn not_found(what: &'static str, which: impl ToString) -> Self {
@@ -122,8 +218,10 @@ impl Error {
 impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Exists(_) => Self::conflict("something like it exists already"),
-            DbError::Dangling(_) => Self::conflict("what it belongs to was removed meanwhile"),
+            DbError::Exists(_) => Self::conflict(said!("exists-already", "something like it exists already")),
+            DbError::Dangling(_) => {
+                Self::conflict(said!("removed-meanwhile", "what it belongs to was removed meanwhile"))
+            }
             other => Self::Internal(Box::new(other)),
         }
     }

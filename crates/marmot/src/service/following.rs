@@ -7,11 +7,13 @@
 use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use marmot_core::id::LauncherId;
+use marmot_core::{Said, said};
 use marmot_engine::build::{Planner, Tip};
 use serde_json::json;
 
 use super::apps::note;
 use super::audit::{self, Thing};
+use super::error::Field;
 use super::error::{Error, Result};
 use super::launchers::allowed_launcher;
 use super::permission::{Action, Identity};
@@ -82,9 +84,10 @@ impl Service {
         let mut db = self.db().write().await?;
         let (launcher, _) = allowed_launcher(&mut db, who, launcher, Action::Change).await?;
         if !matches!(launcher.environment.source, EnvironmentSource::Code { .. }) {
-            return Err(Error::invalid(
-                "this launcher's environment is a container image: it has no branch to follow",
-            ));
+            return Err(Error::invalid(said!(
+                "image-has-no-branch",
+                "this launcher's environment is a container image: it has no branch to follow"
+            )));
         }
         let before = following::get(&mut db, launcher.id).await?;
         if patch.secrets == Some(true) && !before.secrets {
@@ -192,15 +195,20 @@ impl Service {
         let revision = launcher.revision().unwrap_or("HEAD").trim_start_matches("refs/heads/").to_owned();
         match tip {
             Ok(Tip::Gone) if launcher.preview.is_some() => {
-                let why = "has ended: the branch is gone";
+                let why = said!("event-branch-gone", "has ended: the branch is gone");
                 return previews::end(db, &Identity::Anonymous, launcher, why).await;
             }
             Ok(Tip::Commit(tip)) => {
                 (seen.failures, seen.error) = (0, None);
                 if seen.tip.as_deref() != Some(&tip) && !built(db, launcher, &tip).await? {
                     let short: String = tip.chars().take(10).collect();
-                    let why = format!("is built anew, since {revision} is at {short} now");
-                    match self.build_anew(db, launcher, app, &why).await {
+                    let why = said!(
+                        "event-branch-moved",
+                        "is built anew, since {revision} is at {short} now",
+                        revision = revision,
+                        short = short
+                    );
+                    match self.build_anew(db, launcher, app, why).await {
                         // The project may not build so often: the next look finds it again.
                         Err(error @ Error::TooOften { .. }) => {
                             seen.error = Some(error.to_string());
@@ -235,10 +243,15 @@ fn pause(minutes: u32, failures: u32) -> SignedDuration {
 
 fn check_minutes(minutes: Option<u32>) -> Result<()> {
     match minutes {
-        Some(minutes) if !(LEAST_MINUTES..=MOST_MINUTES).contains(&minutes) => Err(Error::invalid(format!(
-            "`poll_minutes` is {minutes}: a branch can be looked at every {LEAST_MINUTES} to {MOST_MINUTES} minutes, or, \
-             with null, never"
-        ))),
+        Some(minutes) if !(LEAST_MINUTES..=MOST_MINUTES).contains(&minutes) => Err(Error::invalid(said!(
+            "minutes-wrong",
+            "`poll_minutes` is {minutes}: a branch can be looked at every {least} to {most} minutes, or, \
+             with null, never",
+            minutes = minutes,
+            least = LEAST_MINUTES,
+            most = MOST_MINUTES
+        ))
+        .about(Field::Minutes)),
         _ => Ok(()),
     }
 }
@@ -270,7 +283,7 @@ impl Service {
         db: &mut Connection,
         launcher: &Launcher,
         app: &App,
-        why: &str,
+        why: Said,
     ) -> Result<bool> {
         let environment = launcher.environment.id;
         let waiting =

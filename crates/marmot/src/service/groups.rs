@@ -2,9 +2,11 @@
 
 use marmot_core::id::{GroupId, UserId};
 use marmot_core::name::Namespace;
+use marmot_core::said;
 use serde_json::json;
 
 use super::audit::{self, Thing};
+use super::error::Field;
 use super::error::{Error, Result};
 use super::permission::{Errand, GroupAction, Identity, allowed, allowed_in_group};
 use super::projects::{MemberChange, description, title};
@@ -49,7 +51,12 @@ impl Service {
         };
         let mut db = self.db().write().await?;
         groups::insert(&mut db, &group).await.map_err(|error| match error {
-            DbError::Exists(_) => Error::conflict(format!("the namespace `{}` is taken", group.path)),
+            DbError::Exists(_) => Error::conflict(said!(
+                "namespace-taken",
+                "the namespace `{path}` is taken",
+                path = group.path.to_string()
+            ))
+            .about(Field::Path),
             other => other.into(),
         })?;
         groups::set_role(&mut db, group.id, user.id, Role::Owner).await?;
@@ -107,8 +114,11 @@ impl Service {
         let group = allowed_group(&mut db, who, path, GroupAction::Govern).await?;
         let left = projects::in_namespace(&mut db, path).await?;
         if left > 0 {
-            return Err(Error::conflict(format!(
-                "projects of the group `{path}` are left ({left}): delete them first"
+            return Err(Error::conflict(said!(
+                "group-has-projects",
+                "projects of the group `{path}` are left ({left}): delete them first",
+                path = path.to_string(),
+                left = left
             )));
         }
         groups::delete(&mut db, &group).await?;
@@ -151,7 +161,10 @@ impl Service {
         }
         let members = groups::members(&mut db, group.id).await?;
         if !members.iter().any(|member| member.role == Role::Owner) {
-            return Err(Error::conflict("a group needs an owner: give somebody else that role first"));
+            return Err(Error::conflict(said!(
+                "group-needs-owner",
+                "a group needs an owner: give somebody else that role first"
+            )));
         }
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use marmot_core::id::LauncherId;
+use marmot_core::said;
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -112,9 +113,10 @@ impl Service {
         let mut db = self.db().write().await?;
         let (launcher, _) = allowed_launcher(&mut db, who, launcher, Action::Change).await?;
         if !matches!(launcher.environment.source, EnvironmentSource::Code { .. }) {
-            return Err(Error::invalid(
-                "this launcher's environment is a container image: a push changes nothing of it",
-            ));
+            return Err(Error::invalid(said!(
+                "image-is-not-pushed",
+                "this launcher's environment is a container image: a push changes nothing of it"
+            )));
         }
         let random: [u8; SECRET_BYTES] = rand::random();
         let secret = Secret::new(hex::encode(&random));
@@ -198,8 +200,13 @@ impl Service {
         };
         if let Some(preview) = preview {
             if push.is_gone() {
-                previews::end(db, &Identity::Anonymous, &preview, "has ended: the branch was removed")
-                    .await?;
+                previews::end(
+                    db,
+                    &Identity::Anonymous,
+                    &preview,
+                    said!("event-branch-removed", "has ended: the branch was removed"),
+                )
+                .await?;
                 return Ok("the preview of the branch has ended".to_owned());
             }
             return self.build_pushed(db, &preview, message, push.after.as_deref()).await;
@@ -230,7 +237,7 @@ impl Service {
         let preview = previews::of_branch(db, launcher.id, &request.branch).await?;
         match (request.what, preview) {
             (Wish::Closed, Some(preview)) => {
-                let why = "has ended: its pull request was closed";
+                let why = said!("event-request-closed", "has ended: its pull request was closed");
                 previews::end(db, &Identity::Anonymous, &preview, why).await?;
                 Ok("the preview of the branch has ended".to_owned())
             }
@@ -248,7 +255,9 @@ impl Service {
                         let url = self.options().app_url(&preview.app_name);
                         Ok(format!("there is a preview of the branch now: {url}"))
                     }
-                    Err(Error::Conflict { message } | Error::Invalid { message }) => Ok(message),
+                    Err(Error::Conflict { message, .. } | Error::Invalid { message, .. }) => {
+                        Ok(message.to_string())
+                    }
                     Err(other) => Err(other),
                 }
             }
@@ -275,7 +284,10 @@ impl Service {
             return Ok("this commit is known already".to_owned());
         }
         saw(db, launcher, commit).await?;
-        match self.build_anew(db, launcher, &app, "is built anew, since somebody pushed").await {
+        match self
+            .build_anew(db, launcher, &app, said!("event-pushed", "is built anew, since somebody pushed"))
+            .await
+        {
             Err(error @ Error::TooOften { .. }) => Ok(format!("nothing is built: {error}")),
             Ok(true) => Ok("the app is built anew".to_owned()),
             Ok(false) => Ok("a build waits already: it will build the newest commit".to_owned()),

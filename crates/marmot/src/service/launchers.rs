@@ -3,10 +3,12 @@
 use marmot_core::AppName;
 use marmot_core::id::{EnvironmentId, LauncherId, ProjectId};
 use marmot_core::name::{MAX_LENGTH, slugify};
+use marmot_core::said;
 use serde_json::json;
 
 use super::audit::{self, Thing};
 use super::beginnings::Beginning;
+use super::error::Field;
 use super::error::{Error, Result};
 use super::permission::{Action, Decision, Identity, Target, decide, enforce};
 use super::projects::{allowed_project, description, role_of, title};
@@ -104,16 +106,25 @@ const MOST_DESTINATIONS: usize = 100;
 fn checked_network(network: Network) -> Result<Network> {
     let Network::AllowList(listed) = network else { return Ok(network) };
     if listed.len() > MOST_DESTINATIONS {
-        return Err(Error::invalid(format!(
-            "`network.allow` lists {} destinations: at most {MOST_DESTINATIONS} are allowed",
-            listed.len()
-        )));
+        return Err(Error::invalid(said!(
+            "network-too-many",
+            "`network.allow` lists {count} destinations: at most {most} are allowed",
+            count = listed.len(),
+            most = MOST_DESTINATIONS
+        ))
+        .about(Field::Network));
     }
     let read = |text: &String| match text.trim().parse::<marmot_engine::Destination>() {
         Ok(destination) => Ok(destination.to_string()),
         Err(why) => {
             let text: String = text.chars().take(80).collect();
-            Err(Error::invalid(format!("`network.allow` lists `{text}`: {why}")))
+            Err(Error::invalid(said!(
+                "network-no-destination",
+                "`network.allow` lists `{text}`: {why}",
+                text = text,
+                why = why.to_string()
+            ))
+            .about(Field::Network))
         }
     };
     Ok(Network::AllowList(listed.iter().map(read).collect::<Result<_>>()?))
@@ -267,30 +278,38 @@ impl Service {
     pub(super) fn checked_source(&self, source: EnvironmentSource) -> Result<EnvironmentSource> {
         match &source {
             EnvironmentSource::Code { code, run } => {
-                check_address("repository", &code.repository)?;
+                check_address("repository", Field::Repository, &code.repository)?;
                 if is_local(&code.repository) && !self.options().allow_local_repositories {
-                    return Err(Error::invalid(format!(
-                        "`{}` is a path of this machine: repositories must be given as https:// or ssh:// addresses \
+                    return Err(Error::invalid(said!(
+                        "repository-is-path",
+                        "`{path}` is a path of this machine: repositories must be given as https:// or ssh:// addresses \
                          (an operator can allow paths with `allow_local_repositories`)",
-                        cut(&code.repository)
-                    )));
+                        path = cut(&code.repository)
+                    ))
+                    .about(Field::Repository));
                 }
-                check_text("revision", code.revision.as_deref())?;
+                check_text("revision", Field::Revision, code.revision.as_deref())?;
                 if code
                     .revision
                     .as_deref()
                     .is_some_and(|revision| revision.starts_with('-') || revision.is_empty())
                 {
-                    return Err(Error::invalid("`repository_revision` is no branch, tag or commit"));
+                    return Err(Error::invalid(said!(
+                        "revision-wrong",
+                        "`repository_revision` is no branch, tag or commit"
+                    ))
+                    .about(Field::Revision));
                 }
                 check_context_dir(code.context_dir.as_deref())?;
                 check_run(run)?;
                 self.check_buildpacks(code)?;
                 if code.as_image && !(self.options().containers && self.options().makes_images) {
                     return Err(Error::NotOffered {
-                        message: "no images are made of code here: that takes a container engine and an image to begin \
-                                  from (an operator can set `container_engine` and `base_image`); leave out `as_image`"
-                            .to_owned(),
+                        message: said!(
+                            "no-images-of-code",
+                            "no images are made of code here: that takes a container engine and an image to begin \
+                             from (an operator can set `container_engine` and `base_image`); leave out `as_image`"
+                        ),
                     });
                 }
             }
@@ -298,11 +317,12 @@ impl Service {
                 check_image(image)?;
                 if !self.options().containers {
                     return Err(Error::NotOffered {
-                        message:
+                        message: said!(
+                            "no-containers",
                             "container images cannot be run here: this installation has no container engine \
-                                  (an operator can install Podman, or set `container_engine`); build the app from \
-                                  code instead"
-                                .to_owned(),
+                             (an operator can install Podman, or set `container_engine`); build the app from \
+                             code instead"
+                        ),
                     });
                 }
             }
@@ -319,14 +339,19 @@ impl Service {
         }
         if !(self.options().containers && self.options().buildpacks) {
             return Err(Error::NotOffered {
-                message: "nothing is built with buildpacks here: that takes a container engine and the image of a builder \
-                          (an operator can set `container_engine` and `buildpacks_builder`); leave `builder_variant` out, \
-                          or choose another"
-                    .to_owned(),
+                message: said!(
+                    "no-buildpacks",
+                    "nothing is built with buildpacks here: that takes a container engine and the image of a builder \
+                     (an operator can set `container_engine` and `buildpacks_builder`); leave `builder_variant` out, \
+                     or choose another"
+                ),
             });
         }
         if code.as_image {
-            return Err(Error::invalid("what buildpacks build is an image already: leave out `as_image`"));
+            return Err(Error::invalid(said!(
+                "buildpacks-make-images",
+                "what buildpacks build is an image already: leave out `as_image`"
+            )));
         }
         Ok(())
     }
@@ -385,9 +410,10 @@ async fn allowed(
     let decision = decide(who, role, Target::launcher(&project, launcher.id), action);
     enforce(decision, action, what, which)?;
     if matches!(action, Action::Change | Action::Govern) && launcher.preview.is_some() {
-        return Err(Error::conflict(format!(
-            "`{}` is a preview: it follows the launcher that it is of; change that, or end the preview",
-            launcher.app_name
+        return Err(Error::conflict(said!(
+            "is-preview",
+            "`{app}` is a preview: it follows the launcher that it is of; change that, or end the preview",
+            app = launcher.app_name.to_string()
         )));
     }
     Ok((launcher, project))
@@ -410,9 +436,12 @@ async fn free_app_name(db: &mut Connection, name: &str, project: &Project) -> Re
         kept.truncate(kept.trim_end_matches('-').len());
         candidate = format!("{kept}-{}", random_suffix());
     }
-    Err(Error::conflict(format!(
-        "no free name for the app of `{name}` was found: give the launcher another name"
-    )))
+    Err(Error::conflict(said!(
+        "no-free-name",
+        "no free name for the app of `{name}` was found: give the launcher another name",
+        name = name
+    ))
+    .about(Field::Name))
 }
 
 /// Characters of the random end of a name.
@@ -434,13 +463,24 @@ pub(super) fn cut(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-pub(super) fn check_text(what: &str, text: Option<&str>) -> Result<()> {
+pub(super) fn check_text(what: &str, field: Field, text: Option<&str>) -> Result<()> {
     let Some(text) = text else { return Ok(()) };
     if text.len() > LONGEST_TEXT {
-        return Err(Error::invalid(format!("`{what}` is longer than {LONGEST_TEXT} bytes")));
+        return Err(Error::invalid(said!(
+            "text-too-long",
+            "`{what}` is longer than {most} bytes",
+            what = what,
+            most = LONGEST_TEXT
+        ))
+        .about(field));
     }
     if text.chars().any(char::is_control) {
-        return Err(Error::invalid(format!("`{what}` holds a control character")));
+        return Err(Error::invalid(said!(
+            "text-has-control",
+            "`{what}` holds a control character",
+            what = what
+        ))
+        .about(field));
     }
     Ok(())
 }
@@ -476,14 +516,18 @@ fn credentials(address: &str) -> Option<&'static str> {
 }
 
 /// Refuses what is no address of a repository. Which machines may be reached is decided when it is fetched.
-pub(super) fn check_address(what: &str, address: &str) -> Result<()> {
-    check_text(what, Some(address))?;
+pub(super) fn check_address(what: &str, field: Field, address: &str) -> Result<()> {
+    check_text(what, field, Some(address))?;
     if let Some(found) = credentials(address) {
         // Not repeated in the message, which may go to a log or a screenshot.
-        return Err(Error::invalid(format!(
+        return Err(Error::invalid(said!(
+            "repository-has-login",
             "`{what}`: the address of the repository contains a {found}; everybody who may read the project could \
-             read it: give the address without"
-        )));
+             read it: give the address without",
+            what = what,
+            found = found
+        ))
+        .about(field));
     }
     let scp_like = || {
         address.split_once(':').is_some_and(|(host, path)| {
@@ -501,115 +545,171 @@ pub(super) fn check_address(what: &str, address: &str) -> Result<()> {
     if fine {
         return Ok(());
     }
-    Err(Error::invalid(format!(
-        "`{what}`: `{}` is no address of a repository: give it as `https://host/path`, `ssh://user@host/path` or \
+    // What cannot be read may still hold a password.
+    let shown = address.rsplit_once('@').map_or_else(|| cut(address), |(_, rest)| format!("…@{}", cut(rest)));
+    Err(Error::invalid(said!(
+        "repository-wrong",
+        "`{what}`: `{address}` is no address of a repository: give it as `https://host/path`, `ssh://user@host/path` or \
          `user@host:path`",
-        // What cannot be read may still hold a password.
-        address.rsplit_once('@').map_or_else(|| cut(address), |(_, rest)| format!("…@{}", cut(rest)))
-    )))
+        what = what,
+        address = shown
+    ))
+    .about(field))
 }
 
 fn check_context_dir(dir: Option<&str>) -> Result<()> {
-    check_text("context_dir", dir)?;
+    check_text("context_dir", Field::Directory, dir)?;
     let Some(dir) = dir else { return Ok(()) };
     if dir.starts_with('/') || dir.split('/').any(|part| part == "..") {
-        return Err(Error::invalid(format!(
-            "`context_dir`: `{}` leads out of the repository: give a directory inside it, like `apps/dashboard`",
-            cut(dir)
-        )));
+        return Err(Error::invalid(said!(
+            "directory-leads-out",
+            "`context_dir`: `{dir}` leads out of the repository: give a directory inside it, like `apps/dashboard`",
+            dir = cut(dir)
+        ))
+        .about(Field::Directory));
     }
     Ok(())
 }
 
-fn check_words(what: &str, words: Option<&[String]>) -> Result<()> {
+fn check_words(what: &str, field: Field, words: Option<&[String]>) -> Result<()> {
     let Some(words) = words else { return Ok(()) };
     if words.len() > MOST_WORDS {
-        return Err(Error::invalid(format!("`{what}` has more than {MOST_WORDS} words")));
+        return Err(Error::invalid(said!(
+            "words-too-many",
+            "`{what}` has more than {most} words",
+            what = what,
+            most = MOST_WORDS
+        ))
+        .about(field));
     }
     if words.iter().any(|word| word.contains('\0') || word.len() > LONGEST_VALUE) {
-        return Err(Error::invalid(format!("`{what}` holds a NUL character, or a word that is too long")));
+        return Err(Error::invalid(said!(
+            "words-wrong",
+            "`{what}` holds a NUL character, or a word that is too long",
+            what = what
+        ))
+        .about(field));
     }
     Ok(())
 }
 
 fn check_port(port: Option<u16>) -> Result<()> {
     if port == Some(0) {
-        return Err(Error::invalid("`port` must be from 1 to 65535"));
+        return Err(Error::invalid(said!("port-wrong", "`port` must be from 1 to 65535")).about(Field::Port));
     }
     Ok(())
 }
 
 fn check_run(run: &CodeRun) -> Result<()> {
-    check_words("command", run.command.as_deref())?;
-    check_words("args", run.args.as_deref())?;
+    check_words("command", Field::Command, run.command.as_deref())?;
+    check_words("args", Field::Arguments, run.args.as_deref())?;
     if run.command.as_ref().is_some_and(|command| command.first().is_none_or(String::is_empty)) {
-        return Err(Error::invalid("`command` is empty: leave it out to start what the code says"));
+        return Err(Error::invalid(said!(
+            "command-empty",
+            "`command` is empty: leave it out to start what the code says"
+        ))
+        .about(Field::Command));
     }
     if run.args.as_ref().is_some_and(|args| !args.is_empty()) && run.command.is_none() {
-        return Err(Error::invalid("`args` needs a `command` to go with"));
+        return Err(
+            Error::invalid(said!("args-alone", "`args` needs a `command` to go with")).about(Field::Command)
+        );
     }
     check_port(run.port)
 }
 
 fn check_image(image: &ImageSource) -> Result<()> {
     title("environment's name", &image.name)?;
-    check_text("container_image", Some(&image.container_image))?;
+    check_text("container_image", Field::Image, Some(&image.container_image))?;
     if let Err(why) = image.container_image.parse::<marmot_engine::Reference>() {
-        return Err(Error::invalid(format!("`container_image`: `{}`: {why}", cut(&image.container_image))));
+        return Err(Error::invalid(said!(
+            "image-wrong",
+            "`container_image`: `{image}`: {why}",
+            image = cut(&image.container_image),
+            why = why.to_string()
+        ))
+        .about(Field::Image));
     }
-    check_words("command", image.command.as_deref())?;
-    check_words("args", image.args.as_deref())?;
-    check_text("working_directory", image.working_directory.as_deref())?;
-    check_text("default_url", image.default_url.as_deref())?;
+    check_words("command", Field::Command, image.command.as_deref())?;
+    check_words("args", Field::Arguments, image.args.as_deref())?;
+    check_text("working_directory", Field::Directory, image.working_directory.as_deref())?;
+    check_text("default_url", Field::Image, image.default_url.as_deref())?;
     if image.default_url.as_deref().is_some_and(|path| !path.starts_with('/') || path.starts_with("//")) {
-        return Err(Error::invalid("`default_url` must be a path that begins with one `/`"));
+        return Err(Error::invalid(said!(
+            "default-url-wrong",
+            "`default_url` must be a path that begins with one `/`"
+        )));
     }
     if image.working_directory.as_deref().is_some_and(|dir| !dir.starts_with('/')) {
-        return Err(Error::invalid("`working_directory` must be a path in the image that begins with `/`"));
+        return Err(Error::invalid(said!(
+            "working-directory-wrong",
+            "`working_directory` must be a path in the image that begins with `/`"
+        )));
     }
     if image.uid == Some(0) {
-        return Err(Error::invalid(
-            "`uid` is 0: root in an image is root of the machine's kernel, too; give another user, or none",
-        ));
+        return Err(Error::invalid(said!(
+            "user-is-root",
+            "`uid` is 0: root in an image is root of the machine's kernel, too; give another user, or none"
+        ))
+        .about(Field::User));
     }
     if image.gid.is_some() && image.uid.is_none() {
-        return Err(Error::invalid("`gid` needs a `uid` to go with"));
+        return Err(Error::invalid(said!("group-alone", "`gid` needs a `uid` to go with")).about(Field::User));
     }
     check_port(image.port)
 }
 
 fn checked_variables(variables: Vec<EnvVariable>) -> Result<Vec<EnvVariable>> {
     if variables.len() > MOST_VARIABLES {
-        return Err(Error::invalid(format!("a launcher may have {MOST_VARIABLES} variables at most")));
+        return Err(Error::invalid(said!(
+            "variables-too-many",
+            "a launcher may have {most} variables at most",
+            most = MOST_VARIABLES
+        ))
+        .about(Field::Variables));
     }
     for (index, EnvVariable { name, value }) in variables.iter().enumerate() {
-        check_variable_name(name)?;
+        check_variable_name(name, Field::Variables)?;
         if variables[..index].iter().any(|earlier| earlier.name == *name) {
-            return Err(Error::invalid(format!("the variable `{name}` is given twice")));
+            return Err(Error::invalid(said!(
+                "variable-twice",
+                "the variable `{name}` is given twice",
+                name = name
+            ))
+            .about(Field::Variables));
         }
         if value.contains('\0') || value.len() > LONGEST_VALUE {
-            return Err(Error::invalid(format!(
-                "the value of the variable `{name}` holds a NUL character, or more than {LONGEST_VALUE} bytes"
-            )));
+            return Err(Error::invalid(said!(
+                "variable-value-wrong",
+                "the value of the variable `{name}` holds a NUL character, or more than {most} bytes",
+                name = name,
+                most = LONGEST_VALUE
+            ))
+            .about(Field::Variables));
         }
     }
     Ok(variables)
 }
 
 /// Whether a variable or secret may be called so.
-pub(super) fn check_variable_name(name: &str) -> Result<()> {
+pub(super) fn check_variable_name(name: &str, field: Field) -> Result<()> {
     let starts_well = name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
     let goes_on_well = name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
     if !starts_well || !goes_on_well || name.len() > 255 {
-        return Err(Error::invalid(format!(
-            "`{}` is no name of a variable: use letters, digits and `_`, and no digit first",
-            cut(name)
-        )));
+        return Err(Error::invalid(said!(
+            "variable-name-wrong",
+            "`{name}` is no name of a variable: use letters, digits and `_`, and no digit first",
+            name = cut(name)
+        ))
+        .about(field));
     }
     if OURS.contains(&name) || name.starts_with("MARMOT_") {
-        return Err(Error::invalid(format!(
-            "the variable `{name}` is set by the platform: choose another name"
-        )));
+        return Err(Error::invalid(said!(
+            "variable-is-ours",
+            "the variable `{name}` is set by the platform: choose another name",
+            name = name
+        ))
+        .about(field));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use marmot_core::AppName;
 use marmot_core::id::{BuildId, EnvironmentId, GroupId, ProjectId, RevisionId, UserId};
+use marmot_core::{Said, said};
 use marmot_gateway::routes::Access;
 
 use super::apps::insert_revision;
@@ -285,33 +286,47 @@ impl Service {
             return Ok(());
         }
         let event =
-            |kind: &str, message: String| AppEvent { at: now(), kind: kind.to_owned(), message, by: None };
+            |kind: &str, message: Said| AppEvent { at: now(), kind: kind.to_owned(), message, by: None };
         let event = match (build.status, &launcher.environment.source) {
             // The launcher was changed meanwhile: what it asks for now comes next.
             (BuildStatus::Succeeded, _) if !fits(build, launcher) => {
                 let next = insert_build(db, launcher).await?;
                 let wanted = apps::of_launcher(db, launcher.id).await?.and_then(|app| app.wanted);
                 apps::set_wanted(db, launcher.id, wanted, Some(next.id)).await?;
-                event("building", "is built anew, since its launcher was changed meanwhile".to_owned())
+                event(
+                    "building",
+                    said!(
+                        "event-changed-meanwhile",
+                        "is built anew, since its launcher was changed meanwhile"
+                    ),
+                )
             }
             (BuildStatus::Succeeded, EnvironmentSource::Image(image)) => {
                 let revision = insert_revision(db, launcher, program_of(launcher, build)).await?;
                 apps::set_wanted(db, launcher.id, Some(revision), None).await?;
                 let digest = build.result.commit.as_deref().unwrap_or_default();
-                event("pulled", format!("has the image {} as {digest}", image.container_image))
+                event(
+                    "pulled",
+                    said!(
+                        "event-pulled",
+                        "has the image {image} as {digest}",
+                        image = &image.container_image,
+                        digest = digest
+                    ),
+                )
             }
             (BuildStatus::Succeeded, EnvironmentSource::Code { .. }) => {
                 let revision = insert_revision(db, launcher, program_of(launcher, build)).await?;
                 apps::set_wanted(db, launcher.id, Some(revision), None).await?;
                 let commit: String =
                     build.result.commit.as_deref().unwrap_or_default().chars().take(10).collect();
-                event("built", format!("was built from {commit}"))
+                event("built", said!("event-built", "was built from {commit}", commit = commit))
             }
             (BuildStatus::Failed, _) => event(
                 "build_failed",
-                build.result.reason.clone().unwrap_or_else(|| "could not be built".to_owned()),
+                build.result.reason.clone().unwrap_or_else(|| said!("event-not-built", "could not be built")),
             ),
-            _ => event("build_cancelled", "its build was cancelled".to_owned()),
+            _ => event("build_cancelled", said!("event-build-cancelled", "its build was cancelled")),
         };
         Ok(events::insert(db, &super::fresh_ulid().to_string(), launcher.id, &event).await?)
     }
@@ -347,9 +362,12 @@ impl Service {
         let app = apps::of_launcher(&mut db, failed.launcher_id).await?.filter(|app| app.wanted == Some(id));
         if let (Some(app), Some(earlier)) = (app, known.iter().find(ran)) {
             apps::set_wanted(&mut db, app.launcher_id, Some(earlier.id), app.awaits).await?;
-            let message = format!(
-                "revision {} could not be started ({}): revision {} goes on",
-                failed.number, why.reason, earlier.number
+            let message = said!(
+                "event-update-failed",
+                "revision {number} could not be started ({why}): revision {earlier} goes on",
+                number = failed.number,
+                why = &why.reason,
+                earlier = earlier.number
             );
             let event = AppEvent { at: now(), kind: "update_failed".to_owned(), message, by: None };
             events::insert(&mut db, &super::fresh_ulid().to_string(), app.launcher_id, &event).await?;

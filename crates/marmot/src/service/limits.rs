@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use marmot_core::id::ProjectId;
+use marmot_core::said;
 use marmot_engine::observed::ReplicaStage;
 use serde_json::json;
 
 use super::audit::{self, Thing};
 use super::builds::insert_build;
+use super::error::Field;
 use super::error::{Error, Result};
 use super::permission::{Action, Errand, Identity, allowed};
 use super::projects::allowed_project;
@@ -113,10 +115,13 @@ impl Service {
             if begun >= most {
                 let free_at = first.unwrap_or(now) + HOUR;
                 return Err(Error::TooOften {
-                    message: format!(
-                        "builds of the project that were begun within an hour: {begun}, and it may begin {most}"
+                    message: said!(
+                        "builds-too-often",
+                        "builds of the project that were begun within an hour: {begun}, and it may begin {most}",
+                        begun = begun,
+                        most = most
                     ),
-                    otherwise: "ask an administrator for a higher limit",
+                    otherwise: said!("ask-for-higher-limit", "ask an administrator for a higher limit"),
                     what: "builds",
                     quota: most,
                     window: HOUR,
@@ -137,9 +142,14 @@ pub(super) async fn note_build(db: &mut Connection, launcher: &Launcher, build: 
 fn check(said: &ProjectLimits) -> Result<()> {
     for (name, number, least) in said.listed() {
         if number.is_some_and(|number| !(least..=LARGEST).contains(&number)) {
-            return Err(Error::invalid(format!(
-                "`{name}` must be from {least} to {LARGEST}, or `null` for what the installation says"
-            )));
+            return Err(Error::invalid(said!(
+                "limit-wrong",
+                "`{name}` must be from {least} to {most}, or `null` for what the installation says",
+                name = name,
+                least = least,
+                most = LARGEST
+            ))
+            .about(Field::Limit(name)));
         }
     }
     Ok(())

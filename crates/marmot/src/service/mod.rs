@@ -55,6 +55,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use marmot_core::id::UserId;
+use marmot_core::said;
 use marmot_core::scaling::Policy;
 use marmot_core::{AppName, Clock, Demand};
 use marmot_engine::Observed;
@@ -73,7 +74,7 @@ pub use call::Call;
 pub use certificates::Shown;
 pub use changes::Changes;
 pub use credentials::{Login, NewCredential};
-pub use error::{Error, Result};
+pub use error::{Error, Field, Result};
 pub use following::{FollowingPatch, FollowingView};
 pub use groups::{GroupPatch, NewGroup};
 pub use history::MEASURED;
@@ -314,9 +315,11 @@ impl Service {
             return Ok(());
         }
         Err(Error::NotOffered {
-            message: "apps are not confined on this server, so only its operators may build and run them; an operator \
-                      can confine them (`marmot doctor` says how), or trust everybody (`allow_unconfined`)"
-                .to_owned(),
+            message: said!(
+                "not-confined",
+                "apps are not confined on this server, so only its operators may build and run them; an operator \
+                 can confine them (`marmot doctor` says how), or trust everybody (`allow_unconfined`)"
+            ),
         })
     }
 

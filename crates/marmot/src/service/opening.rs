@@ -6,11 +6,13 @@ use jiff::Timestamp;
 use marmot_core::AppName;
 use marmot_core::id::{AppKeyId, LauncherId, ShareLinkId, UserId};
 use marmot_core::name::Namespace;
+use marmot_core::{Said, said};
 use marmot_gateway::APP_KEY_PREFIX;
 use serde_json::json;
 
 use super::apps::note;
 use super::audit::{self, Thing};
+use super::error::Field;
 use super::error::{Error, Result};
 use super::launchers::{allowed_app, allowed_launcher};
 use super::permission::{Action, Decision, Identity, Target, decide};
@@ -125,12 +127,17 @@ impl Service {
         let (launcher, _) = allowed_app(&mut db, who, name, Action::Change).await?;
         let link = ShareLink { grant: grant(who, "link's name", new)? };
         if !opening::get(&mut db, launcher.id).await?.is_by_link() {
-            return Err(Error::conflict(
-                "links do not open this app: let it be open to everyone with the link first (`link`)",
-            ));
+            return Err(Error::conflict(said!(
+                "links-do-not-open",
+                "links do not open this app: let it be open to everyone with the link first (`link`)"
+            )));
         }
         if opening::links(&mut db, launcher.id).await?.len() >= MOST {
-            return Err(Error::conflict(format!("the app has {MOST} links: revoke one first")));
+            return Err(Error::conflict(said!(
+                "links-too-many",
+                "the app has {most} links: revoke one first",
+                most = MOST
+            )));
         }
         let place = Place { launcher: launcher.id, by: who.id(), hash: &hash_of(&secret) };
         opening::insert_link(&mut db, &link, place).await?;
@@ -141,7 +148,7 @@ impl Service {
             who,
             launcher.id,
             "link_made",
-            &format!("can be opened by the link “{}”", link.grant.name),
+            said!("event-link-made", "can be opened by the link “{name}”", name = &link.grant.name),
         )
         .await?;
         db.commit().await.map_err(DbError::from)?;
@@ -162,7 +169,14 @@ impl Service {
         }
         let details = json!({"id": id.to_string()});
         audit::record(&mut db, who, "app.link_revoked", Thing::app(&launcher), details).await?;
-        note(&mut db, who, launcher.id, "link_revoked", "is opened by one link less").await?;
+        note(
+            &mut db,
+            who,
+            launcher.id,
+            "link_revoked",
+            said!("event-link-revoked", "is opened by one link less"),
+        )
+        .await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         Ok(())
@@ -190,10 +204,19 @@ impl Service {
         new: NewGrant,
         quota: KeyQuota,
     ) -> Result<(AppKey, Secret)> {
-        for (what, number) in [("requests_per_minute", quota.per_minute), ("requests_at_once", quota.at_once)]
-        {
+        let quotas = [
+            ("requests_per_minute", Field::PerMinute, quota.per_minute),
+            ("requests_at_once", Field::AtOnce, quota.at_once),
+        ];
+        for (what, field, number) in quotas {
             if number.is_some_and(|number| !(1..=LARGEST_QUOTA).contains(&number)) {
-                return Err(Error::invalid(format!("`{what}` must be from 1 to {LARGEST_QUOTA}")));
+                return Err(Error::invalid(said!(
+                    "quota-wrong",
+                    "`{what}` must be from 1 to {most}",
+                    what = what,
+                    most = LARGEST_QUOTA
+                ))
+                .about(field));
             }
         }
         let secret = random_text(APP_KEY_PREFIX);
@@ -201,7 +224,11 @@ impl Service {
         let (launcher, _) = allowed_app(&mut db, who, name, Action::Change).await?;
         let key = AppKey { grant: grant(who, "key's name", new)?, quota };
         if opening::keys(&mut db, launcher.id).await?.len() >= MOST {
-            return Err(Error::conflict(format!("the app has {MOST} keys: revoke one first")));
+            return Err(Error::conflict(said!(
+                "keys-too-many",
+                "the app has {most} keys: revoke one first",
+                most = MOST
+            )));
         }
         let place = Place { launcher: launcher.id, by: who.id(), hash: &hash_of(&secret) };
         opening::insert_key(&mut db, &key, place).await?;
@@ -212,7 +239,7 @@ impl Service {
             who,
             launcher.id,
             "key_made",
-            &format!("lets programs in with the key “{}”", key.grant.name),
+            said!("event-key-made", "lets programs in with the key “{name}”", name = &key.grant.name),
         )
         .await?;
         db.commit().await.map_err(DbError::from)?;
@@ -232,7 +259,14 @@ impl Service {
         }
         let details = json!({"id": id.to_string()});
         audit::record(&mut db, who, "app.key_revoked", Thing::app(&launcher), details).await?;
-        note(&mut db, who, launcher.id, "key_revoked", "lets programs in with one key less").await?;
+        note(
+            &mut db,
+            who,
+            launcher.id,
+            "key_revoked",
+            said!("event-key-revoked", "lets programs in with one key less"),
+        )
+        .await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         Ok(())
@@ -366,10 +400,12 @@ pub(super) async fn checked_opening(
     guests: Invited<'_>,
 ) -> Result<Opening> {
     if to == OpenTo::Everyone && project.visibility == Visibility::Private {
-        return Err(Error::invalid(
+        return Err(Error::invalid(said!(
+            "everyone-is-for-public",
             "`everyone` is for public projects, and this one is private: make it public, or choose one of project, \
-             link, signed_in, members, named",
-        ));
+             link, signed_in, members, named"
+        ))
+        .about(Field::OpenTo));
     }
     Ok(Opening { to, guests: find_guests(db, guests).await? })
 }
@@ -377,19 +413,30 @@ pub(super) async fn checked_opening(
 /// Those who are named, or who of them does not exist.
 async fn find_guests(db: &mut Connection, invited: Invited<'_>) -> Result<Guests> {
     if invited.users.len() + invited.groups.len() > MOST_GUESTS {
-        return Err(Error::invalid(format!(
-            "at most {MOST_GUESTS} people and groups can be named for one app"
-        )));
+        return Err(Error::invalid(said!(
+            "guests-too-many",
+            "at most {most} people and groups can be named for one app",
+            most = MOST_GUESTS
+        ))
+        .about(Field::OpenTo));
     }
     let mut guests = Guests::default();
     for name in invited.users {
-        let unknown = || Error::invalid(format!("there is no user `{}`", name.escape_debug()));
+        let unknown = || {
+            let name = name.escape_debug().to_string();
+            Error::invalid(said!("no-such-user", "there is no user `{name}`", name = name))
+                .about(Field::OpenTo)
+        };
         let username: Namespace = name.parse().map_err(|_| unknown())?;
         let (user, _) = users::by_name(db, &username).await?.ok_or_else(unknown)?;
         guests.users.insert(user.id);
     }
     for path in invited.groups {
-        let unknown = || Error::invalid(format!("there is no group `{}`", path.escape_debug()));
+        let unknown = || {
+            let path = path.escape_debug().to_string();
+            Error::invalid(said!("no-such-group", "there is no group `{path}`", path = path))
+                .about(Field::OpenTo)
+        };
         let path: Namespace = path.parse().map_err(|_| unknown())?;
         guests.groups.insert(groups::by_path(db, &path).await?.ok_or_else(unknown)?.id);
     }
@@ -411,20 +458,22 @@ async fn opening_view(db: &mut Connection, said: &Opening, project: &Project) ->
     Ok(OpeningView { to: said.to, effective, users: named, groups: paths })
 }
 
-fn in_words(to: OpenTo) -> &'static str {
+fn in_words(to: OpenTo) -> Said {
     match to {
-        OpenTo::Everyone => "is open to everyone",
-        OpenTo::Link => "is open to everyone with a link",
-        OpenTo::SignedIn => "is open to everybody who has signed in",
-        OpenTo::Members | OpenTo::Project => "is open to the members of its project",
-        OpenTo::Named => "is open to those who are named",
+        OpenTo::Everyone => said!("event-open-to-everyone", "is open to everyone"),
+        OpenTo::Link => said!("event-open-by-link", "is open to everyone with a link"),
+        OpenTo::SignedIn => said!("event-open-to-signed-in", "is open to everybody who has signed in"),
+        OpenTo::Members | OpenTo::Project => {
+            said!("event-open-to-members", "is open to the members of its project")
+        }
+        OpenTo::Named => said!("event-open-to-named", "is open to those who are named"),
     }
 }
 
 fn grant<Id: From<u128>>(who: &Identity, what: &str, new: NewGrant) -> Result<Grant<Id>> {
     let (user, now) = (who.signed_in()?, now());
     if new.expires_at.is_some_and(|at| at <= now) {
-        return Err(Error::invalid("`expires_at` is in the past"));
+        return Err(Error::invalid(said!("until-past", "`expires_at` is in the past")).about(Field::Until));
     }
     Ok(Grant {
         id: fresh(),

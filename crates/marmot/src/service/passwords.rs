@@ -9,8 +9,10 @@ use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash};
 use tokio::sync::oneshot;
 
+use super::error::Field;
 use super::error::{Error, Result};
 use crate::model::Secret;
+use marmot_core::said;
 
 /// Shortest password that is accepted. NIST SP 800-63B asks for eight at least.
 const SHORTEST: usize = 8;
@@ -55,9 +57,14 @@ impl Passwords {
     pub(super) async fn hash(&self, password: &Secret) -> Result<Secret> {
         let length = password.reveal().chars().count();
         if !(SHORTEST..=LONGEST).contains(&length) {
-            return Err(Error::invalid(format!(
-                "the password has {length} characters: it needs {SHORTEST} at least, and {LONGEST} at most"
-            )));
+            return Err(Error::invalid(said!(
+                "password-length",
+                "the password has {length} characters: it needs {least} at least, and {most} at most",
+                length = length,
+                least = SHORTEST,
+                most = LONGEST
+            ))
+            .about(Field::Password));
         }
         let password = password.clone();
         self.run(move || {

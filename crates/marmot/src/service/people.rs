@@ -1,6 +1,7 @@
 //! Other people's accounts: seen and changed by those who run the installation.
 
 use marmot_core::id::UserId;
+use marmot_core::said;
 use serde_json::json;
 
 use super::accounts::{NewUser, detail};
@@ -154,9 +155,12 @@ async fn delete(db: &mut Connection, who: &Identity, id: UserId) -> Result<()> {
     if !alone.is_empty() {
         let more = if alone.len() > 5 { format!(" and {} more", alone.len() - 5) } else { String::new() };
         let named = alone.iter().take(5).map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
-        return Err(Error::conflict(format!(
-            "{} is the only owner of {named}{more}: give each another owner, or delete it, first",
-            user.username
+        return Err(Error::conflict(said!(
+            "only-owner",
+            "{username} is the only owner of {named}{more}: give each another owner, or delete it, first",
+            username = user.username.to_string(),
+            named = named,
+            more = more
         )));
     }
     users::delete(db, &user, now()).await?;
@@ -169,5 +173,8 @@ async fn someone_runs_it(db: &mut Connection) -> Result<()> {
     if users::administrators(db).await? > 0 {
         return Ok(());
     }
-    Err(Error::conflict("nobody would be left to run this server: make somebody else an administrator first"))
+    Err(Error::conflict(said!(
+        "last-administrator",
+        "nobody would be left to run this server: make somebody else an administrator first"
+    )))
 }

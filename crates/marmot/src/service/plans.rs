@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use marmot_core::id::{EnvironmentId, ProjectId, UserId};
+use marmot_core::{Said, said};
 use marmot_engine::build::{NoPreview, Preview};
 use marmot_engine::wanted::{self, Builder, Source, WantedBuild};
 
@@ -59,10 +60,10 @@ impl Service {
         let EnvironmentSource::Code { code, .. } =
             self.checked_source(EnvironmentSource::Code { code, run })?
         else {
-            return Err(Error::invalid("an image is not built"));
+            return Err(Error::invalid(said!("image-is-not-built", "an image is not built")));
         };
         let Some(planner) = &self.inner.live.planner else {
-            return Err(Error::NotOffered { message: "nothing is built here".to_owned() });
+            return Err(Error::NotOffered { message: said!("nothing-is-built", "nothing is built here") });
         };
         let person = who.signed_in()?.id;
         self.inner.looks.admit(person, now()).map_err(|retry_after| Error::TooManyTries { retry_after })?;
@@ -77,7 +78,8 @@ impl Service {
 fn refused(error: NoPreview) -> Error {
     match error {
         NoPreview::Busy => Error::TooManyTries { retry_after: Duration::from_secs(5) },
-        NoPreview::Refused { .. } | NoPreview::TooLong => Error::invalid(error.to_string()),
+        NoPreview::Refused { reason, .. } => Error::invalid(reason),
+        NoPreview::TooLong => Error::invalid(Said::new("preview-too-long", error)),
         NoPreview::Directory(_) => Error::Internal(Box::new(error)),
     }
 }

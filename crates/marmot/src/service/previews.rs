@@ -7,11 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 use marmot_core::AppName;
 use marmot_core::id::LauncherId;
 use marmot_core::name::{MAX_LENGTH, slugify};
+use marmot_core::{Said, said};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::apps::{note, roll_out};
 use super::audit::{self, Thing};
+use super::error::Field;
 use super::error::{Error, Result};
 use super::launchers::{RESERVED, SUFFIX, allowed_launcher, check_text, cut, random_suffix, suffix};
 use super::permission::{Action, Identity};
@@ -99,7 +101,7 @@ impl Service {
         let mut db = self.db().write().await?;
         let (launcher, _) = allowed_launcher(&mut db, who, of, Action::Operate).await?;
         let found = find(&mut db, &launcher, id).await?;
-        end(&mut db, who, &found, "was ended").await?;
+        end(&mut db, who, &found, said!("event-was-ended", "was ended")).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         Ok(())
@@ -113,7 +115,13 @@ impl Service {
         if launchers::next_end(&mut *self.db().read().await?).await?.is_some_and(|next| next <= now) {
             let mut db = self.db().write().await?;
             for preview in launchers::ended_previews(&mut db, now).await? {
-                end(&mut db, &Identity::Anonymous, &preview, "has ended: its time was over").await?;
+                end(
+                    &mut db,
+                    &Identity::Anonymous,
+                    &preview,
+                    said!("event-time-over", "has ended: its time was over"),
+                )
+                .await?;
             }
             db.commit().await.map_err(DbError::from)?;
             self.wrote();
@@ -133,15 +141,19 @@ impl Service {
         let code = previewed(of, branch)?;
         let others = launchers::previews(db, of.id).await?;
         if let Some(there) = others.iter().find(|other| is_of(other, branch)) {
-            return Err(Error::conflict(format!(
-                "there is a preview of the branch `{}` already: `{}`",
-                cut(branch),
-                there.app_name
-            )));
+            return Err(Error::conflict(said!(
+                "preview-exists",
+                "there is a preview of the branch `{branch}` already: `{app}`",
+                branch = cut(branch),
+                app = there.app_name.to_string()
+            ))
+            .about(Field::Branch));
         }
         if others.len() >= MOST {
-            return Err(Error::conflict(format!(
-                "a launcher may have {MOST} previews at a time: end one that is no longer needed"
+            return Err(Error::conflict(said!(
+                "previews-too-many",
+                "a launcher may have {most} previews at a time: end one that is no longer needed",
+                most = MOST
             )));
         }
         let said = rules::get(db, of.id).await?;
@@ -176,7 +188,14 @@ impl Service {
         apps::insert(db, &app).await?;
         following::begin(db, &preview, said.poll_minutes, now(), true).await?;
         let branch = cut(branch);
-        note(db, who, of.id, "preview_made", &format!("has a preview of the branch {branch}")).await?;
+        note(
+            db,
+            who,
+            of.id,
+            "preview_made",
+            said!("event-preview-made", "has a preview of the branch {branch}", branch = &branch),
+        )
+        .await?;
         let details = json!({"branch": branch, "of": of.app_name.as_str()});
         audit::record(db, who, "preview.made", Thing::app(&preview), details).await?;
         Ok(preview)
@@ -195,16 +214,27 @@ pub(super) fn check_days(days: u32) -> Result<()> {
     if (1..=MOST_DAYS).contains(&days) {
         return Ok(());
     }
-    Err(Error::invalid(format!("`days` is {days}: a preview may stay from 1 to {MOST_DAYS} days")))
+    Err(Error::invalid(said!(
+        "days-wrong",
+        "`days` is {days}: a preview may stay from 1 to {most} days",
+        days = days,
+        most = MOST_DAYS
+    ))
+    .about(Field::Days))
 }
 
 /// Ends a preview. `why`, to follow its name.
-pub(super) async fn end(db: &mut Connection, who: &Identity, preview: &Launcher, why: &str) -> Result<()> {
+pub(super) async fn end(db: &mut Connection, who: &Identity, preview: &Launcher, why: Said) -> Result<()> {
     launchers::delete(db, preview.id).await?;
     let branch = preview.preview.as_ref().map(|preview| cut(&preview.branch)).unwrap_or_default();
-    let message = format!("a preview of the branch {branch} {why}");
-    note(db, who, preview.ruled_by(), "preview_ended", &message).await?;
-    let details = json!({"branch": branch, "why": why});
+    let message = said!(
+        "event-preview-ended",
+        "a preview of the branch {branch} {why}",
+        branch = &branch,
+        why = why.clone()
+    );
+    note(db, who, preview.ruled_by(), "preview_ended", message).await?;
+    let details = json!({"branch": branch, "why": why.english()});
     audit::record(db, who, "preview.ended", Thing::app(preview), details).await
 }
 
@@ -244,7 +274,13 @@ impl Service {
                 false => Err(Error::conflict("it is of other code")),
             };
             let Ok(source) = source else {
-                end(db, who, &preview, "has ended: its launcher is about other code").await?;
+                end(
+                    db,
+                    who,
+                    &preview,
+                    said!("event-preview-other-code", "has ended: its launcher is about other code"),
+                )
+                .await?;
                 continue;
             };
             let changed = Launcher {
@@ -266,7 +302,8 @@ impl Service {
 pub(super) async fn follow_secrets(db: &mut Connection, who: &Identity, of: LauncherId) -> Result<()> {
     for preview in launchers::previews(db, of).await? {
         if let Some(app) = apps::of_launcher(db, preview.id).await? {
-            roll_out(db, who, &preview, &app, "goes on with other secrets").await?;
+            roll_out(db, who, &preview, &app, said!("event-other-secrets", "goes on with other secrets"))
+                .await?;
         }
     }
     Ok(())
@@ -275,17 +312,25 @@ pub(super) async fn follow_secrets(db: &mut Connection, who: &Identity, of: Laun
 /// What a preview of this branch builds.
 fn previewed(of: &Launcher, branch: &str) -> Result<EnvironmentSource> {
     if of.preview.is_some() {
-        return Err(Error::invalid("this is a preview itself: make one of its launcher"));
+        return Err(Error::invalid(said!(
+            "is-preview-itself",
+            "this is a preview itself: make one of its launcher"
+        )));
     }
     check_branch(branch)?;
     let EnvironmentSource::Code { code, run } = &of.environment.source else {
-        return Err(Error::invalid("this launcher's environment is a container image: it has no branches"));
+        return Err(Error::invalid(said!(
+            "image-has-no-branches",
+            "this launcher's environment is a container image: it has no branches"
+        )));
     };
     if code.revision.as_deref() == Some(branch) {
-        return Err(Error::invalid(format!(
-            "`{}` is the branch that the app itself is built from: choose another",
-            cut(branch)
-        )));
+        return Err(Error::invalid(said!(
+            "branch-is-the-apps",
+            "`{branch}` is the branch that the app itself is built from: choose another",
+            branch = cut(branch)
+        ))
+        .about(Field::Branch));
     }
     // The whole name, so that no tag of the same name is built in its place.
     let code = Code { revision: Some(format!("refs/heads/{branch}")), ..code.clone() };
@@ -294,7 +339,7 @@ fn previewed(of: &Launcher, branch: &str) -> Result<EnvironmentSource> {
 
 /// Whether git would let a branch be called so.
 fn check_branch(branch: &str) -> Result<()> {
-    check_text("branch", Some(branch))?;
+    check_text("branch", Field::Branch, Some(branch))?;
     let fine = !branch.is_empty()
         && branch.len() <= 200
         && !branch.starts_with(['-', '/'])
@@ -307,7 +352,12 @@ fn check_branch(branch: &str) -> Result<()> {
     if fine {
         return Ok(());
     }
-    Err(Error::invalid(format!("`branch`: `{}` is no name of a branch", cut(branch))))
+    Err(Error::invalid(said!(
+        "branch-wrong",
+        "`branch`: `{branch}` is no name of a branch",
+        branch = cut(branch)
+    ))
+    .about(Field::Branch))
 }
 
 /// A name for the app of a preview: the app's and the branch's, cut to what a name may have. The same branch gets the
@@ -330,7 +380,11 @@ async fn free_name(db: &mut Connection, of: &Launcher, branch: &str) -> Result<A
             return Ok(name);
         }
     }
-    Err(Error::conflict(format!("no free name for a preview of `{}` was found: try again", cut(branch))))
+    Err(Error::conflict(said!(
+        "no-free-preview-name",
+        "no free name for a preview of `{branch}` was found: try again",
+        branch = cut(branch)
+    )))
 }
 
 /// The app's name and the branch's, and a mark where they do not fit, or another has that name.

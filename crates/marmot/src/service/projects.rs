@@ -2,9 +2,11 @@
 
 use marmot_core::id::{ProjectId, UserId};
 use marmot_core::name::{Namespace, Slug, slugify};
+use marmot_core::said;
 use serde_json::json;
 
 use super::audit::{self, Thing};
+use super::error::Field;
 use super::error::{Error, Result};
 use super::groups::allowed_namespace;
 use super::permission::{Action, Identity, Target, decide, enforce};
@@ -262,7 +264,10 @@ impl Service {
         }
         let members = projects::members(&mut db, id).await?;
         if !projects::has_owner(&mut db, id).await? {
-            return Err(Error::conflict("a project needs an owner: give somebody else that role first"));
+            return Err(Error::conflict(said!(
+                "project-needs-owner",
+                "a project needs an owner: give somebody else that role first"
+            )));
         }
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
@@ -305,16 +310,24 @@ pub(super) async fn allowed_project(
 
 fn path_taken(error: DbError, project: &Project) -> Error {
     match error {
-        DbError::Exists(_) => {
-            Error::conflict(format!("there is a project `{}/{}` already", project.namespace, project.slug))
-        }
+        DbError::Exists(_) => Error::conflict(said!(
+            "project-exists",
+            "there is a project `{path}` already",
+            path = format!("{}/{}", project.namespace, project.slug)
+        ))
+        .about(Field::Slug),
         other => other.into(),
     }
 }
 
 fn slug_of(name: &str) -> Result<Slug> {
     slugify(name).and_then(|slug| slug.parse().ok()).ok_or_else(|| {
-        Error::invalid(format!("no slug can be made from `{name}`, which has no letter a-z: give a `slug`"))
+        Error::invalid(said!(
+            "no-slug-of-name",
+            "no slug can be made from `{name}`, which has no letter a-z: give a `slug`",
+            name = name
+        ))
+        .about(Field::Slug)
     })
 }
 
@@ -323,13 +336,26 @@ pub(super) fn title(what: &str, text: &str) -> Result<String> {
     let title = text.trim();
     let length = title.chars().count();
     if length == 0 {
-        return Err(Error::invalid(format!("the {what} is empty")));
+        return Err(
+            Error::invalid(said!("name-empty", "the {what} is empty", what = what)).about(Field::Name)
+        );
     }
     if length > 99 {
-        return Err(Error::invalid(format!("the {what} has {length} characters: it may have 99 at most")));
+        return Err(Error::invalid(said!(
+            "name-too-long",
+            "the {what} has {length} characters: it may have 99 at most",
+            what = what,
+            length = length
+        ))
+        .about(Field::Name));
     }
     if title.chars().any(char::is_control) {
-        return Err(Error::invalid(format!("the {what} holds a control character")));
+        return Err(Error::invalid(said!(
+            "name-has-control",
+            "the {what} holds a control character",
+            what = what
+        ))
+        .about(Field::Name));
     }
     Ok(title.to_owned())
 }
@@ -339,22 +365,32 @@ pub(super) fn description(text: Option<String>) -> Result<Option<String>> {
     let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return Ok(None) };
     let length = text.chars().count();
     if length > LONGEST_DESCRIPTION {
-        return Err(Error::invalid(format!(
-            "the description has {length} characters: it may have {LONGEST_DESCRIPTION} at most"
-        )));
+        return Err(Error::invalid(said!(
+            "description-too-long",
+            "the description has {length} characters: it may have {most} at most",
+            length = length,
+            most = LONGEST_DESCRIPTION
+        ))
+        .about(Field::Description));
     }
     if text.contains('\0') {
-        return Err(Error::invalid("the description holds a NUL character"));
+        return Err(Error::invalid(said!("description-has-nul", "the description holds a NUL character"))
+            .about(Field::Description));
     }
     Ok(Some(text))
 }
 
 fn repositories(list: Vec<String>) -> Result<Vec<String>> {
     if list.len() > MOST_REPOSITORIES {
-        return Err(Error::invalid(format!("a project may have {MOST_REPOSITORIES} repositories at most")));
+        return Err(Error::invalid(said!(
+            "repositories-too-many",
+            "a project may have {most} repositories at most",
+            most = MOST_REPOSITORIES
+        ))
+        .about(Field::Repositories));
     }
     for address in &list {
-        super::launchers::check_address("repositories", address)?;
+        super::launchers::check_address("repositories", Field::Repositories, address)?;
     }
     Ok(list)
 }

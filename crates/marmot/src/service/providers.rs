@@ -5,6 +5,7 @@
 
 use marmot_core::id::UserId;
 use marmot_core::name::Namespace;
+use marmot_core::said;
 use serde_json::json;
 use url::Url;
 
@@ -147,15 +148,20 @@ impl Service {
         match sessions::by_identity(&mut db, &way.issuer, &way.subject).await? {
             Some(owner) if owner == user.id => return Ok(()),
             Some(_) => {
-                return Err(Error::conflict(format!(
-                    "that account at {} lets somebody in to another account here: take it away there first",
-                    config.title
+                return Err(Error::conflict(said!(
+                    "way-in-is-anothers",
+                    "that account at {provider} lets somebody in to another account here: take it away there first",
+                    provider = &config.title
                 )));
             }
             None => {}
         }
         if sessions::identities(&mut db, user.id).await?.len() >= MOST_WAYS {
-            return Err(Error::conflict(format!("you have {MOST_WAYS} ways in: take one away first")));
+            return Err(Error::conflict(said!(
+                "ways-in-too-many",
+                "you have {most} ways in: take one away first",
+                most = MOST_WAYS
+            )));
         }
         sessions::insert_identity(&mut db, user.id, &way).await?;
         let details = json!({"provider": config.id});
@@ -180,9 +186,10 @@ impl Service {
         let user = allowed(who, Errand::ActAsOneself)?;
         let mut db = self.db().write().await?;
         if !has_another_way(&mut db, user).await? {
-            return Err(Error::conflict(
-                "it is your only way in: add another first, or have an administrator send you a link to set a password",
-            ));
+            return Err(Error::conflict(said!(
+                "only-way-in",
+                "it is your only way in: add another first, or have an administrator send you a link to set a password"
+            )));
         }
         if !sessions::delete_identity(&mut db, user.id, issuer, subject).await? {
             return Err(Error::not_found("way in", subject));
@@ -248,7 +255,7 @@ async fn free_name(db: &mut Connection, claims: &Claims) -> Result<Namespace> {
             return Ok(name);
         }
     }
-    Err(Error::conflict("no free name was found for your account: try again"))
+    Err(Error::conflict(said!("no-free-username", "no free name was found for your account: try again")))
 }
 
 /// Tells the operator what the person is not told.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use marmot_core::AppName;
 use marmot_core::id::RevisionId;
+use marmot_core::said;
 use serde_json::json;
 
 use super::apps::{active, note};
@@ -71,17 +72,24 @@ impl Service {
         if let Some(build) = found.program.build()
             && !builds::kept(&mut db, super::lifecycle::REVISIONS_KEPT).await?.contains(&build)
         {
-            return Err(Error::conflict(
-                "the result of that revision's build is no longer kept: build it again",
-            ));
+            return Err(Error::conflict(said!(
+                "build-not-kept",
+                "the result of that revision's build is no longer kept: build it again"
+            )));
         }
         if let Some(given) = found.scaling.as_ref().filter(|_| launcher.preview.is_none()) {
             scaling::set(&mut db, launcher.id, given).await?;
         }
         (app.wanted, app.awaits) = (Some(revision), None);
         apps::set_wanted(&mut db, launcher.id, app.wanted, None).await?;
-        note(&mut db, who, launcher.id, "rolled_back", &format!("was set to revision {}", found.number))
-            .await?;
+        note(
+            &mut db,
+            who,
+            launcher.id,
+            "rolled_back",
+            said!("event-rolled-back", "was set to revision {number}", number = found.number),
+        )
+        .await?;
         let details = json!({"revision": found.number});
         audit::record(&mut db, who, "app.rolled_back", Thing::app(&launcher), details).await?;
         let view = self.view(&mut db, who, launcher, project, app).await?;
@@ -105,8 +113,10 @@ impl Service {
             None => None,
         };
         let runs = runs.ok_or_else(|| {
-            Error::conflict(format!(
-                "`{name}` has not been built yet, so there is nothing to restart: wait for its build"
+            Error::conflict(said!(
+                "nothing-to-restart",
+                "`{name}` has not been built yet, so there is nothing to restart: wait for its build",
+                name = name.to_string()
             ))
         })?;
         let next = Revision {
@@ -123,8 +133,12 @@ impl Service {
         apps::set_wanted(&mut db, launcher.id, app.wanted, app.awaits).await?;
         apps::retry(&mut db, launcher.id).await?;
         app.retry += 1;
-        let told = format!("is restarted: revision {number} is the same as before, with new replicas");
-        note(&mut db, who, launcher.id, "restarted", &told).await?;
+        let told = said!(
+            "event-restarted",
+            "is restarted: revision {number} is the same as before, with new replicas",
+            number = number
+        );
+        note(&mut db, who, launcher.id, "restarted", told).await?;
         let details = json!({"revision": number});
         audit::record(&mut db, who, "app.restarted", Thing::app(&launcher), details).await?;
         let view = self.view(&mut db, who, launcher, project, app).await?;

@@ -1,11 +1,13 @@
 //! How an app scales: what was said, what follows from it, and what is decided at the moment.
 
 use marmot_core::AppName;
+use marmot_core::said;
 use marmot_core::scaling::Policy;
 use serde_json::json;
 
 use super::apps::note;
 use super::audit::{self, Thing};
+use super::error::Field;
 use super::error::{Error, Result};
 use super::launchers::allowed_app;
 use super::permission::{Action, Identity};
@@ -50,7 +52,14 @@ impl Service {
         if before != view.given {
             revise(&mut db, &launcher, &view.given).await?;
         }
-        note(&mut db, who, launcher.id, "scaling_changed", "scales by other settings").await?;
+        note(
+            &mut db,
+            who,
+            launcher.id,
+            "scaling_changed",
+            said!("event-scaling-changed", "scales by other settings"),
+        )
+        .await?;
         audit::record(&mut db, who, "app.scaling", Thing::app(&launcher), json!({})).await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote();
@@ -61,7 +70,7 @@ impl Service {
     pub(super) fn policy_of(&self, given: &Scaling) -> Result<Policy> {
         let options = self.options();
         let policy = given.policy(&options.policy, options.max_replicas);
-        policy.map_err(|refused| Error::invalid(refused.to_string()))
+        policy.map_err(|refused| Error::invalid(refused.said).about(Field::Scaling(refused.setting)))
     }
 
     fn scaling_view(&self, launcher: &Launcher, given: Scaling) -> Result<ScalingView> {

@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use marmot_core::id::{LauncherId, ProjectId, TokenId};
+use marmot_core::said;
 use serde_json::json;
 
 use super::audit::{self, Thing};
+use super::error::Field;
 use super::error::{Error, Result};
 use super::launchers::allowed_launcher;
 use super::permission::{Action, Errand, Identity, Scope, allowed};
@@ -73,7 +75,9 @@ impl Service {
         let name = super::projects::title("token's name", &new.name)?;
         let now = now();
         if new.expires_at.is_some_and(|at| at <= now) {
-            return Err(Error::invalid("`expires_at` is in the past"));
+            return Err(
+                Error::invalid(said!("until-past", "`expires_at` is in the past")).about(Field::Until)
+            );
         }
         let mut db = self.db().write().await?;
         let limit = match (new.project, new.launcher) {
@@ -100,7 +104,11 @@ impl Service {
             limit,
         };
         if tokens::of_user(&mut db, user.id).await?.len() >= MOST_TOKENS {
-            return Err(Error::conflict(format!("you have {MOST_TOKENS} tokens: revoke one first")));
+            return Err(Error::conflict(said!(
+                "tokens-too-many",
+                "you have {most} tokens: revoke one first",
+                most = MOST_TOKENS
+            )));
         }
         tokens::insert(&mut db, &token, user.id, &hash_of(&text)).await?;
         let details = json!({"access": token.access.as_str(), "owner": user.username.as_str()});

@@ -1,12 +1,14 @@
 //! How requests to an app are treated: what its owner says, and the last requests where they are written down.
 
 use marmot_core::AppName;
+use marmot_core::said;
 use marmot_gateway::LoggedRequest;
 use serde_json::json;
 
 use super::Service;
 use super::apps::note;
 use super::audit::{self, Thing};
+use super::error::Field;
 use super::error::{Error, Result};
 use super::launchers::allowed_app;
 use super::permission::{Action, Identity};
@@ -39,16 +41,25 @@ impl Service {
     /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Invalid`] for a limit that nothing fits in.
     pub async fn set_traffic(&self, who: &Identity, name: &AppName, given: Traffic) -> Result<TrafficView> {
         if given.body_limit_bytes == Some(0) {
-            return Err(Error::invalid(
-                "`body_limit_bytes` must be at least 1: leave it out, and the server's own limit counts",
-            ));
+            return Err(Error::invalid(said!(
+                "body-limit-none",
+                "`body_limit_bytes` must be at least 1: leave it out, and the server's own limit counts"
+            ))
+            .about(Field::BodyLimit));
         }
         let mut db = self.db().write().await?;
         let (launcher, _) = allowed_app(&mut db, who, name, Action::Change).await?;
         traffic::set(&mut db, launcher.id, &given).await?;
         let details = json!(given);
         audit::record(&mut db, who, "app.traffic", Thing::app(&launcher), details).await?;
-        note(&mut db, who, launcher.id, "traffic_changed", "treats requests by other settings").await?;
+        note(
+            &mut db,
+            who,
+            launcher.id,
+            "traffic_changed",
+            said!("event-traffic-changed", "treats requests by other settings"),
+        )
+        .await?;
         db.commit().await.map_err(DbError::from)?;
         self.wrote_and_in_force().await;
         if !given.log_requests {

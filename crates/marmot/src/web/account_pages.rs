@@ -69,6 +69,8 @@ pub(super) struct SettingsPage {
     /// Why something did not work, or that it did.
     pub(super) problem: Option<String>,
     pub(super) fresh: Option<FreshToken>,
+    /// The form of a token that was refused, if it was.
+    pub(super) again: super::again::Again,
     pub(super) name: Field,
     pub(super) lifetimes: Vec<Lifetime>,
     pub(super) projects: Vec<Choice>,

@@ -109,7 +109,7 @@ pub(super) async fn show(
         at: presenter.ago(event.at),
         exact: event.at.to_string(),
         app: app.to_string(),
-        message: words::sentence(&event.message),
+        message: words::told(&event.message),
     };
     let class = |class: &crate::model::ResourceClass| ClassRow {
         told: present::resource_class(class),

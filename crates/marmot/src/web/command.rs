@@ -1,12 +1,25 @@
 //! A command as people type it, and as words. Quotes keep words together; nothing is expanded, and no shell is asked.
 
+use marmot_core::Said;
+
 /// The command cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unreadable {
-    #[error("A quote is opened but not closed.")]
+    #[error("a quote is opened but not closed")]
     OpenQuote,
-    #[error("It ends with a backslash.")]
+    #[error("it ends with a backslash")]
     TrailingBackslash,
+}
+
+impl Unreadable {
+    /// What is wrong, in the language of whoever typed it.
+    pub(super) fn told(&self) -> String {
+        let said = match self {
+            Self::OpenQuote => Said::new("command-open-quote", self),
+            Self::TrailingBackslash => Said::new("command-backslash", self),
+        };
+        super::words::told(&said)
+    }
 }
 
 /// The words of a command.

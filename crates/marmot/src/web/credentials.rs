@@ -8,13 +8,13 @@ use marmot_core::id::CredentialId;
 use marmot_text::{filters, say};
 
 use super::Web;
+use super::again::Again;
 use super::forms::Typed;
 use super::present::Presenter;
 use super::projects::{ProjectPath, to_change};
 use super::respond::{Failed, Html, see_other};
 use super::session::Visitor;
 use super::view::Frame;
-use super::words;
 use crate::model::{CredentialKind, Project, Secret};
 use crate::service::{Action, Error, NewCredential};
 
@@ -26,11 +26,7 @@ pub(super) struct CredentialsPage {
     path: String,
     project: String,
     rows: Vec<Row>,
-    /// Why what was asked for was not done, and what was typed but for the secret.
-    problem: Option<String>,
-    host: String,
-    username: String,
-    registry: bool,
+    again: Again,
 }
 
 #[derive(Debug)]
@@ -42,20 +38,11 @@ struct Row {
     set: String,
 }
 
-/// What of a form is shown again.
-#[derive(Debug, Default)]
-struct Refused {
-    problem: Option<String>,
-    host: String,
-    username: String,
-    registry: bool,
-}
-
 async fn page(
     web: &Web,
     visitor: &Visitor,
     project: &Project,
-    refused: Refused,
+    again: Again,
 ) -> Result<CredentialsPage, Failed> {
     let presenter = Presenter::new(&web.service);
     let found = web.service.credentials(&visitor.who, project.id).await?;
@@ -69,16 +56,12 @@ async fn page(
         host: credential.host,
         username: credential.username,
     };
-    let Refused { problem, host, username, registry } = refused;
     Ok(CredentialsPage {
         frame: visitor.frame(),
         path: project.path(),
         project: project.name.clone(),
         rows: found.into_iter().map(row).collect(),
-        problem,
-        host,
-        username,
-        registry,
+        again,
     })
 }
 
@@ -88,7 +71,7 @@ pub(super) async fn show(
     Path(path): ProjectPath,
 ) -> Result<Response, Failed> {
     let project = to_change(&web, &visitor, &path, Action::Change).await?;
-    Ok(Html(page(&web, &visitor, &project, Refused::default()).await?).into_response())
+    Ok(Html(page(&web, &visitor, &project, Again::default()).await?).into_response())
 }
 
 pub(super) async fn set(
@@ -109,10 +92,8 @@ pub(super) async fn set(
     match web.service.set_credential(&visitor.who, project.id, new).await {
         Ok(_) => Ok(see_other(&format!("{}/credentials", project.path()))),
         Err(error @ (Error::Invalid { .. } | Error::Conflict { .. })) => {
-            let problem = Some(words::refusal(&error));
-            let (host, username) = (typed.get("host").to_owned(), typed.get("username").to_owned());
-            let refused = Refused { problem, host, username, registry };
-            let page = page(&web, &visitor, &project, refused).await?;
+            let again = Again::refused("credentials", &typed, &error);
+            let page = page(&web, &visitor, &project, again).await?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response())
         }
         Err(other) => Err(other.into()),

@@ -11,6 +11,7 @@ use marmot_engine::observed::SleepDepth;
 use marmot_text::{filters, say, tell};
 
 use super::Web;
+use super::again::Again;
 use super::launchers::{LauncherPath, find_launcher};
 use super::live::{self, Fragments, Part};
 use super::opening::AccessSection;
@@ -165,7 +166,7 @@ impl Drawn {
             let row = |event: &crate::model::AppEvent| EventRow {
                 at: presenter.ago(event.at),
                 exact: event.at.to_string(),
-                message: words::sentence(&event.message),
+                message: words::told(&event.message),
                 by: event.by.as_ref().map(ToString::to_string),
             };
             EventsSection { rows: events.iter().map(row).collect(), replaces: false }
@@ -206,10 +207,9 @@ pub(super) async fn show(
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
     pub(super) access: super::opening::Outcome,
-    /// Why how requests are treated was not changed.
-    pub(super) traffic: Option<String>,
     pub(super) secrets: super::secrets::Outcome,
-    pub(super) previews: super::previews::Outcome,
+    /// The form that was refused, if one was.
+    pub(super) again: Again,
 }
 
 /// The page, with what came of a form of it.
@@ -221,14 +221,15 @@ pub(super) async fn page(
 ) -> Result<Response, Failed> {
     let view = find_launcher(web, &visitor.who, path).await?;
     let drawn = Drawn::of(web, &visitor.who, &view).await?;
+    let again = &outcomes.again;
     // A preview is open to those that its launcher's app is open to.
     let access = if view.can.read_logs && view.launcher.preview.is_none() {
-        Some(AccessSection::of(web, &visitor.who, &view, outcomes.access).await?)
+        Some(AccessSection::of(web, &visitor.who, &view, outcomes.access, again).await?)
     } else {
         None
     };
     let traffic = if view.can.read_logs && view.launcher.preview.is_none() {
-        Some(TrafficSection::of(web, &visitor.who, &view, outcomes.traffic).await?)
+        Some(TrafficSection::of(web, &visitor.who, &view, again).await?)
     } else {
         None
     };
@@ -239,15 +240,12 @@ pub(super) async fn page(
         None
     };
     let secrets = if view.can.change {
-        Some(SecretsSection::of(web, &visitor.who, &view, outcomes.secrets).await?)
+        Some(SecretsSection::of(web, &visitor.who, &view, outcomes.secrets, again).await?)
     } else {
         None
     };
-    let previews = if view.can.read_logs {
-        PreviewsSection::of(web, &visitor.who, &view, outcomes.previews).await?
-    } else {
-        None
-    };
+    let previews =
+        if view.can.read_logs { PreviewsSection::of(web, &visitor.who, &view, again).await? } else { None };
     let private = !web.service.is_for_everyone(&view).await?;
     let project_path = view.project.path();
     Ok(Html(DetailPage {

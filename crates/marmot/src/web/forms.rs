@@ -13,13 +13,13 @@ use super::words;
 use crate::model::{
     Code, CodeRun, EnvVariable, EnvironmentSource, ImageSource, Launcher, Project, Visibility,
 };
-use crate::service::Error;
+use crate::service::{Error, Field as Of};
 
 /// Empty rows that the form of variables ends with.
 pub(super) const SPARE_ROWS: usize = 2;
 
 /// The fields of a form that was sent.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Typed(Vec<(String, String)>);
 
 impl Typed {
@@ -58,13 +58,13 @@ pub(super) fn given_rows(typed: &Typed, names: &str, values: &str) -> Vec<TypedV
     rows.filter(|row| !row.name.is_empty() || !row.value.is_empty()).collect()
 }
 
-/// What the service refused, when it is about what was typed.
+/// What the service refused, in words, when it is about what was typed.
 fn complaint(error: Error) -> Result<String, Failed> {
     match error {
         Error::Invalid { .. }
         | Error::Conflict { .. }
         | Error::NotOffered { .. }
-        | Error::TooOften { .. } => Ok(error.to_string()),
+        | Error::TooOften { .. } => Ok(words::refusal(&error)),
         other => Err(other.into()),
     }
 }
@@ -112,21 +112,15 @@ impl ProjectForm {
 
     /// Puts what the service refused beside the field that it is about.
     pub(super) fn refused(mut self, error: Error) -> Result<Self, Failed> {
-        let wrong = complaint(error)?;
-        let about = |words: &[&str]| words.iter().any(|word| wrong.contains(word));
-        let field = if about(&["repositor"]) {
-            &mut self.repositories
-        } else if about(&["slug", "path", "is taken"]) {
-            &mut self.slug
-        } else if about(&["description"]) {
-            &mut self.description
-        } else if about(&["name"]) {
-            &mut self.name
-        } else {
-            self.problem = Some(words::plainly(&wrong));
-            return Ok(self);
-        };
-        field.wrong = Some(words::plainly(&wrong));
+        let of = error.field();
+        let wrong = Some(complaint(error)?);
+        match of {
+            Some(Of::Repositories) => self.repositories.wrong = wrong,
+            Some(Of::Slug) => self.slug.wrong = wrong,
+            Some(Of::Description) => self.description.wrong = wrong,
+            Some(Of::Name) => self.name.wrong = wrong,
+            _ => self.problem = wrong,
+        }
         Ok(self)
     }
 }
@@ -260,7 +254,7 @@ impl LauncherForm {
         let command = match command::words(self.own_command()) {
             Ok(words) => (!words.is_empty()).then_some(words),
             Err(why) => {
-                self.command.wrong = Some(why.to_string());
+                self.command.wrong = Some(why.told());
                 None
             }
         };
@@ -360,7 +354,7 @@ impl LauncherForm {
         let args = match command::words(&self.arguments.value) {
             Ok(words) => (!words.is_empty()).then_some(words),
             Err(why) => {
-                self.arguments.wrong = Some(why.to_string());
+                self.arguments.wrong = Some(why.told());
                 None
             }
         };
@@ -433,39 +427,27 @@ impl LauncherForm {
                 None => return Ok(self),
             }
         }
-        let offered = matches!(error, Error::NotOffered { .. });
-        let wrong = complaint(error)?;
-        let about = |words: &[&str]| words.iter().any(|word| wrong.contains(word));
-        let field = if offered {
-            &mut self.source_wrong
-        } else if about(&["variable"]) {
-            &mut self.variables_wrong
-        } else if about(&["`repository_revision`"]) {
-            &mut self.revision
-        } else if about(&["`context_dir`"]) {
-            &mut self.directory
-        } else if about(&["`container_image`"]) {
-            &mut self.image
-        } else if about(&["`uid`", "`gid`"]) {
-            &mut self.user
-        } else if about(&["resource class"]) {
-            &mut self.resource_class_wrong
-        } else if about(&["`port`"]) {
-            &mut self.port
-        } else if about(&["`command`", "`args`"]) {
-            &mut self.command
-        } else if about(&["repositor", "path of this machine"]) {
-            &mut self.repository
-        } else if about(&["description"]) {
-            &mut self.description
-        } else if about(&["name"]) {
-            &mut self.name
-        } else {
-            self.problem = Some(words::plainly(&wrong));
-            return Ok(self);
+        let of = match error {
+            Error::NotOffered { .. } => Some(Of::Source),
+            _ => error.field(),
         };
-        let wrong = wrong.replace("`repository_revision`", "the revision").replace("`context_dir`: ", "");
-        field.wrong = Some(words::plainly(&wrong));
+        let wrong = Some(complaint(error)?);
+        match of {
+            Some(Of::Source) => self.source_wrong.wrong = wrong,
+            Some(Of::Variables) => self.variables_wrong.wrong = wrong,
+            Some(Of::Revision) => self.revision.wrong = wrong,
+            Some(Of::Directory) => self.directory.wrong = wrong,
+            Some(Of::Image) => self.image.wrong = wrong,
+            Some(Of::User) => self.user.wrong = wrong,
+            Some(Of::ResourceClass) => self.resource_class_wrong.wrong = wrong,
+            Some(Of::Port) => self.port.wrong = wrong,
+            Some(Of::Arguments) if self.source == Source::Image => self.arguments.wrong = wrong,
+            Some(Of::Command | Of::Arguments) => self.command.wrong = wrong,
+            Some(Of::Repository) => self.repository.wrong = wrong,
+            Some(Of::Description) => self.description.wrong = wrong,
+            Some(Of::Name) => self.name.wrong = wrong,
+            _ => self.problem = wrong,
+        }
         Ok(self)
     }
 }

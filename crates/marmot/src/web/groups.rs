@@ -4,6 +4,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use marmot_core::name::Namespace;
+use marmot_core::said;
 use marmot_text::{say, tell};
 
 use super::Web;
@@ -16,7 +17,7 @@ use super::session::Visitor;
 use super::view::Field;
 use super::words;
 use crate::model::{Page, Role};
-use crate::service::{Error, GroupPatch, MemberChange, NewGroup, ProjectFilter, Whom};
+use crate::service::{Error, Field as Of, GroupPatch, MemberChange, NewGroup, ProjectFilter, Whom};
 
 /// What somebody typed about a new group.
 #[derive(Default)]
@@ -62,15 +63,18 @@ pub(super) async fn create(
             let new = NewGroup { path, name: form.name.value.clone(), description };
             web.service.create_group(&visitor.who, new).await
         }
-        Err(why) => Err(Error::Conflict { message: why.to_string() }),
+        Err(why) => Err(Error::invalid(why.said()).about(Of::Path)),
     };
     match made {
         Ok(group) => return Ok(see_other(&format!("/groups/{}", group.path))),
-        Err(Error::Conflict { message }) => form.path.wrong = Some(words::plainly(&message)),
-        Err(Error::Invalid { message }) if message.contains("description") => {
-            form.description.wrong = Some(words::plainly(&message));
+        Err(error @ (Error::Conflict { .. } | Error::Invalid { .. })) => {
+            let wrong = Some(words::refusal(&error));
+            match error.field() {
+                Some(Of::Description) => form.description.wrong = wrong,
+                Some(Of::Name) => form.name.wrong = wrong,
+                _ => form.path.wrong = wrong,
+            }
         }
-        Err(Error::Invalid { message }) => form.name.wrong = Some(words::plainly(&message)),
         Err(other) => return Err(other.into()),
     }
     let page = list_page(&web, &visitor, Which::default().page(), form).await?;
@@ -125,17 +129,25 @@ async fn answer(
     done: Result<(), Error>,
     put_back: impl FnOnce(&mut GroupPage),
 ) -> Result<Response, Failed> {
-    let (status, problem) = match done {
+    let (status, error) = match done {
         Ok(()) => return Ok(see_other(&format!("/groups/{path}"))),
-        Err(error @ Error::Conflict { .. }) => (StatusCode::CONFLICT, error.to_string()),
-        Err(error @ (Error::Invalid { .. } | Error::NotFound { what: "user", .. })) => {
-            (StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+        Err(error @ Error::Conflict { .. }) => (StatusCode::CONFLICT, error),
+        Err(Error::NotFound { what: "user", which }) => {
+            let message = said!("no-such-user", "there is no user `{name}`", name = &which);
+            (StatusCode::UNPROCESSABLE_ENTITY, Error::invalid(message).about(Of::User))
         }
+        Err(error @ Error::Invalid { .. }) => (StatusCode::UNPROCESSABLE_ENTITY, error),
         Err(other) => return Err(other.into()),
     };
     let mut page = page(web, visitor, path).await?;
-    page.problem = Some(words::plainly(&problem));
     put_back(&mut page);
+    let wrong = Some(words::refusal(&error));
+    match error.field() {
+        Some(Of::Name) => page.name.wrong = wrong,
+        Some(Of::Description) => page.description.wrong = wrong,
+        Some(Of::User) => page.username.wrong = wrong,
+        _ => page.problem = wrong,
+    }
     Ok((status, Html(page)).into_response())
 }
 
@@ -173,7 +185,10 @@ pub(super) async fn change_member(
             let change = MemberChange { member: Whom::Name(name), role };
             web.service.change_group_members(&visitor.who, &path, &[change]).await.map(drop)
         }
-        Err(_) => Err(Error::Invalid { message: format!("`{username}` is no username") }),
+        Err(_) => {
+            Err(Error::invalid(said!("no-username", "`{username}` is no username", username = &username))
+                .about(Of::User))
+        }
     };
     answer(&web, &visitor, &path, done, |page| page.username = Field::of(username)).await
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use marmot_core::phase::{Depth, Phase};
+use marmot_engine::observed::FailureReason;
+use marmot_text::{say, tell};
 use serde::Deserialize;
 
 use super::Web;
@@ -97,10 +99,7 @@ pub(super) async fn design(State(web): State<Web>, visitor: Visitor) -> Result<R
         phases: phases.map(|phase| words::phase(phase, wake, None)).into(),
         launchers: sample_launchers(),
         right: Field::of("Ice-core explorer"),
-        wrong: Field {
-            value: "eighty".into(),
-            wrong: Some("“eighty” is no port: give a number from 1 to 65535.".into()),
-        },
+        wrong: Field { value: "eighty".into(), wrong: Some(tell!("form-port-wrong", text = "eighty")) },
         lines: log.map(Line::of).into(),
     })
     .into_response())
@@ -118,7 +117,10 @@ fn sample_launchers() -> LaunchersBox {
         may_read_logs: true,
         phase: words::phase(phase, None, None),
         app,
-        build: Some(BuildView { told: "Built 5 min ago from a1b2c3d".to_owned(), path: None }),
+        build: Some(BuildView {
+            told: tell!("built-from", ago = tell!("ago-minutes", count = 5), commit = "a1b2c3d"),
+            path: None,
+        }),
         problem: None,
         replaces: false,
     };
@@ -133,10 +135,14 @@ fn sample_launchers() -> LaunchersBox {
             failure,
         })
     };
+    let never_listened =
+        FailureReason::NeverListened { expected: 41_000, found: vec![8501], after: Duration::from_secs(60) };
     let failure = FailureView {
-        reason: "The app did not listen on port 41000 within 60 s; it listens on 8501: start it with the port in $PORT.".to_owned(),
-        last_lines: ["Traceback (most recent call last):", "\u{1b}[31mKeyError\u{1b}[0m: 'depth'"].map(Line::of).into(),
-        advice: "Read the logs, mend the code or the launcher’s command, then try again.".to_owned(),
+        reason: words::told(&never_listened.said()),
+        last_lines: ["Traceback (most recent call last):", "\u{1b}[31mKeyError\u{1b}[0m: 'depth'"]
+            .map(Line::of)
+            .into(),
+        advice: say("failure-read-logs").to_owned(),
     };
     LaunchersBox {
         total: 5,

@@ -12,9 +12,10 @@ use super::projects::{ProjectPath, settings_page, to_change};
 use super::respond::{Failed, Html, see_other};
 use super::session::Visitor;
 use super::view::Field;
+use super::words;
 use crate::config::{bytes, bytes_as_typed};
 use crate::model::{Project, ProjectLimits};
-use crate::service::Action;
+use crate::service::{Action, Error, Field as Of};
 
 /// A limit: its name, what people call it, and where it is.
 type Limit = (&'static str, &'static str, fn(&mut ProjectLimits) -> &mut Option<u64>);
@@ -93,6 +94,17 @@ pub(super) async fn save(
         }
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response());
     }
-    web.service.set_limits(&visitor.who, project.id, |limits| *limits = said).await?;
-    Ok(see_other(&format!("{}/settings#limits", project.path())))
+    match web.service.set_limits(&visitor.who, project.id, |limits| *limits = said).await {
+        Ok(_) => Ok(see_other(&format!("{}/settings#limits", project.path()))),
+        Err(error @ Error::Invalid { .. }) => {
+            let mut page = settings_page(&web, &visitor, &project, ProjectForm::of(&project)).await?;
+            for row in &mut page.limits {
+                row.field = Field::of(typed.get(row.name).trim());
+                let at_fault = error.field() == Some(Of::Limit(row.name));
+                row.field.wrong = at_fault.then(|| words::refusal(&error));
+            }
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response())
+        }
+        Err(other) => Err(other.into()),
+    }
 }

@@ -36,7 +36,7 @@ pub(super) async fn set_up(
     let name: Namespace = match username.value.parse() {
         Ok(name) => name,
         Err(why) => {
-            username.wrong = Some(words::plainly(&why.to_string()));
+            username.wrong = Some(words::told(&why.said()));
             return Ok(refused(page(&visitor, None, username, Field::default(), None)));
         }
     };

@@ -6,6 +6,7 @@
 mod access;
 mod account_pages;
 mod admin;
+mod again;
 mod agent;
 mod ansi;
 mod apps;

@@ -7,10 +7,12 @@ use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use marmot_core::id::{AppKeyId, ShareLinkId};
 use marmot_core::name::Namespace;
+use marmot_core::said;
 use marmot_text::{filters, say, tell};
 
 use super::Web;
 use super::account_pages::Lifetime;
+use super::again::Again;
 use super::boxes;
 use super::detail;
 use super::forms::Typed;
@@ -21,7 +23,7 @@ use super::session::Visitor;
 use super::words;
 use crate::model::{Secret, Visibility};
 use crate::opening::{Grant, KeyQuota, OpenTo};
-use crate::service::{Error, Identity, Invited, LauncherView, NewGrant};
+use crate::service::{Error, Field as Of, Identity, Invited, LauncherView, NewGrant};
 
 /// Days, and how they are told. None of them: until it is revoked.
 const LIFETIMES: &[(i64, &str)] = &[
@@ -51,8 +53,7 @@ pub(super) struct AccessSection {
     keys: Option<Grants>,
     /// What was made just now.
     fresh: Option<Fresh>,
-    /// Why what was asked for was not done.
-    problem: Option<String>,
+    again: Again,
     lifetimes: Vec<Lifetime>,
 }
 
@@ -94,7 +95,6 @@ pub(super) struct Fresh {
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     fresh: Option<Fresh>,
-    problem: Option<String>,
 }
 
 impl AccessSection {
@@ -104,6 +104,7 @@ impl AccessSection {
         who: &Identity,
         view: &LauncherView,
         outcome: Outcome,
+        again: &Again,
     ) -> Result<Self, Failed> {
         let name = &view.launcher.app_name;
         let opening = web.service.opening(who, name).await?;
@@ -126,7 +127,9 @@ impl AccessSection {
                 links = Some(Grants { rows });
             }
         }
-        let choices = if view.can.govern { choices(opening.to, view.project.visibility) } else { Vec::new() };
+        // What was chosen and refused stays chosen.
+        let to = again.field("access", "open_to", "").value.parse().unwrap_or(opening.to);
+        let choices = if view.can.govern { choices(to, view.project.visibility) } else { Vec::new() };
         let lifetime = |&(days, told): &(i64, &'static str)| Lifetime {
             days,
             told: say(told),
@@ -141,7 +144,7 @@ impl AccessSection {
             links,
             keys,
             fresh: outcome.fresh,
-            problem: outcome.problem,
+            again: again.clone(),
             lifetimes: LIFETIMES.iter().map(lifetime).collect(),
         })
     }
@@ -221,17 +224,12 @@ async fn answer<T>(
     visitor: &Visitor,
     path: &(String, String, String),
     done: Result<T, Error>,
+    (form, typed): (&'static str, &Typed),
     fresh: impl FnOnce(T) -> Fresh,
 ) -> Result<Response, Failed> {
     let access = match done {
-        Ok(made) => Outcome { fresh: Some(fresh(made)), problem: None },
-        Err(error) => {
-            let said = |problem| {
-                let access = Outcome { fresh: None, problem: Some(problem) };
-                detail::Outcomes { access, ..Default::default() }
-            };
-            return boxes::refused(web, visitor, path, error, said).await;
-        }
+        Ok(made) => Outcome { fresh: Some(fresh(made)) },
+        Err(error) => return boxes::refused(web, visitor, path, error, form, typed).await,
     };
     // In the answer itself, not behind a redirect: a secret is kept nowhere.
     detail::page(web, visitor, path, detail::Outcomes { access, ..Default::default() }).await
@@ -252,14 +250,11 @@ pub(super) async fn save(
     let invited = Invited { users: &users, groups: &groups };
     let done = match typed.get("open_to").parse::<OpenTo>() {
         Ok(to) => web.service.set_opening(&visitor.who, &view.launcher.app_name, to, invited).await,
-        Err(unknown) => Err(Error::Invalid { message: unknown.to_string() }),
+        Err(unknown) => Err(Error::invalid(unknown.to_string()).about(Of::OpenTo)),
     };
     match done {
         Ok(_) => Ok(see_other(&back(&view))),
-        refused => {
-            let nothing = |_| Fresh { title: String::new(), how: "", text: Secret::new("") };
-            answer(&web, &visitor, &path, refused, nothing).await
-        }
+        Err(error) => boxes::refused(&web, &visitor, &path, error, "access", &typed).await,
     }
 }
 
@@ -286,15 +281,17 @@ pub(super) async fn create_link(
         how: say("link-fresh-how"),
         text: url,
     };
-    answer(&web, &visitor, &path, made, fresh).await
+    answer(&web, &visitor, &path, made, ("links", &typed), fresh).await
 }
 
 /// A number, nothing where nothing was typed.
-fn number(typed: &Typed, name: &str) -> Result<Option<u32>, Error> {
+fn number(typed: &Typed, name: &str, of: Of) -> Result<Option<u32>, Error> {
     match typed.get(name).trim() {
         "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| Error::Invalid {
-            message: format!("`{}` is no number of requests", text.escape_debug()),
+        text => text.parse().map(Some).map_err(|_| {
+            let text = text.escape_debug().to_string();
+            Error::invalid(said!("no-number-of-requests", "`{text}` is no number of requests", text = &text))
+                .about(of)
         }),
     }
 }
@@ -306,8 +303,8 @@ pub(super) async fn create_key(
     typed: Typed,
 ) -> Result<Response, Failed> {
     let view = find_launcher(&web, &visitor.who, &path).await?;
-    let quota = number(&typed, "per_minute")
-        .and_then(|per_minute| Ok(KeyQuota { per_minute, at_once: number(&typed, "at_once")? }));
+    let quota = number(&typed, "per_minute", Of::PerMinute)
+        .and_then(|per_minute| Ok(KeyQuota { per_minute, at_once: number(&typed, "at_once", Of::AtOnce)? }));
     let made = match quota {
         Ok(quota) => {
             let name = &view.launcher.app_name;
@@ -320,7 +317,7 @@ pub(super) async fn create_key(
         how: say("key-fresh-how"),
         text,
     };
-    answer(&web, &visitor, &path, made, fresh).await
+    answer(&web, &visitor, &path, made, ("keys", &typed), fresh).await
 }
 
 /// Namespace and slug of the project, the launcher's id, the link's or key's.

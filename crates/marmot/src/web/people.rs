@@ -17,7 +17,7 @@ use super::session::Visitor;
 use super::view::Field;
 use super::words;
 use crate::model::{Page, User};
-use crate::service::{Error, NewUser, UserPatch};
+use crate::service::{Error, Field as Of, NewUser, UserPatch};
 
 /// How many are on one page.
 const PER_PAGE: u32 = 50;
@@ -108,14 +108,18 @@ pub(super) async fn add(State(web): State<Web>, visitor: Visitor, typed: Typed) 
         Err(why) => {
             // Who may not even look is told that first.
             web.service.people(&visitor.who, Page::FIRST).await?;
-            news.username.wrong = Some(words::plainly(&why.to_string()));
+            news.username.wrong = Some(words::told(&why.said()));
             return refused(&web, &visitor, news).await;
         }
     };
     match added {
         Ok(user) => link_page(&web, &visitor, user.id).await,
         Err(error @ (Error::Conflict { .. } | Error::Invalid { .. })) => {
-            news.username.wrong = Some(words::refusal(&error));
+            let wrong = Some(words::refusal(&error));
+            match error.field() {
+                Some(Of::Email) => news.email.wrong = wrong,
+                _ => news.username.wrong = wrong,
+            }
             refused(&web, &visitor, news).await
         }
         Err(other) => Err(other.into()),

@@ -75,11 +75,7 @@ async fn answer(
 fn problem(error: Error) -> Result<String, Failed> {
     match error {
         Error::Invalid { .. } | Error::TooManyTries { .. } | Error::NotOffered { .. } => {
-            let said = error
-                .to_string()
-                .replace("`repository_revision`", "the revision")
-                .replace("`context_dir`: ", "");
-            Ok(words::plainly(&said))
+            Ok(words::refusal(&error))
         }
         other => Err(other.into()),
     }

@@ -64,7 +64,7 @@ impl<'a> Presenter<'a> {
     }
 
     pub(super) fn app_phase(&self, app: &service::AppView) -> PhaseView {
-        let mut phase = words::phase(app.phase, self.wakes_in(app), app.step.as_deref());
+        let mut phase = words::phase(app.phase, self.wakes_in(app), app.step.as_ref());
         if app.phase == Phase::Running {
             let awake = app.replicas.iter().filter(|replica| replica.stage == "running").count();
             if awake > 1 {
@@ -110,7 +110,7 @@ impl<'a> Presenter<'a> {
             (true, false) => say("failure-read-logs"),
         };
         FailureView {
-            reason: words::sentence(&failure.reason),
+            reason: words::told(&failure.reason),
             last_lines: failure.last_lines.iter().skip(skipped).map(|line| Line::of(line)).collect(),
             advice: advice.to_owned(),
         }
@@ -241,16 +241,14 @@ fn built(result: &BuildResult) -> String {
 /// A build's state.
 pub(super) fn build_phase(build: &service::BuildView) -> PhaseView {
     let (tone, word, detail) = match build.build.status {
-        BuildStatus::InProgress => (
-            Tone::Busy,
-            say("phase-building"),
-            build.step.as_deref().map(words::sentence).unwrap_or_default(),
-        ),
+        BuildStatus::InProgress => {
+            (Tone::Busy, say("phase-building"), build.step.as_ref().map(words::told).unwrap_or_default())
+        }
         BuildStatus::Succeeded => (Tone::On, say("built"), built(&build.build.result)),
         BuildStatus::Failed => (
             Tone::Bad,
             say("phase-failed"),
-            build.error_reason().as_deref().map(words::sentence).unwrap_or_default(),
+            build.error_reason().as_ref().map(words::told).unwrap_or_default(),
         ),
         BuildStatus::Cancelled => (Tone::Off, say("build-cancelled"), say("build-called-off").to_owned()),
     };

@@ -8,8 +8,9 @@ use marmot_core::id::LauncherId;
 use marmot_text::{filters, say, tell};
 
 use super::Web;
+use super::again::Again;
 use super::boxes;
-use super::detail::{self, Outcomes};
+use super::detail;
 use super::forms::Typed;
 use super::launchers::{LauncherPath, find_launcher};
 use super::present::Presenter;
@@ -31,10 +32,7 @@ pub(super) struct PreviewsSection {
     may_operate: bool,
     may_change: bool,
     may_entrust: bool,
-    /// Why what was asked for was not done.
-    problem: Option<String>,
-    /// The branch that was typed.
-    typed: String,
+    again: Again,
 }
 
 /// What a preview is of.
@@ -60,6 +58,8 @@ struct Row {
 #[derive(Debug)]
 struct Follows {
     every: Option<u32>,
+    /// The same as it is typed.
+    every_minutes: String,
     pull_requests: bool,
     secrets: bool,
     days: u32,
@@ -68,20 +68,13 @@ struct Follows {
     error: Option<String>,
 }
 
-/// What a form of the box came to.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    problem: Option<String>,
-    typed: String,
-}
-
 impl PreviewsSection {
     /// The box, for members; where nothing is built, there are no branches.
     pub(super) async fn of(
         web: &Web,
         who: &Identity,
         view: &LauncherView,
-        outcome: Outcome,
+        again: &Again,
     ) -> Result<Option<Self>, Failed> {
         if !matches!(view.launcher.environment.source, EnvironmentSource::Code { .. }) {
             return Ok(None);
@@ -120,6 +113,7 @@ impl PreviewsSection {
             rows: found.into_iter().map(row).collect(),
             following: Follows {
                 every: told.said.poll_minutes,
+                every_minutes: told.said.poll_minutes.map(|every| every.to_string()).unwrap_or_default(),
                 pull_requests: told.said.pull_requests,
                 secrets: told.said.secrets,
                 days: told.days,
@@ -129,8 +123,7 @@ impl PreviewsSection {
             may_operate: view.can.operate,
             may_change: view.can.change,
             may_entrust: view.can.govern,
-            problem: outcome.problem,
-            typed: outcome.typed,
+            again: again.clone(),
         }))
     }
 }
@@ -146,12 +139,6 @@ fn ends(at: Timestamp) -> String {
 
 fn back(view: &LauncherView) -> Response {
     see_other(&boxes::back(view, "previews"))
-}
-
-/// The box again, with why something was not done and the branch that was typed.
-fn said(problem: String, typed: &str) -> Outcomes {
-    let previews = Outcome { problem: Some(problem), typed: typed.to_owned() };
-    Outcomes { previews, ..Outcomes::default() }
 }
 
 /// A number that was typed, or nothing. What is no number is refused as one that is not allowed.
@@ -171,7 +158,7 @@ pub(super) async fn make(
     let days = number(typed.get("days"));
     match web.service.make_preview(&visitor.who, view.launcher.id, branch, days).await {
         Ok(_) => Ok(back(&view)),
-        Err(error) => boxes::refused(&web, &visitor, &path, error, |why| said(why, branch)).await,
+        Err(error) => boxes::refused(&web, &visitor, &path, error, "preview", &typed).await,
     }
 }
 
@@ -226,6 +213,6 @@ pub(super) async fn follow(
     };
     match web.service.set_following(&visitor.who, view.launcher.id, patch).await {
         Ok(_) => Ok(back(&view)),
-        Err(error) => boxes::refused(&web, &visitor, &path, error, |why| said(why, "")).await,
+        Err(error) => boxes::refused(&web, &visitor, &path, error, "following", &typed).await,
     }
 }

@@ -129,7 +129,7 @@ pub(super) async fn create(
         text => match text.parse::<Slug>() {
             Ok(slug) => Some(slug),
             Err(why) => {
-                form.slug.wrong = Some(super::words::plainly(&why.to_string()));
+                form.slug.wrong = Some(super::words::told(&why.said()));
                 let page = new_page(&web, &visitor, form, typed.get("namespace")).await?;
                 return Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page)).into_response());
             }

@@ -77,11 +77,11 @@ async fn come_back(
         }
         Ok(Returned::Linked) => Ok(see_other("/settings")),
         Err(Error::Provider(error)) if attempt.links && visitor.who.user().is_some() => {
-            settings::problem(web, visitor, &error.to_string()).await
+            settings::problem(web, visitor, words::plainly(&error.to_string())).await
         }
         Err(Error::Provider(error)) => Ok(refused(web, visitor, next, &error)),
         Err(error @ Error::Conflict { .. }) if attempt.links => {
-            settings::problem(web, visitor, &error.to_string()).await
+            settings::problem(web, visitor, words::refusal(&error)).await
         }
         Err(other) => Err(other.into()),
     }

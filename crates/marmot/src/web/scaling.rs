@@ -19,7 +19,7 @@ use super::words;
 use crate::config::duration;
 use crate::model::Network;
 use crate::scaling::{Preset, Scaling};
-use crate::service::{Error, LauncherPatch, LauncherView, ScalingView};
+use crate::service::{Error, Field as Of, LauncherPatch, LauncherView, ScalingView};
 
 /// What of a launcher is set apart from its recipe: in force at once, without another revision.
 #[derive(Debug, Template)]
@@ -249,11 +249,6 @@ impl ScalingForm {
         name == "keep_warm" || self.usual.iter().chain(&self.advanced).any(|setting| setting.name == name)
     }
 
-    /// Whether what the service refused is about one of its fields.
-    pub(super) fn names(&self, message: &str) -> bool {
-        message.split('`').nth(1).is_some_and(|name| self.has(name))
-    }
-
     /// What is wrong with the field of this name, and where that stands.
     pub(super) fn wrong_of(self, name: &str) -> (&'static str, Field) {
         if name == "keep_warm" {
@@ -278,12 +273,14 @@ impl ScalingForm {
         self.advanced_open |= self.advanced.iter().any(|setting| setting.field.wrong.is_some());
     }
 
-    /// The form again, with what the service refused beside the field it names first.
+    /// The form again, with what the service refused beside the field that it is about.
     pub(super) fn refused(mut self, error: Error) -> Result<Self, Failed> {
         let Error::Invalid { .. } = &error else { return Err(error.into()) };
-        let message = error.to_string();
-        let name = message.split('`').nth(1).unwrap_or_default().to_owned();
-        let wrong = Some(words::plainly(&message));
+        let name = match error.field() {
+            Some(Of::Scaling(name)) => name,
+            _ => "",
+        };
+        let wrong = Some(words::refusal(&error));
         let all = self.usual.iter_mut().chain(&mut self.advanced);
         match all.into_iter().find(|setting| setting.name == name) {
             Some(setting) => setting.field.wrong = wrong,

@@ -6,6 +6,7 @@ use axum::response::Response;
 use marmot_text::{filters, say};
 
 use super::Web;
+use super::again::Again;
 use super::boxes;
 use super::detail::{self, Outcomes};
 use super::forms::Typed;
@@ -27,10 +28,7 @@ pub(super) struct SecretsSection {
     shared: Vec<SecretRow>,
     /// Its webhook; absent where nothing is built.
     hook: Option<HookState>,
-    /// Why what was asked for was not done.
-    problem: Option<String>,
-    /// The name that was typed.
-    name: String,
+    again: Again,
 }
 
 #[derive(Debug)]
@@ -57,8 +55,6 @@ enum HookState {
 /// What a form of the box came to.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    problem: Option<String>,
-    name: String,
     fresh: Option<(Hook, Secret)>,
 }
 
@@ -69,6 +65,7 @@ impl SecretsSection {
         who: &Identity,
         view: &LauncherView,
         outcome: Outcome,
+        again: &Again,
     ) -> Result<Self, Failed> {
         let presenter = Presenter::new(&web.service);
         let row = |secret: StoredSecret| SecretRow {
@@ -100,20 +97,13 @@ impl SecretsSection {
             own: own.into_iter().map(row).collect(),
             shared: shared.into_iter().map(row).collect(),
             hook,
-            problem: outcome.problem,
-            name: outcome.name,
+            again: again.clone(),
         })
     }
 }
 
 fn back(view: &LauncherView) -> String {
     boxes::back(view, "secrets")
-}
-
-/// The box again, with why something was not done. What must not be seen is not shown again; the rest that was typed is.
-fn said(problem: String, name: &str) -> Outcomes {
-    let secrets = Outcome { problem: Some(problem), name: name.to_owned(), fresh: None };
-    Outcomes { secrets, ..Outcomes::default() }
 }
 
 pub(super) async fn set(
@@ -130,7 +120,7 @@ pub(super) async fn set(
     let of = SecretsOf::Launcher(view.launcher.id);
     match web.service.set_secret(&visitor.who, of, name, value, form).await {
         Ok(_) => Ok(see_other(&back(&view))),
-        Err(error) => boxes::refused(&web, &visitor, &path, error, |why| said(why, name)).await,
+        Err(error) => boxes::refused(&web, &visitor, &path, error, "secrets", &typed).await,
     }
 }
 
@@ -156,10 +146,10 @@ pub(super) async fn make_hook(
     match web.service.make_hook(&visitor.who, view.launcher.id).await {
         Ok(made) => {
             // In the answer itself, not behind a redirect: a secret is kept nowhere.
-            let secrets = Outcome { fresh: Some(made), ..Outcome::default() };
+            let secrets = Outcome { fresh: Some(made) };
             detail::page(&web, &visitor, &path, Outcomes { secrets, ..Outcomes::default() }).await
         }
-        Err(error) => boxes::refused(&web, &visitor, &path, error, |why| said(why, "")).await,
+        Err(error) => boxes::refused(&web, &visitor, &path, error, "hook", &Typed::default()).await,
     }
 }
 

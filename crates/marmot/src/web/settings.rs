@@ -10,6 +10,7 @@ use marmot_text::{Language, say, tell};
 use super::account_pages::{
     Choice, FreshToken, GoOnPage, Lifetime, SessionRow, SettingsPage, TokenRow, WayRow,
 };
+use super::again::Again;
 use super::forms::Typed;
 use super::present::Presenter;
 use super::respond::{Failed, Html, see_other};
@@ -32,6 +33,7 @@ struct News {
     fresh: Option<FreshToken>,
     name: Field,
     days: Option<i64>,
+    again: Again,
     current: Field,
     wanted: Field,
 }
@@ -68,6 +70,7 @@ async fn page(web: &Web, visitor: &Visitor, news: News) -> Result<SettingsPage, 
         problem: news.problem,
         fresh: news.fresh,
         name: news.name,
+        again: news.again,
         lifetimes: LIFETIMES.iter().map(lifetime).collect(),
         tokens: tokens.into_iter().map(|token| token_row(&presenter, &projects, token)).collect(),
         projects,
@@ -169,7 +172,8 @@ pub(super) async fn create_token(
         }
         Err(error @ (Error::Invalid { .. } | Error::Conflict { .. })) => {
             let name = Field { value: name.to_owned(), wrong: Some(words::refusal(&error)) };
-            let news = News { name, days: Some(days), ..News::default() };
+            let again = Again::refused("tokens", &typed, &error);
+            let news = News { name, days: Some(days), again, ..News::default() };
             Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(page(&web, &visitor, news).await?)).into_response())
         }
         Err(other) => Err(other.into()),
@@ -235,7 +239,9 @@ pub(super) async fn link(
     let begun = web.service.begin_with(&provider, visitor.session.as_ref(), "/settings").await;
     let (address, attempt) = match begun {
         Ok(begun) => begun,
-        Err(Error::Provider(error)) => return problem(&web, &visitor, &error.to_string()).await,
+        Err(Error::Provider(error)) => {
+            return problem(&web, &visitor, words::plainly(&error.to_string())).await;
+        }
         Err(other) => return Err(other.into()),
     };
     let mut known = web.service.providers();
@@ -251,13 +257,13 @@ pub(super) async fn unlink(
 ) -> Result<Response, Failed> {
     match web.service.unlink(&visitor.who, typed.get("issuer"), typed.get("subject")).await {
         Ok(()) | Err(Error::NotFound { .. }) => Ok(see_other("/settings")),
-        Err(error @ Error::Conflict { .. }) => problem(&web, &visitor, &error.to_string()).await,
+        Err(error @ Error::Conflict { .. }) => problem(&web, &visitor, words::refusal(&error)).await,
         Err(other) => Err(other.into()),
     }
 }
 
 /// The page again, with what did not work.
-pub(super) async fn problem(web: &Web, visitor: &Visitor, text: &str) -> Result<Response, Failed> {
-    let news = News { problem: Some(words::plainly(text)), ..News::default() };
+pub(super) async fn problem(web: &Web, visitor: &Visitor, problem: String) -> Result<Response, Failed> {
+    let news = News { problem: Some(problem), ..News::default() };
     Ok((StatusCode::CONFLICT, Html(page(web, visitor, news).await?)).into_response())
 }

@@ -14,7 +14,7 @@ use super::view::Field;
 use super::words;
 use crate::model::{Project, Secret};
 use crate::opening::OpenTo;
-use crate::service::{Beginning, Error};
+use crate::service::{Beginning, Error, Field as Of};
 
 /// What somebody typed of it.
 #[derive(Debug, Clone)]
@@ -102,23 +102,12 @@ impl StartForm {
 
     /// Takes what the service refused, if that is about this part of the form; gives it back if it is not.
     pub(super) fn refused(&mut self, error: Error) -> Result<Option<Error>, Failed> {
-        let Error::Invalid { message } = &error else { return Ok(Some(error)) };
-        let about = |words: &[&str]| words.iter().any(|word| message.contains(word));
-        let wrong = Some(words::plainly(message));
-        // What is wrong with a secret's name is said as of a variable's.
-        let named = |row: &TypedVariable| {
-            let name: String = row.name.chars().take(80).collect();
-            !name.is_empty() && message.contains(&format!("`{name}`"))
-        };
-        if about(&["the secret "]) || self.secrets.iter().any(named) {
-            self.secrets_wrong.wrong = wrong;
-        } else if about(&["there is no user", "there is no group", "can be named", "is for public projects"])
-        {
-            self.opening_wrong.wrong = wrong;
-        } else if self.scaling.names(message) {
-            self.scaling = self.scaling.clone().refused(error)?;
-        } else {
-            return Ok(Some(error));
+        let wrong = |error: &Error| Some(words::refusal(error));
+        match error.field() {
+            Some(Of::SecretName | Of::Secrets) => self.secrets_wrong.wrong = wrong(&error),
+            Some(Of::OpenTo) => self.opening_wrong.wrong = wrong(&error),
+            Some(Of::Scaling(_)) => self.scaling = self.scaling.clone().refused(error)?,
+            _ => return Ok(Some(error)),
         }
         Ok(None)
     }
@@ -127,8 +116,7 @@ impl StartForm {
     pub(super) fn sample(web: &Web) -> Result<StartSection, Failed> {
         let mut form = Self::empty(web)?;
         form.secrets[0] = TypedVariable { name: "PORT".to_owned(), value: String::new() };
-        form.secrets_wrong.wrong =
-            Some("The variable “PORT” is set by the platform: choose another name.".to_owned());
+        form.secrets_wrong.wrong = Some(say("design-variable-is-ours").to_owned());
         let choices = choices(form.open_to, crate::model::Visibility::Public);
         Ok(form.drawn(choices))
     }

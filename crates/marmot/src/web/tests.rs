@@ -34,6 +34,7 @@ mod plan;
 mod previews;
 mod secrets;
 mod usage;
+mod words;
 
 const HOME: &str = "http://localhost:8080";
 const PASSWORD: &str = "correct horse battery";

@@ -4,9 +4,11 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
+use marmot_core::said;
 use marmot_text::{filters, say, tell};
 
 use super::Web;
+use super::again::Again;
 use super::boxes;
 use super::detail;
 use super::forms::Typed;
@@ -15,7 +17,7 @@ use super::present::Presenter;
 use super::respond::{Failed, see_other};
 use super::session::Visitor;
 use crate::config::{bytes, bytes_as_typed};
-use crate::service::{Error, Identity, LauncherView};
+use crate::service::{Error, Field as Of, Identity, LauncherView};
 use crate::traffic::Traffic;
 
 /// So many requests are shown.
@@ -35,8 +37,7 @@ pub(super) struct TrafficSection {
     log_requests: bool,
     http2: bool,
     rows: Vec<Row>,
-    /// Why what was asked for was not done.
-    problem: Option<String>,
+    again: Again,
 }
 
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl TrafficSection {
         web: &Web,
         who: &Identity,
         view: &LauncherView,
-        problem: Option<String>,
+        again: &Again,
     ) -> Result<Self, Failed> {
         let name = &view.launcher.app_name;
         let traffic = web.service.traffic(who, name).await?;
@@ -81,7 +82,7 @@ impl TrafficSection {
             log_requests: traffic.given.log_requests,
             http2: traffic.given.http2,
             rows: rows.collect(),
-            problem,
+            again: again.clone(),
         })
     }
 }
@@ -90,8 +91,14 @@ fn read(typed: &Typed) -> Result<Traffic, Error> {
     let limit = typed.get("body_limit").trim();
     let body_limit_bytes = match limit {
         "" => None,
-        text => Some(bytes(text).ok_or_else(|| Error::Invalid {
-            message: format!("`{}` is no size: write it like `512K` or `10M`", text.escape_debug()),
+        text => Some(bytes(text).ok_or_else(|| {
+            let text = text.escape_debug().to_string();
+            Error::invalid(said!(
+                "no-size",
+                "`{text}` is no size: write it like `512K` or `10M`",
+                text = &text
+            ))
+            .about(Of::BodyLimit)
         })?),
     };
     Ok(Traffic {
@@ -114,9 +121,6 @@ pub(super) async fn save(
     };
     match done {
         Ok(_) => Ok(see_other(&boxes::back(&view, "requests"))),
-        Err(error) => {
-            let said = |why| detail::Outcomes { traffic: Some(why), ..Default::default() };
-            boxes::refused(&web, &visitor, &path, error, said).await
-        }
+        Err(error) => boxes::refused(&web, &visitor, &path, error, "traffic", &typed).await,
     }
 }

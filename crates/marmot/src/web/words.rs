@@ -4,25 +4,26 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use marmot_core::Said;
 use marmot_core::phase::{Depth, Phase};
-use marmot_text::{Language, decimal, say, spoken, tell};
+use marmot_text::{Language, decimal, retold, say, spoken, tell};
 
 use super::view::{PhaseView, Tone};
 use crate::service::Error;
 
 /// What a person is told about a phase. `wakes_in`: how long a cold start took lately; `step`: what it is doing.
-pub(super) fn phase(phase: Phase, wakes_in: Option<Duration>, step: Option<&str>) -> PhaseView {
+pub(super) fn phase(phase: Phase, wakes_in: Option<Duration>, step: Option<&Said>) -> PhaseView {
     let (tone, word, detail) = match phase {
         Phase::Inactive => (Tone::Off, say("phase-off"), say("phase-off-about").to_owned()),
         Phase::Building => (
             Tone::Busy,
             say("phase-building"),
-            step.map_or_else(|| say("phase-building-about").to_owned(), sentence),
+            step.map_or_else(|| say("phase-building-about").to_owned(), told),
         ),
         Phase::Starting => (
             Tone::Busy,
             say("phase-starting"),
-            step.map_or_else(|| say("phase-starting-about").to_owned(), sentence),
+            step.map_or_else(|| say("phase-starting-about").to_owned(), told),
         ),
         Phase::Running => (Tone::On, say("phase-on"), say("phase-on-about").to_owned()),
         Phase::Asleep(Depth::Hibernated) => {
@@ -62,18 +63,31 @@ pub(super) fn plainly(message: &str) -> String {
         Some((field, rest)) if !field.contains('`') => rest,
         _ => message,
     };
+    let (opening, closing) = match spoken() {
+        Language::English => ("“", "”"),
+        Language::German => ("„", "“"),
+        Language::French => ("«\u{a0}", "\u{a0}»"),
+    };
     let mut open = false;
-    let quoted = text.chars().map(|letter| match letter {
-        '`' => {
-            open = !open;
-            if open { '“' } else { '”' }
+    let mut quoted = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '`' => {
+                open = !open;
+                quoted.push_str(if open { opening } else { closing });
+            }
+            other => quoted.push(other),
         }
-        other => other,
-    });
-    sentence(&quoted.collect::<String>())
+    }
+    sentence(&quoted)
 }
 
-/// Why the service refused something, for people. What depends on what they typed is told in English by the service.
+/// A sentence of the service in the language of whoever reads it, as [`plainly`] writes it.
+pub(super) fn told(said: &Said) -> String {
+    plainly(&retold(said))
+}
+
+/// Why the service refused something, for people.
 pub(super) fn refusal(error: &Error) -> String {
     let seconds = |time: &Duration| time.as_secs().max(1);
     match error {
@@ -89,12 +103,17 @@ pub(super) fn refusal(error: &Error) -> String {
         Error::Busy { retry_after } => tell!("error-busy", seconds = seconds(retry_after)),
         Error::LinkSpent => say("error-link-spent").to_owned(),
         Error::Internal(_) => say("error-internal").to_owned(),
-        Error::Conflict { .. }
-        | Error::Invalid { .. }
-        | Error::VersionNeeded
-        | Error::TooOften { .. }
-        | Error::NotOffered { .. }
-        | Error::Provider(_) => plainly(&error.to_string()),
+        Error::Conflict { message, .. } | Error::Invalid { message, .. } | Error::NotOffered { message } => {
+            told(message)
+        }
+        Error::TooOften { message, otherwise, retry_after, .. } => tell!(
+            "error-too-often",
+            message = told(message),
+            seconds = seconds(retry_after),
+            otherwise = retold(otherwise)
+        ),
+        // What another site says has its own words; the other one no form of ours can meet.
+        Error::Provider(_) | Error::VersionNeeded => plainly(&error.to_string()),
     }
 }
 

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::build::told::Step;
 use marmot_core::id::EnvironmentId;
+use marmot_core::{Said, said};
 use rustix::process::Resource;
 use serde_json::{Value, json};
 
@@ -46,7 +48,7 @@ pub(super) use builder::{NoBuilder, NoProcess};
 use files::NoFiles;
 
 /// The step in which it is made.
-pub(in crate::build) const BUILDING: &str = "Building with buildpacks";
+pub(in crate::build) const BUILDING: Step = Step::new("build-step-buildpacks", "Building with buildpacks");
 /// Where apps listen that were made by buildpacks, when nobody says otherwise.
 const PORT: u16 = 8080;
 /// What the image is called while it is a file.
@@ -95,7 +97,7 @@ impl Bench {
 }
 
 /// Has buildpacks make the image, and leaves nothing but that in `artefact`.
-pub(in crate::build) async fn build<P: Fn(&str) + Send + Sync>(
+pub(in crate::build) async fn build<P: Fn(Said) + Send + Sync>(
     whole: &Whole<'_, P>,
     bench: Bench,
     commit: &str,
@@ -146,7 +148,7 @@ pub(in crate::build) async fn build<P: Fn(&str) + Send + Sync>(
 }
 
 /// Notes what came of it, and gives it to a registry where that is wished for.
-async fn finish<P: Fn(&str) + Send + Sync>(
+async fn finish<P: Fn(Said) + Send + Sync>(
     whole: &Whole<'_, P>,
     bench: &Bench,
     found: &ImageFacts,
@@ -170,7 +172,7 @@ async fn finish<P: Fn(&str) + Send + Sync>(
 }
 
 /// An image of the operator's, from its registry or from this machine.
-async fn taken<P: Fn(&str) + Send + Sync>(
+async fn taken<P: Fn(Said) + Send + Sync>(
     whole: &Whole<'_, P>,
     engine: &ContainerEngine,
     image: &Reference,
@@ -180,7 +182,7 @@ async fn taken<P: Fn(&str) + Send + Sync>(
         return within(whole.job, async { Ok(engine.api().local(image).await?) }).await;
     }
     let before = within(whole.job, async { Ok(engine.api().images().await?) }).await?;
-    (whole.progress)(&format!("{BUILDING}: taking {image}"));
+    (whole.progress)(BUILDING.at(said!("build-step-taking", "taking {image}", image = image.to_string())));
     let found = within(whole.job, async { Ok(engine.api().pull(image, None, |_| {}).await?) }).await?;
     if !before.contains(&found.id) {
         let origin = found.digest.as_deref().and_then(|digest| image.at(digest));
@@ -237,7 +239,7 @@ impl Network {
 }
 
 /// Runs the container until it ends, and has the engine take in what it leaves.
-async fn made<P: Fn(&str) + Send + Sync>(
+async fn made<P: Fn(Said) + Send + Sync>(
     whole: &Whole<'_, P>,
     bench: &Bench,
     container: &Creator<'_>,
@@ -297,14 +299,14 @@ fn succeeded(state: &ContainerState, job: &Job) -> Result<(), StepError> {
         0 => Ok(()),
         _ if !state.error.is_empty() => {
             let why = words::not_started(&state.error, Some("/cnb/lifecycle/creator"));
-            Err(NoImage::Step(why.unwrap_or_else(|| words::short(&state.error))).into())
+            Err(NoImage::Step(why.unwrap_or_else(|| words::short(&state.error).into())).into())
         }
-        status => Err(NoImage::Step(builder::failed(status)).into()),
+        status => Err(NoImage::Step(builder::failed(status).into()).into()),
     }
 }
 
 /// Copies what the lifecycle prints to the log; its phases are headings.
-async fn told<P: Fn(&str) + Send + Sync>(
+async fn told<P: Fn(Said) + Send + Sync>(
     engine: &ContainerEngine,
     id: &str,
     whole: &Whole<'_, P>,
@@ -315,7 +317,7 @@ async fn told<P: Fn(&str) + Send + Sync>(
     let mut line = |line: &[u8]| {
         if let Some(name) = heading(line) {
             end_phase(phase.replace(Instant::now()), job);
-            (whole.progress)(&format!("{BUILDING}: {name}"));
+            (whole.progress)(BUILDING.at(name));
         }
         job.log.output(line);
     };
@@ -453,7 +455,7 @@ impl From<NoFiles> for NoImage {
     fn from(error: NoFiles) -> Self {
         match error {
             NoFiles::Engine(error) => error.into(),
-            other => Self::Step(other.to_string()),
+            other => Self::Step(other.to_string().into()),
         }
     }
 }

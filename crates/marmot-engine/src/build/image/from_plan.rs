@@ -10,6 +10,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use marmot_core::Said;
+
+use crate::build::told::Step;
+
 use super::recipe::{Making, Whole, make};
 use super::{NoImage, PinnedImage, keep};
 use crate::build::context::{Extra, Part, archive_of};
@@ -21,7 +25,7 @@ use crate::observed::BuildOutcome;
 use crate::wanted::WantedBuild;
 
 /// The step in which it is made.
-pub(in crate::build) const PACKING: &str = "Making an image of it";
+pub(in crate::build) const PACKING: Step = Step::new("build-step-packing", "Making an image of it");
 /// Where the code is in the image, and who owns it.
 const APP: &str = "/app";
 const OWNER: &str = "1000:1000";
@@ -53,7 +57,7 @@ impl Base {
 }
 
 /// Makes the image of what is in `artefact`, and leaves nothing but that there.
-pub(in crate::build) async fn pack<P: Fn(&str) + Send + Sync>(
+pub(in crate::build) async fn pack<P: Fn(Said) + Send + Sync>(
     whole: &Whole<'_, P>,
     base: Base,
     wanted: &WantedBuild,

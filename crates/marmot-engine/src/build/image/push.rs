@@ -1,14 +1,18 @@
 //! An image that was made is given to the registry that the operator has set.
 
+use super::super::told::Step;
+
 use super::recipe::Whole;
 use super::{NoImage, within};
+use marmot_core::Said;
+
 use crate::build::run::{StepError, sentence};
 use crate::container::ContainerEngine;
 use crate::container::reference::Reference;
 use crate::observed::BuildOutcome;
 use crate::wanted::Push;
 
-const PUSHING: &str = "Giving the image to the registry";
+const PUSHING: Step = Step::new("build-step-pushing", "Giving the image to the registry");
 
 /// What came of it.
 pub(super) enum Pushed {
@@ -32,7 +36,7 @@ impl Pushed {
 }
 
 /// Gives the image with this id to a registry, if that is asked for.
-pub(super) async fn push<P: Fn(&str) + Send + Sync>(
+pub(super) async fn push<P: Fn(Said) + Send + Sync>(
     whole: &Whole<'_, P>,
     engine: &ContainerEngine,
     id: &str,
@@ -40,8 +44,8 @@ pub(super) async fn push<P: Fn(&str) + Send + Sync>(
 ) -> Result<Pushed, StepError> {
     let Some(Push { reference, login, must }) = wish else { return Ok(Pushed::No) };
     let job = whole.job;
-    job.log.step(PUSHING);
-    (whole.progress)(PUSHING);
+    job.log.step(PUSHING.english());
+    (whole.progress)(PUSHING.said());
     job.log.say(reference);
     let name: Reference = match reference.parse() {
         Ok(name) => name,

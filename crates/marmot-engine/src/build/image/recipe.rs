@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::build::told::Step;
 use futures_util::StreamExt as _;
 use http::Method;
 use marmot_core::id::BuildId;
+use marmot_core::{Said, said};
 use serde_json::{Value, json};
 
 use super::push::push;
@@ -30,7 +32,7 @@ use crate::observed::BuildOutcome;
 use crate::wanted::{Login, Push, Secret, WantedBuild};
 
 /// The step of a build by the engine.
-pub(in crate::build) const BUILDING: &str = "Building the image";
+pub(in crate::build) const BUILDING: Step = Step::new("build-step-image", "Building the image");
 
 /// What every step of a build needs.
 pub(in crate::build) struct Whole<'a, P> {
@@ -132,7 +134,7 @@ fn given_secrets(job: &Job, asked: &[AskedSecret], there: &[Secret]) -> Result<V
 }
 
 /// Has the engine make the image, and leaves nothing but that in `artefact`.
-pub(in crate::build) async fn build<P: Fn(&str) + Send + Sync>(
+pub(in crate::build) async fn build<P: Fn(Said) + Send + Sync>(
     whole: &Whole<'_, P>,
     recipe: Recipe,
     commit: &str,
@@ -183,7 +185,7 @@ pub(super) struct Making<'a> {
 }
 
 /// Has the engine make the image, and notes that it is this server's.
-pub(super) async fn make<P: Fn(&str) + Send + Sync>(
+pub(super) async fn make<P: Fn(Said) + Send + Sync>(
     whole: &Whole<'_, P>,
     making: Making<'_>,
 ) -> Result<ImageFacts, StepError> {
@@ -257,7 +259,7 @@ struct Output {
 }
 
 impl Output {
-    fn take(&mut self, line: &Value, job: &Job, progress: impl Fn(&str), what: &str) -> Result<(), NoImage> {
+    fn take(&mut self, line: &Value, job: &Job, progress: impl Fn(Said), what: &str) -> Result<(), NoImage> {
         if let Some(said) = line["error"].as_str() {
             return Err(failed(said, what));
         }
@@ -266,7 +268,12 @@ impl Output {
             lines.feed(text.as_bytes(), |line| {
                 if let Some((number, of)) = heading(line) {
                     end_step(step.replace(Instant::now()), job);
-                    progress(&format!("{BUILDING}: step {number} of {of}"));
+                    progress(BUILDING.at(said!(
+                        "build-step-of",
+                        "step {number} of {of}",
+                        number = number,
+                        of = of
+                    )));
                 }
                 job.log.output(line);
             });
@@ -313,7 +320,7 @@ fn failed(said: &str, what: &str) -> NoImage {
     if let Some(image) = named.filter_map(|image| image.parse::<Reference>().ok()).next() {
         return ImageError::of(said, &image, false).into();
     }
-    NoImage::Step(format!("{what} failed: {}", words::short(said)))
+    NoImage::Step(format!("{what} failed: {}", words::short(said)).into())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use marmot_core::Said;
 use marmot_core::id::{BuildId, ReplicaId};
 use marmot_core::scaling::Concurrency;
 use tokio::io::AsyncReadExt as _;
@@ -63,7 +64,7 @@ pub(in crate::runtime) enum BeginError {
     #[error(transparent)]
     AsRoot(#[from] AsRoot),
     #[error("{0}")]
-    Words(String),
+    Words(Said),
     #[error("{0}; ask the operator of this installation to look after it")]
     Engine(#[from] EngineError),
     #[error(
@@ -79,6 +80,29 @@ pub(in crate::runtime) enum BeginError {
     Network(String),
     #[error("{what}: {source}")]
     Io { what: &'static str, source: io::Error },
+}
+
+impl BeginError {
+    /// The same, with what other languages say it by.
+    pub(in crate::runtime) fn said(&self) -> Said {
+        let said = |name| Said::new(name, self);
+        match self {
+            Self::NoEngine => said("start-no-engine"),
+            Self::NoImage(build) => said("start-no-image").with("build", build.to_string()),
+            Self::Prepare(why) => why.said(),
+            Self::Image(why) => why.said(),
+            Self::Port(why) => why.said(),
+            Self::AsRoot(_) => said("start-as-root"),
+            Self::Words(why) => why.clone(),
+            Self::Engine(why) => said("start-engine").with("why", why.to_string()),
+            Self::Ended(why) => said("start-ended-at-once").with("why", why.said()),
+            Self::Elsewhere => said("start-elsewhere"),
+            Self::Network(why) => said("start-no-network").with("why", why),
+            Self::NobodyForSecrets => said("start-secret-reader"),
+            // What the machine said of a file.
+            Self::Io { .. } => self.to_string().into(),
+        }
+    }
 }
 
 fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> BeginError {
@@ -306,7 +330,7 @@ fn in_words(error: EngineError, program: Option<&str>, gpus: &Gpus) -> BeginErro
     match &error {
         EngineError::Refused { message, .. } => {
             let told = gpus::refused(message, gpus).or_else(|| words::not_started(message, program));
-            BeginError::Words(told.unwrap_or_else(|| words::short(message)))
+            BeginError::Words(told.unwrap_or_else(|| words::short(message).into()))
         }
         _ => error.into(),
     }

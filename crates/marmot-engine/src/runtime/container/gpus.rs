@@ -5,6 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
+use marmot_core::{Said, said};
+
 use crate::container::words;
 use crate::wanted::Gpus;
 
@@ -27,14 +29,15 @@ pub(super) fn names(gpus: &Gpus) -> Vec<String> {
 }
 
 /// Why an engine gives no device, from what it said, for people.
-pub(super) fn refused(said: &str, gpus: &Gpus) -> Option<String> {
+pub(super) fn refused(said: &str, gpus: &Gpus) -> Option<Said> {
     let says = |words: &str| said.contains(words);
     let no_device = says("could not select device driver") || says("CDI device") || says("nvidia-container");
     (*gpus != Gpus::None && no_device).then(|| {
-        format!(
+        said!(
+            "start-no-gpus-here",
             "its resource class has GPUs, and the container engine has none to give: choose another class, or ask the \
-             operator of this installation to set them up (it says: {})",
-            words::short(said)
+             operator of this installation to set them up (it says: {words})",
+            words = words::short(said)
         )
     })
 }

@@ -230,7 +230,7 @@ pub(super) fn reason_of(exit: Option<spec::Exit>, memory_limit: u64, sandboxed: 
         spec::End::Exited(code @ 129..=192) if sandboxed => FailureReason::Killed(code - 128),
         spec::End::Exited(code) => FailureReason::Exited(code),
         spec::End::Killed(signal) => FailureReason::Killed(signal),
-        spec::End::NotStarted(why) => FailureReason::CouldNotStart(why),
+        spec::End::NotStarted(why) => FailureReason::CouldNotStart(why.into()),
     }
 }
 

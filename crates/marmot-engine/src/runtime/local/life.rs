@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use marmot_core::gate::GateState;
 use marmot_core::id::{ReplicaId, RevisionId};
+use marmot_core::said;
 use marmot_core::scaling::Concurrency;
 use marmot_core::{AppName, Gate};
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -151,9 +152,9 @@ impl Life {
             begun.map_err(|error| match error {
                 BeginError::Ended(reason) => reason,
                 BeginError::Engine(ref away) if away.is_of_the_engine() => {
-                    FailureReason::EngineAway(error.to_string())
+                    FailureReason::EngineAway(error.said())
                 }
-                other => FailureReason::CouldNotStart(other.to_string()),
+                other => FailureReason::CouldNotStart(other.said()),
             })
         } else {
             self.begin_process(revision, limit).await
@@ -170,23 +171,22 @@ impl Life {
         limit: Concurrency,
     ) -> Result<Process, FailureReason> {
         if revision.gpus != Gpus::None {
-            return Err(FailureReason::CouldNotStart(
+            return Err(FailureReason::CouldNotStart(said!(
+                "start-no-gpus",
                 "its resource class has GPUs, which containers alone can be given: choose another class, or have the \
                  code built by a Dockerfile"
-                    .to_owned(),
-            ));
+            )));
         }
         let (shared, id) = (Arc::clone(&self.shared), self.id);
         let prepared =
             tokio::task::spawn_blocking(move || prepare::prepare(&shared, id, &revision, limit)).await;
         let dir = self.shared.dir(&self.app, self.id);
-        let could_not = |error: &dyn std::error::Error| FailureReason::CouldNotStart(error.to_string());
+        let could_not = FailureReason::CouldNotStart;
         match prepared {
-            Ok(Ok((spec, private))) => {
-                prepare::start(&self.shared, dir, spec, &private).map_err(|error| could_not(&error))
-            }
-            Ok(Err(error)) => Err(could_not(&error)),
-            Err(panic) => Err(could_not(&panic)),
+            Ok(Ok((spec, private))) => prepare::start(&self.shared, dir, spec, &private)
+                .map_err(|error| could_not(error.to_string().into())),
+            Ok(Err(error)) => Err(could_not(error.said())),
+            Err(panic) => Err(could_not(panic.to_string().into())),
         }
     }
 

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
+use marmot_core::Said;
 use marmot_core::id::{BuildId, ReplicaId};
 use marmot_core::scaling::Concurrency;
 use rustix::fs::{Access, access};
@@ -76,6 +77,26 @@ pub(in crate::runtime) enum PrepareError {
     NoNetwork(String),
     #[error("{what}: {source}")]
     Io { what: &'static str, source: io::Error },
+}
+
+impl PrepareError {
+    /// The same, with what other languages say it by.
+    pub(in crate::runtime) fn said(&self) -> Said {
+        let said = |name| Said::new(name, self);
+        match self {
+            Self::NoProcess { build } => said("start-no-process").with("build", build.to_string()),
+            Self::NoArtefact { build } => said("start-no-artefact").with("build", build.to_string()),
+            Self::NoCommand => said("start-no-command"),
+            Self::BadArgument => said("start-bad-argument"),
+            Self::NoProgram(program) => said("start-no-program").with("program", program),
+            Self::PortInUse(port) => said("start-port-in-use").with("port", port.to_string()),
+            Self::NoPort => said("start-no-port"),
+            Self::BadVariable(name) => said("start-bad-variable").with("variable", name),
+            Self::NoNetwork(why) => said("start-no-network").with("why", why),
+            // What the machine said of a file.
+            Self::Io { .. } => self.to_string().into(),
+        }
+    }
 }
 
 fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> PrepareError {

@@ -208,8 +208,8 @@ async fn a_build_that_fails_makes_the_app_fail_with_the_reason_until_it_is_tried
     let (platform, ada, launcher) = Platform::with_iris().await;
     platform.post("/apps", &ada, json!({"launcher_id": launcher["id"]})).await.is(StatusCode::CREATED);
     let result = BuildResult {
-        failed_step: Some("Installing packages".to_owned()),
-        reason: Some("there is no package `pandsa`".to_owned()),
+        failed_step: Some("Installing packages".into()),
+        reason: Some("there is no package `pandsa`".into()),
         last_lines: vec!["error: pandsa not found".to_owned()],
         ..BuildResult::default()
     };
@@ -318,7 +318,7 @@ async fn a_build_can_be_followed_and_cancelled() {
     assert_eq!(build.text("step"), "Waiting for its turn");
     platform.bench.observed.send_modify(|observed| {
         let mut picture = Observed::clone(observed);
-        let state = BuildState::InProgress { step: "Cloning".to_owned() };
+        let state = BuildState::InProgress { step: "Cloning".into() };
         picture.builds.insert(build.text("id").parse().unwrap(), state);
         *observed = Arc::new(picture);
     });

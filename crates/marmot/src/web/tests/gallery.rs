@@ -113,7 +113,7 @@ async fn who_runs_the_server_sees_and_stops_every_app_and_nobody_else_does() {
     let note = crate::model::AppEvent {
         at: jiff::Timestamp::now(),
         kind: "made_room".to_owned(),
-        message: "its hibernated replica is stopped, because memory is short".to_owned(),
+        message: "its hibernated replica is stopped, because memory is short".into(),
         by: None,
     };
     platform.service.note_event(&"explorer".parse().unwrap(), note).await.unwrap();
