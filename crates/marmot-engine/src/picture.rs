@@ -22,7 +22,7 @@ use url::Url;
 
 use crate::cgroup::{Groups, ReplicaGroup};
 use crate::config::ShimCommand;
-use crate::confine::{Confiner, Inside};
+use crate::confine::{Confiner, Inside, Network};
 use crate::files;
 use crate::shim::spec::{self, Launch, Private, Spec};
 use crate::sockets::Sockets;
@@ -242,7 +242,7 @@ impl Photographer {
             names: None,
             resolv_conf: None,
             directory,
-            own_network: true,
+            network: Network::Made,
         });
         let marker = ("MARMOT_PICTURE".to_owned(), ulid::Ulid::generate().to_string());
         let spec = Spec {

@@ -177,15 +177,10 @@ impl Life {
             ));
         }
         let (shared, id) = (Arc::clone(&self.shared), self.id);
-        let prepared =
-            tokio::task::spawn_blocking(move || prepare::prepare(&shared, id, &revision, limit)).await;
-        let dir = self.shared.dir(&self.app, self.id);
+        let begun = tokio::task::spawn_blocking(move || prepare::begin(&shared, id, &revision, limit)).await;
         let could_not = |error: &dyn std::error::Error| FailureReason::CouldNotStart(error.to_string());
-        match prepared {
-            Ok(Ok((spec, private))) => {
-                prepare::start(&self.shared, dir, spec, &private).map_err(|error| could_not(&error))
-            }
-            Ok(Err(error)) => Err(could_not(&error)),
+        match begun {
+            Ok(begun) => begun.map_err(|error| could_not(&error)),
             Err(panic) => Err(could_not(&panic)),
         }
     }
@@ -193,7 +188,9 @@ impl Life {
     /// Looks after a program that runs until nothing is left of it. `frozen`: it was found so.
     pub(super) async fn go_on(mut self, mut process: Process, frozen: bool) {
         process.printing = process.container.clone().map(|container| self.print(&process, container));
-        let parting = match if frozen { Ok(()) } else { self.boot(&process).await } {
+        let booted = if frozen { Ok(()) } else { self.boot(&process).await };
+        self.shared.spares.replace();
+        let parting = match booted {
             Ok(()) => self.serve(&process, frozen).await,
             Err(parting) => parting,
         };
