@@ -61,6 +61,8 @@ async fn supervisors_that_ended_meanwhile_are_passed_over() {
     }
     machine.activate(1, &["python3", "app.py"], policy());
     assert_eq!(ask(&machine.until_running().await).await.count, 1);
+    machine.shut_down();
+    machine.until_gone().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,6 +74,8 @@ async fn who_may_reach_nothing_gets_a_network_without_a_way_out() {
     let shim = supervisor_of(&machine, &replica);
     let interfaces = fs::read_to_string(format!("/proc/{shim}/net/dev")).unwrap();
     assert!(interfaces.contains("lo:") && !interfaces.contains("eth0:"), "{interfaces}");
+    machine.shut_down();
+    machine.until_gone().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
