@@ -109,7 +109,7 @@ pub fn examine() -> Capabilities {
     let means = Means::detect(&groups, separate);
     let dir = std::env::temp_dir().join(format!("marmot-doctor-{}", std::process::id()));
     let uplink = match (&confiner, fs::create_dir(&dir)) {
-        (Ok(_), Ok(())) => Uplink::open(&dir, Vec::new(), None),
+        (Ok(_), Ok(())) => Uplink::open(&dir, None, Vec::new(), None),
         (Err(_), _) => Err(Shortcoming::of("apps are not confined")),
         (_, Err(error)) => Err(Shortcoming::of(format!("{} cannot be made: {error}", dir.display()))),
     };
@@ -213,8 +213,8 @@ fn outbound_check(uplink: Result<&Uplink, &Shortcoming>) -> Check {
     match uplink {
         Ok(uplink) if uplink.resolves_names() => Check::good(
             NAME,
-            "Apps reach public IPv4 addresses, as far as their launchers say, but neither this machine nor private \
-             networks.",
+            "Apps reach public IPv4 addresses, as far as their launchers say, but no IPv6 ones, and neither this \
+             machine nor private networks.",
         ),
         Ok(_) => Check::good(NAME, "Apps reach public IPv4 addresses, but cannot resolve names.").but(
             CheckState::Reduced,

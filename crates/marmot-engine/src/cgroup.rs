@@ -109,6 +109,11 @@ impl Groups {
         self.create_named(&replica.to_string(), limits)
     }
 
+    /// Makes a group for a replica of which nothing is known yet.
+    pub(crate) fn create_without_limits(&self, id: ReplicaId) -> io::Result<ReplicaGroup> {
+        self.make_named(&id.to_string())
+    }
+
     /// Makes a build's group and sets its limits.
     pub(crate) fn create_for_build(&self, build: BuildId, limits: Limits) -> io::Result<ReplicaGroup> {
         self.create_named(&format!("{BUILD}{build}"), limits)
@@ -134,6 +139,12 @@ impl Groups {
     }
 
     fn create_named(&self, name: &str, limits: Limits) -> io::Result<ReplicaGroup> {
+        let group = self.make_named(name)?;
+        self.limit(&group, limits)?;
+        Ok(group)
+    }
+
+    fn make_named(&self, name: &str) -> io::Result<ReplicaGroup> {
         let group = ReplicaGroup {
             unified: self.unified.as_ref().map(|parent| parent.join(name)),
             legacy: self.legacy.iter().map(|parent| parent.join(name)).collect(),
@@ -141,6 +152,11 @@ impl Groups {
         // The parents as well: whoever tidies up may have taken them away while they were empty.
         self.unified.iter().chain(&self.legacy).try_for_each(|parent| make(parent))?;
         group.all().try_for_each(make)?;
+        Ok(group)
+    }
+
+    /// Sets a group's limits.
+    pub(crate) fn limit(&self, group: &ReplicaGroup, limits: Limits) -> io::Result<()> {
         if self.limits_in_unified
             && let Some(dir) = &group.unified
         {
@@ -158,7 +174,7 @@ impl Groups {
             set(dir, "pids.max", MAX_PROCESSES)?;
             set(dir, "cpu.shares", (u64::from(limits.cpu_millis) * 1024 / 1000).max(2))?;
         }
-        Ok(group)
+        Ok(())
     }
 
     /// The groups that exist for replicas, also those that an earlier engine left behind.

@@ -72,8 +72,19 @@ pub(crate) struct Inside<'a> {
     pub(crate) resolv_conf: Option<&'a Path>,
     /// Where it is started, inside.
     pub(crate) directory: &'a Path,
-    /// Whether it has a network of its own; else it shares that in which it is started.
-    pub(crate) own_network: bool,
+    /// What network it has.
+    pub(crate) network: Network,
+}
+
+/// The network of a confined program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// One of its own, which is made for it.
+    Made,
+    /// One of its own, in which it is started.
+    Given,
+    /// The one in which it is started, which others are in, too.
+    Shared,
 }
 
 /// Files that say who there is.
@@ -102,7 +113,7 @@ impl Confiner {
             names: None,
             resolv_conf: None,
             directory,
-            own_network: true,
+            network: Network::Made,
         });
         let mut command = Command::new(&trial.program);
         command.env_clear().args(&trial.args).arg("--").args(&trial.before).arg("/usr/bin/true");
@@ -129,7 +140,7 @@ impl Confiner {
         args.add(["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]);
         // Should the supervisor be killed, its program does not stay behind without one.
         args.add(["--die-with-parent", "--hostname", "marmot"]);
-        if inside.own_network {
+        if inside.network == Network::Made {
             args.add(["--unshare-net"]);
         }
         let mut before = Vec::new();
@@ -170,7 +181,7 @@ impl Confiner {
             program: self.bwrap.clone(),
             args: args.0,
             before,
-            own_network: inside.own_network,
+            own_network: inside.network != Network::Shared,
             plug: None,
         }
     }

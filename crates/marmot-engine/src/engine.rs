@@ -259,9 +259,10 @@ impl Drop for Engine {
 
 /// Finds or makes the way out of replicas' networks.
 async fn open_uplink(config: &EngineConfig) -> Result<Arc<Uplink>, Shortcoming> {
-    let (data_dir, allowed) = (config.data_dir.clone(), config.apps_may_reach.clone());
+    let (data_dir, shim) = (config.data_dir.clone(), config.shim.clone());
+    let allowed = config.apps_may_reach.clone();
     let resolver = config.resolver;
-    let opening = tokio::task::spawn_blocking(move || Uplink::open(&data_dir, allowed, resolver));
+    let opening = tokio::task::spawn_blocking(move || Uplink::open(&data_dir, Some(shim), allowed, resolver));
     opening.await.unwrap_or_else(|error| Err(Shortcoming::of(error.to_string()))).map(Arc::new)
 }
 

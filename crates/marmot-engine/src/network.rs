@@ -6,7 +6,7 @@
 //! machine's own interfaces, routes, firewall or settings is changed, and a replica that sleeps costs nothing.
 //!
 //! The network in the middle outlives the server, as replicas do. It lasts as long as a process that does nothing
-//! else than to be in it.
+//! else than to be in it; a guard ends that when neither a server nor a replica is left.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,12 +23,14 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use crate::config::ShimCommand;
 use crate::confine::find;
 use crate::procfs::{self, RawPid};
 use crate::shim::spec::{self, Plug, ShimProcess};
 use crate::wanted::Outbound;
 
 mod build;
+pub(crate) mod guard;
 mod rules;
 
 pub(crate) use build::BuildNetwork;
@@ -49,6 +51,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(crate) struct Uplink {
     data_dir: PathBuf,
+    /// Starts the guard; without, whoever opened this closes it.
+    shim: Option<ShimCommand>,
+    /// Tells the guard that a server is there.
+    _lock: File,
     tools: Tools,
     /// Where names are resolved, on the machine.
     resolver: Option<Ipv4Addr>,
@@ -93,6 +99,9 @@ struct Running {
     pasta: ShimProcess,
     /// It is in the network, and that is all it does.
     keeper: ShimProcess,
+    /// It ends both when nobody needs them any more.
+    #[serde(default)]
+    guard: Option<ShimProcess>,
 }
 
 impl Running {
@@ -100,19 +109,32 @@ impl Running {
         self.pasta.is_alive() && self.keeper.is_alive()
     }
 
-    fn end(&self) {
-        for process in [&self.pasta, &self.keeper] {
-            if process.is_alive() {
-                procfs::signal(process.pid, Signal::KILL);
-            }
-        }
+    fn end_all_but_guard(&self) {
+        [&self.pasta, &self.keeper].into_iter().for_each(kill);
     }
+
+    fn end(&self) {
+        self.end_all_but_guard();
+        self.guard.iter().for_each(kill);
+    }
+}
+
+fn kill(process: &ShimProcess) {
+    if process.is_alive() {
+        procfs::signal(process.pid, Signal::KILL);
+    }
+}
+
+/// Takes note of the end of a process that this one has started, and that may outlive it.
+fn reap(wait: impl FnOnce() -> io::Result<ExitStatus> + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().stack_size(64 << 10).spawn(wait).map(drop)
 }
 
 impl Uplink {
     /// Finds the network in the middle that an earlier server left, or makes one; else says what is missing.
     pub(crate) fn open(
         data_dir: &Path,
+        shim: Option<ShimCommand>,
         allowed: Vec<Destination>,
         resolver: Option<Ipv4Addr>,
     ) -> Result<Self, Shortcoming> {
@@ -129,9 +151,12 @@ impl Uplink {
         };
         tun_can_be_opened(is_root)?;
         let resolver = resolver.or_else(machines_resolver);
+        // Before it is looked whether there is one: a guard may be ending it.
+        let lock = guard::lock(data_dir)
+            .map_err(|error| Shortcoming::of(format!("the data directory cannot be locked: {error}")))?;
         let data_dir = data_dir.to_owned();
         let (running, builds) = <_>::default();
-        let uplink = Self { data_dir, tools, resolver, allowed, running, builds };
+        let uplink = Self { data_dir, shim, _lock: lock, tools, resolver, allowed, running, builds };
         uplink.running().map_err(Shortcoming::of)?;
         Ok(uplink)
     }
@@ -239,8 +264,7 @@ impl Uplink {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().map_err(said)?;
         let pasta = RawPid::try_from(child.id()).map_err(|error| error.to_string())?;
-        // It may outlive this process; should it not, somebody has to take note of its end.
-        thread::Builder::new().stack_size(64 << 10).spawn(move || child.wait()).map_err(said)?;
+        reap(move || child.wait()).map_err(said)?;
         let began = Instant::now();
         let keeper = loop {
             if let Some(keeper) = keeper_of(pasta) {
@@ -255,7 +279,9 @@ impl Uplink {
             thread::sleep(LOOK_AGAIN);
         };
         let process = |pid| ShimProcess::of(pid).map_err(said);
-        let running = Running { pasta: process(pasta)?, keeper: process(keeper)? };
+        let guard = self.shim.as_ref().map(|shim| guard::start(shim, &self.data_dir));
+        let guard = guard.transpose().map_err(said)?;
+        let running = Running { pasta: process(pasta)?, keeper: process(keeper)?, guard };
         spec::write(&self.data_dir, UPLINK_FILE, &running).map_err(said)?;
         Ok(running)
     }

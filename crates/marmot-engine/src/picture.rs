@@ -25,7 +25,7 @@ use url::Url;
 use self::looking::{ASKED, Looking, TOLD};
 use crate::cgroup::{Groups, ReplicaGroup};
 use crate::config::ShimCommand;
-use crate::confine::{Confiner, Inside};
+use crate::confine::{Confiner, Inside, Network};
 use crate::files;
 use crate::shim::spec::{self, Launch, Private, Spec};
 use crate::sockets::Sockets;
@@ -246,7 +246,7 @@ impl Photographer {
             names: None,
             resolv_conf: None,
             directory,
-            own_network: true,
+            network: Network::Made,
         });
         let marker = ("MARMOT_PICTURE".to_owned(), ulid::Ulid::generate().to_string());
         let spec = Spec {

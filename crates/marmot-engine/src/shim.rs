@@ -17,11 +17,13 @@ use rustix::io::{Errno, FdFlags};
 use rustix::process::{Resource, Rlimit, Signal, WaitOptions, WaitStatus};
 
 use crate::confine::seccomp;
+use crate::network::guard;
 use crate::procfs::{self, RawPid};
 
 pub(crate) mod doorman;
 pub(crate) mod log;
 pub(crate) mod network;
+pub(crate) mod spare;
 pub(crate) mod spec;
 
 use log::Log;
@@ -31,26 +33,41 @@ use spec::{End, Exit, Launch, Private, Spec};
 /// Files and sockets that one process of a replica may have open.
 const DESCRIPTORS: u64 = 16_384;
 
-/// Runs the supervisor. `args`: the replica's directory. A program offers this as a hidden sub-command.
+/// Runs the supervisor. `args`: the replica's directory, or that it waits for one, or that it guards the way out. A program
+/// offers this as a hidden sub-command.
 ///
 /// It must be called before the program starts any thread.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let Some(dir) = args.into_iter().next().map(PathBuf::from) else { return ExitCode::FAILURE };
-    match supervise(&dir) {
+    let mut args = args.into_iter();
+    let Some(first) = args.next() else { return ExitCode::FAILURE };
+    let done = stand_alone().and_then(|()| {
+        if first == spare::SPARE {
+            spare::serve()
+        } else if first == guard::GUARD {
+            guard::stand(&args.next().map(PathBuf::from).unwrap_or_default())
+        } else {
+            supervise(&PathBuf::from(first))
+        }
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         // The directory is gone or unusable: this replica is no longer wanted, or nobody could learn of its end.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn supervise(dir: &Path) -> io::Result<()> {
+/// Leaves the server's session, and takes what its replica leaves behind.
+fn stand_alone() -> io::Result<()> {
     // A session of its own: signals of the server's terminal do not reach it. Fails only where it has one already.
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     // A core dump would put the memory of a program, with its secrets, where the host keeps them.
     let no_dumps = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, no_dumps)?;
-    limit_descriptors()?;
+    limit_descriptors()
+}
+
+fn supervise(dir: &Path) -> io::Result<()> {
     let spec: Spec = spec::read(dir, spec::SPEC)?.ok_or(io::ErrorKind::NotFound)?;
     if let Some(contained) = &spec.container {
         return doorman::serve(dir, contained);
@@ -58,8 +75,18 @@ fn supervise(dir: &Path) -> io::Result<()> {
     let private = Private::read(io::stdin().lock())?;
     // From here on, whoever finds the directory finds this process. Fails when the directory was removed.
     spec::write(dir, spec::SHIM, &spec::ShimProcess::own()?)?;
-    let mut log = Log::new(dir, spec.launch.log_bytes, &private.masked);
     let started = start(dir, &spec, &private);
+    look_after(dir, &spec, private, started)
+}
+
+/// Looks after a program from its start to its end, which it notes.
+fn look_after(
+    dir: &Path,
+    spec: &Spec,
+    private: Private,
+    started: io::Result<(RawPid, PipeReader)>,
+) -> io::Result<()> {
+    let mut log = Log::new(dir, spec.launch.log_bytes, &private.masked);
     drop(private);
     let end = match started {
         Ok((program, output)) => {
@@ -72,7 +99,7 @@ fn supervise(dir: &Path) -> io::Result<()> {
                 peak_bytes: spec.group.peak_bytes(),
             };
             let noted = spec::write(dir, spec::EXIT, &exit);
-            end_all(&spec);
+            end_all(spec);
             // Nobody is left who could write, so this ends.
             let _ = copying.join();
             return noted;
@@ -96,10 +123,14 @@ fn limit_descriptors() -> io::Result<()> {
 /// Starts the program inside its control group: this process goes in, starts it, and comes out again.
 fn start(dir: &Path, spec: &Spec, private: &Private) -> io::Result<(RawPid, PipeReader)> {
     let (output, writer) = io::pipe()?;
-    let plug = network::leave_the_machines_users(spec)?;
+    let sandbox = spec.launch.sandbox.as_ref().filter(|sandbox| sandbox.own_network);
+    let plug = match sandbox {
+        Some(sandbox) => network::leave_the_machines_users(sandbox.plug.as_ref())?,
+        None => None,
+    };
     let home = spec.group.enter()?;
     let said = writer.try_clone();
-    let started = spawn(spec, private, writer);
+    let started = spawn(spec, private, writer, sandbox.is_some());
     home.restore();
     let (program, held) = started?;
     if let Some(held) = held {
@@ -108,7 +139,13 @@ fn start(dir: &Path, spec: &Spec, private: &Private) -> io::Result<(RawPid, Pipe
     Ok((program, output))
 }
 
-fn spawn(spec: &Spec, private: &Private, output: PipeWriter) -> io::Result<(RawPid, Option<Held>)> {
+/// Starts the program. `makes_network`: one is made for it, and it is held until that is connected.
+fn spawn(
+    spec: &Spec,
+    private: &Private,
+    output: PipeWriter,
+    makes_network: bool,
+) -> io::Result<(RawPid, Option<Held>)> {
     let launch = &spec.launch;
     let mut command;
     let (mut arguments, mut inherited, mut held) = (None, Vec::new(), None);
@@ -123,7 +160,7 @@ fn spawn(spec: &Spec, private: &Private, output: PipeWriter) -> io::Result<(RawP
             writer.write_all(&bytes)?;
             inherited.push(OwnedFd::from(reader));
         }
-        if sandbox.own_network {
+        if makes_network {
             let (hold, children) = Held::new()?;
             command.arg("--info-fd").arg(children[0].as_raw_fd().to_string());
             command.arg("--block-fd").arg(children[1].as_raw_fd().to_string());

@@ -14,10 +14,10 @@ use marmot_engine::observed::{Failure, FailureReason};
 use marmot_engine::wanted::Variable;
 use support::{Machine, ask, policy};
 
-const PROBE: &str = include_str!("escape/probe.py");
-const FILLS: &str = include_str!("escape/fills.py");
-const GREEDY: &str = include_str!("escape/greedy.py");
-const FLEES: &str = include_str!("escape/flees.py");
+const PROBE: &str = include_str!("../../../examples/escape/probe.py");
+const FILLS: &str = include_str!("../../../examples/escape/fills.py");
+const GREEDY: &str = include_str!("../../../examples/escape/greedy.py");
+const FLEES: &str = include_str!("../../../examples/escape/flees.py");
 
 fn variable(name: &str, value: impl ToString) -> Variable {
     Variable { name: name.to_owned(), value: value.to_string() }

@@ -26,10 +26,10 @@ use marmot_engine::wanted::{Program, Variable};
 use podman::SERVE;
 use support::{Machine, ask, is_running, policy};
 
-const PROBE: &str = include_str!("escape/probe.py");
-const FILLS: &str = include_str!("escape/fills.py");
-const GREEDY: &str = include_str!("escape/greedy.py");
-const FLEES: &str = include_str!("escape/flees.py");
+const PROBE: &str = include_str!("../../../examples/escape/probe.py");
+const FILLS: &str = include_str!("../../../examples/escape/fills.py");
+const GREEDY: &str = include_str!("../../../examples/escape/greedy.py");
+const FLEES: &str = include_str!("../../../examples/escape/flees.py");
 
 /// What is no escape in a container. Its first process is the engine's, but runs as the app and has no right that the app
 /// has not. The kernel's list of devices and the names of its own control groups can be read, but nothing behind them.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 
-use crate::confine::{Confiner, Inside};
+use crate::confine::{Confiner, Inside, Network};
 use crate::shim::spec::Sandbox;
 
 /// The user and group that programs of builds become where the server is root. Like those of replicas, it belongs to
@@ -73,7 +73,10 @@ impl View {
                 Reaches::Nothing => None,
             },
             directory,
-            own_network: matches!(reaches, Reaches::Nothing),
+            network: match reaches {
+                Reaches::Nothing => Network::Made,
+                Reaches::What { .. } => Network::Shared,
+            },
         })
     }
 }

@@ -150,7 +150,7 @@ impl Keeper {
         network::run(inside(middle, &plug.nft).args(["-f", "-"]), &plug.rules)?;
         let outside = plug.outside.replace("{pid}", &own.to_string());
         network::run(inside(middle, &plug.ip).args(batch), &outside)?;
-        network::run(inside(own, &plug.ip).args(batch), &format!("link set lo up\n{}", plug.inside))?;
+        network::run(inside(own, &plug.ip).args(batch), &plug.inside)?;
         Ok(keeper)
     }
 }

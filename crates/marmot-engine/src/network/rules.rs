@@ -134,7 +134,7 @@ impl Port {
     pub(super) fn inside(&self) -> String {
         let address = self.address;
         format!(
-            "addr add {address}/32 dev eth0\nlink set eth0 up\nroute add {GATEWAY}/32 dev eth0\n\
+            "link set lo up\naddr add {address}/32 dev eth0\nlink set eth0 up\nroute add {GATEWAY}/32 dev eth0\n\
              route add default via {GATEWAY} dev eth0\n"
         )
     }

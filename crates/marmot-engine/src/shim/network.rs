@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -11,7 +11,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use serde::Deserialize;
 
 use super::inherit;
-use super::spec::{Plug, Spec};
+use super::spec::Plug;
 use crate::procfs::RawPid;
 use crate::sockets;
 
@@ -59,11 +59,51 @@ impl Held {
             writeln!(said, "marmot: this app has no network: {error}")?;
         }
         enter(&own)?;
-        // Nobody else is here: a program may listen where it likes. Should it not be possible, it says so itself.
-        let _ = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+        let_listen_everywhere();
         sockets::hand_out(dir)?;
         self.hold.write_all(&[0])
     }
+}
+
+/// A network that is made before there is a program for it. This process is in it.
+pub(super) struct Place {
+    plug: Plug,
+    middle: File,
+    own: File,
+}
+
+impl Place {
+    /// Makes a network, gives it its way out and stays there.
+    pub(super) fn take(plug: Plug) -> io::Result<Self> {
+        let middle = leave_the_machines_users(Some(&plug))?.map(|(_, middle)| middle);
+        let middle = middle.ok_or_else(|| io::Error::other("the network in the middle has ended"))?;
+        #[expect(
+            deprecated,
+            reason = "rustix's replacement is unsafe for the sake of descriptor tables, which this does not touch"
+        )]
+        rustix::thread::unshare(UnshareFlags::NEWNET)?;
+        let own = File::open("/proc/thread-self/ns/net")?;
+        // By its file: while this process connects the two, it is in the one in the middle itself.
+        let file = format!("/proc/{}/fd/{}", std::process::id(), own.as_raw_fd());
+        connect(&plug, &middle, &own, file)?;
+        let_listen_everywhere();
+        Ok(Self { plug, middle, own })
+    }
+
+    /// Has the firewall follow these rules, if they are others than before.
+    pub(super) fn follow(&self, rules: &str) -> io::Result<()> {
+        if rules == self.plug.rules {
+            return Ok(());
+        }
+        enter(&self.middle)?;
+        run(Command::new(&self.plug.nft).args(["-f", "-"]), rules)?;
+        enter(&self.own)
+    }
+}
+
+/// Nobody else is here: a program may listen where it likes. Should it not be possible, it says so itself.
+fn let_listen_everywhere() {
+    let _ = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
 }
 
 /// Connects the network of the program with the one in the middle. `inside`: a process in it, or a file that is it.
@@ -110,12 +150,9 @@ pub(super) fn enter(network: &File) -> io::Result<()> {
 /// As an ordinary user, becomes root in a user namespace, so that it may enter the network which its sandbox makes
 /// below: in that of the network in the middle, else in one of its own. Outside, it stays the user it is, and root stays
 /// root. Returns how the program is connected, and the network in the middle.
-pub(super) fn leave_the_machines_users(spec: &Spec) -> io::Result<Option<(&Plug, File)>> {
-    let Some(sandbox) = spec.launch.sandbox.as_ref().filter(|sandbox| sandbox.own_network) else {
-        return Ok(None);
-    };
+pub(super) fn leave_the_machines_users(plug: Option<&Plug>) -> io::Result<Option<(&Plug, File)>> {
     let is_root = rustix::process::geteuid().is_root();
-    if let Some(plug) = sandbox.plug.as_ref().filter(|plug| plug.keeper.is_alive()) {
+    if let Some(plug) = plug.filter(|plug| plug.keeper.is_alive()) {
         let users = File::open(format!("/proc/{}/ns/user", plug.keeper.pid))?;
         let middle = network_of(plug.keeper.pid)?;
         if !is_root {

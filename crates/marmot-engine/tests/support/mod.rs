@@ -366,10 +366,25 @@ impl Machine {
         }
         let uplink = fs::read_to_string(self.data.path().join("uplink.json")).unwrap_or_default();
         let lasting = |pid: &i32| uplink.contains(&format!("\"pid\":{pid},"));
-        let processes = self.data.processes().into_iter().filter(|pid| !lasting(pid));
+        let spare = self.spares();
+        let processes = self.data.processes().into_iter().filter(|pid| !lasting(pid) && !spare.contains(pid));
         left.extend(processes.map(|pid| format!("process {pid}")));
         left
     }
+
+    /// The supervisors that wait for a replica.
+    pub fn spares(&self) -> Vec<i32> {
+        let mut all = self.data.processes();
+        all.retain(|pid| is_spare(*pid));
+        all
+    }
+}
+
+/// Whether a process is a supervisor that waits: one that has its replica is in the replica's directory.
+fn is_spare(pid: i32) -> bool {
+    let told = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let waits = told.split(|byte| *byte == 0).any(|word| word == b"--spare");
+    waits && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|dir| dir == Path::new("/"))
 }
 
 fn build_number(build: BuildId) -> u8 {
@@ -431,10 +446,12 @@ pub async fn connect(
     tokio::net::TcpSocket::from_std_stream(sockets.open().await?.into()).connect(address).await
 }
 
-/// Whether this process has a file open that is below `dir`.
+/// Whether this process has a file open that is below `dir`; but for the lock that what builds work with keeps, of which
+/// the next engine has the same.
 fn has_open(dir: &Path) -> bool {
     let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
-    open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|file| file.starts_with(dir))
+    let mut open = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    open.any(|file| file.starts_with(dir) && !file.ends_with("uplink.lock"))
 }
 
 /// Whether a machine-wide process id is in use.

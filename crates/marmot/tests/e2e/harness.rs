@@ -134,8 +134,11 @@ impl Server {
                 let content = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
                 String::from_utf8_lossy(&content).contains(text)
             };
-            let supervises =
-                Some(pid) != self.child.id() && has("cmdline", &format!("{}/apps/", data.display()));
+            let apps = data.join("apps");
+            let works_there =
+                fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|dir| dir.starts_with(&apps));
+            let supervises = Some(pid) != self.child.id()
+                && (works_there || has("cmdline", &format!("{}/", apps.display())));
             let address = self.url.trim_start_matches("http://").to_owned();
             if supervises || has("environ", &format!(".{address}\0")) {
                 left.push(format!("process {pid}"));
@@ -146,7 +149,8 @@ impl Server {
             .args(["/sys/fs/cgroup", "-mindepth", "2", "-type", "d", "-path", &format!("*/{tag}/*")])
             .output()
             .expect("find");
-        left.extend(String::from_utf8_lossy(&find.stdout).lines().map(str::to_owned));
+        let groups = String::from_utf8_lossy(&find.stdout).into_owned();
+        left.extend(groups.lines().filter(|group| !has_spare(group)).map(str::to_owned));
         let dirs = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
         for app in dirs(&data.join("apps")) {
             let laid_out = dirs(&app.join("replicas")).filter(|replica| replica.join("work").exists());
@@ -174,6 +178,16 @@ impl Server {
         let address = self.url.replace("://", &format!("://{app}."));
         processes_with_variable(&format!("MARMOT_APP_URL={address}"))
     }
+}
+
+/// Whether a supervisor waits in this control group for a replica.
+fn has_spare(group: &str) -> bool {
+    let processes = fs::read_to_string(format!("{group}/cgroup.procs")).unwrap_or_default();
+    processes.lines().any(|pid| {
+        let told = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let waits = told.split(|byte| *byte == 0).any(|word| word == b"--spare");
+        waits && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|dir| dir == Path::new("/"))
+    })
 }
 
 /// Ends processes at once. One that has ended by itself meanwhile is no error.

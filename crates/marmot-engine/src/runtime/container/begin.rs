@@ -235,7 +235,8 @@ impl LaidOut {
         words.for_each(|word| *word = with_port(word, port));
         let dir = shared.dir(&revision.app, id);
         let who = who(asked.uid, asked.gid, &facts, own_user(shared, id, about))?;
-        let plug = if rustix::process::geteuid().is_root() { plug(shared, id, revision)? } else { None };
+        let plug =
+            if rustix::process::geteuid().is_root() { plug(shared, id, revision, None)? } else { None };
         let on_disk = lay_out(&dir, &who, about).map_err(io_error("its files could not be laid out"))?;
         let mut env = BTreeMap::new();
         promised(&mut env, revision, port)?;

@@ -12,6 +12,7 @@ use super::end::clear;
 use super::life::{Life, Process, thaw};
 use super::prepare;
 use super::{Seen, Shared, State, Want};
+use crate::cgroup::ReplicaGroup;
 use crate::files;
 use crate::logs;
 use crate::observed::{Memory, SleepDepth, StartStep};
@@ -43,6 +44,8 @@ pub(super) async fn adopt(shared: &Arc<Shared>) {
     let scanning = Arc::clone(shared);
     let found = tokio::task::spawn_blocking(move || scan(&scanning)).await.unwrap_or_default();
     let mut ready = Vec::new();
+    // A replica whose supervisor waited for it is in a group that was made before it had its id.
+    let used: Vec<ReplicaGroup> = found.iter().map(|found| found.spec.group.clone()).collect();
     for found in found {
         if let Some(id) = take_over(shared, found) {
             ready.push(id);
@@ -51,8 +54,8 @@ pub(super) async fn adopt(shared: &Arc<Shared>) {
     let groups = Arc::clone(shared);
     // What no directory tells of, nobody wants.
     let swept = tokio::task::spawn_blocking(move || groups.settings.groups.existing()).await;
-    for (id, group) in swept.unwrap_or_default() {
-        if !shared.replicas().contains_key(&id) {
+    for (_, group) in swept.unwrap_or_default() {
+        if !used.contains(&group) {
             group.kill();
             if tokio::time::timeout(ANSWER_WITHIN, group.emptied()).await.is_ok() {
                 group.remove();

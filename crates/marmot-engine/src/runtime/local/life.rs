@@ -178,14 +178,10 @@ impl Life {
             )));
         }
         let (shared, id) = (Arc::clone(&self.shared), self.id);
-        let prepared =
-            tokio::task::spawn_blocking(move || prepare::prepare(&shared, id, &revision, limit)).await;
-        let dir = self.shared.dir(&self.app, self.id);
+        let begun = tokio::task::spawn_blocking(move || prepare::begin(&shared, id, &revision, limit)).await;
         let could_not = FailureReason::CouldNotStart;
-        match prepared {
-            Ok(Ok((spec, private))) => prepare::start(&self.shared, dir, spec, &private)
-                .map_err(|error| could_not(error.to_string().into())),
-            Ok(Err(error)) => Err(could_not(error.said())),
+        match begun {
+            Ok(begun) => begun.map_err(|error| could_not(error.said())),
             Err(panic) => Err(could_not(panic.to_string().into())),
         }
     }
@@ -193,7 +189,9 @@ impl Life {
     /// Looks after a program that runs until nothing is left of it. `frozen`: it was found so.
     pub(super) async fn go_on(mut self, mut process: Process, frozen: bool) {
         process.printing = process.container.clone().map(|container| self.print(&process, container));
-        let parting = match if frozen { Ok(()) } else { self.boot(&process).await } {
+        let booted = if frozen { Ok(()) } else { self.boot(&process).await };
+        self.shared.spares.replace();
+        let parting = match booted {
             Ok(()) => self.serve(&process, frozen).await,
             Err(parting) => parting,
         };

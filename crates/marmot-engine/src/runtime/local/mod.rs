@@ -33,6 +33,7 @@ pub(super) mod life;
 pub(super) mod prepare;
 mod probe;
 mod sample;
+mod spare;
 
 use life::Life;
 
@@ -77,6 +78,7 @@ pub(crate) struct LocalRuntime {
 
 pub(crate) struct Shared {
     pub(super) settings: Settings,
+    spares: spare::Spares,
     replicas: Mutex<BTreeMap<ReplicaId, Entry>>,
     /// Cancelled: all tasks end, all replicas go on.
     pub(super) stop: CancellationToken,
@@ -99,7 +101,8 @@ struct Entry {
 impl LocalRuntime {
     /// A runtime without replicas. Its tasks run on `tasks` until `stop` is cancelled.
     pub(crate) fn new(settings: Settings, stop: CancellationToken, tasks: TaskTracker) -> Self {
-        let shared = Shared { settings, replicas: Mutex::default(), stop, tasks };
+        let (spares, replicas) = <_>::default();
+        let shared = Shared { settings, spares, replicas, stop, tasks };
         Self { shared: Arc::new(shared) }
     }
 
@@ -108,6 +111,7 @@ impl LocalRuntime {
     pub(crate) async fn adopt(&self) {
         adopt::adopt(&self.shared).await;
         self.shared.tasks.spawn(disk::watch(Arc::clone(&self.shared)));
+        self.shared.tasks.spawn(spare::keep(Arc::clone(&self.shared)));
         self.shared.tasks.spawn(adopt::remove_left_containers(Arc::clone(&self.shared)));
     }
 }

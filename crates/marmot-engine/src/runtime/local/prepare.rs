@@ -15,8 +15,9 @@ use rustix::fs::{Access, access};
 
 use super::Shared;
 use super::life::Process;
+use super::spare::Spare;
 use crate::build::RunFile;
-use crate::confine::{self, Confiner};
+use crate::confine::{self, Confiner, Network};
 use crate::files;
 use crate::network::Uplink;
 use crate::shim::spec::{self, Launch, Plug, Private, Sandbox, Spec};
@@ -103,12 +104,38 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> PrepareError {
     move |source| PrepareError::Io { what, source }
 }
 
-/// Lays out everything. Reads and writes files, so it is called where that may take a while.
-pub(in crate::runtime) fn prepare(
+/// Lays out everything and starts the supervisor, or has one that waits supervise it. Reads and writes files, so it is
+/// called where that may take a while.
+pub(in crate::runtime) fn begin(
     shared: &Shared,
     id: ReplicaId,
     revision: &Revision,
     limit: Concurrency,
+) -> Result<Process, PrepareError> {
+    let dir = shared.dir(&revision.app, id);
+    let spare = shared.take_spare(id, &revision.outbound);
+    let prepared = prepare(shared, id, revision, limit, spare.as_ref());
+    let (spec, private) = match (prepared, spare) {
+        (Ok((spec, private)), Some(spare)) => {
+            let begun = spare.order(&dir, private);
+            let begun = begun.and_then(|pid| Process::open(dir, Arc::new(spec), pid, None));
+            return begun.map_err(io_error("its supervisor could not be told of it"));
+        }
+        (Ok(prepared), None) => prepared,
+        (Err(error), spare) => {
+            spare.into_iter().for_each(|spare| shared.spares.put_back(spare));
+            return Err(error);
+        }
+    };
+    start(shared, dir, spec, &private).map_err(io_error("its supervisor could not be started"))
+}
+
+fn prepare(
+    shared: &Shared,
+    id: ReplicaId,
+    revision: &Revision,
+    limit: Concurrency,
+    spare: Option<&Spare>,
 ) -> Result<(Spec, Private), PrepareError> {
     let (build, command, port) = match &revision.program {
         Program::Built { build, command, port } => (build, command, port),
@@ -141,10 +168,14 @@ pub(in crate::runtime) fn prepare(
         argv[0] = program;
     }
     let directory = places.work.join(below);
-    let plug = plug(shared, id, revision)?;
+    let plug = plug(shared, id, revision, spare.map(|spare| spare.plug.slot))?;
+    let network = if spare.is_some() { Network::Given } else { Network::Made };
     let sandbox =
-        confiner.map(|confiner| Sandbox { plug, ..sandbox(confiner, &dir, &run, user, &directory) });
-    let group = shared.settings.groups.create(id, revision.limits);
+        confiner.map(|confiner| Sandbox { plug, ..sandbox(confiner, &dir, &run, user, &directory, network) });
+    let group = match spare.map(|spare| spare.group.clone()) {
+        Some(group) => shared.settings.groups.limit(&group, revision.limits).map(|()| group),
+        None => shared.settings.groups.create(id, revision.limits),
+    };
     let group = group.map_err(io_error("its control group could not be made"))?;
     let spec = Spec {
         revision: revision.id.to_string(),
@@ -219,7 +250,14 @@ fn text(path: &Path) -> String {
 }
 
 /// The sandbox of a replica whose files are laid out in `dir`. It starts in `directory`, as seen from inside.
-fn sandbox(confiner: &Confiner, dir: &Path, run: &RunFile, user: Option<u32>, directory: &Path) -> Sandbox {
+fn sandbox(
+    confiner: &Confiner,
+    dir: &Path,
+    run: &RunFile,
+    user: Option<u32>,
+    directory: &Path,
+    network: Network,
+) -> Sandbox {
     let inside = Places::inside();
     let own = [(dir.join(WORK), inside.work), (dir.join(HOME), inside.home), (dir.join(TMP), inside.tmp)];
     confiner.sandbox(&confine::Inside {
@@ -229,17 +267,12 @@ fn sandbox(confiner: &Confiner, dir: &Path, run: &RunFile, user: Option<u32>, di
         names: Some(confine::Names { passwd: &dir.join(PASSWD), group: &dir.join(GROUP) }),
         resolv_conf: Some(&dir.join(RESOLV_CONF)),
         directory,
-        own_network: true,
+        network,
     })
 }
 
 /// Starts the supervisor of a replica that is laid out.
-pub(in crate::runtime) fn start(
-    shared: &Shared,
-    dir: PathBuf,
-    spec: Spec,
-    private: &Private,
-) -> io::Result<Process> {
+fn start(shared: &Shared, dir: PathBuf, spec: Spec, private: &Private) -> io::Result<Process> {
     let shim = &shared.settings.shim;
     let mut command = tokio::process::Command::new(&shim.program);
     command.args(&shim.args).arg(&dir).env_clear().current_dir("/");
@@ -255,19 +288,29 @@ pub(in crate::runtime) fn plug(
     shared: &Shared,
     id: ReplicaId,
     revision: &Revision,
+    has: Option<u16>,
 ) -> Result<Option<Plug>, PrepareError> {
     let Some(uplink) = &shared.settings.uplink else { return Ok(None) };
+    let spares = shared.spares.waiting();
     let mut replicas = shared.replicas();
-    // Starts somewhere else each time: answers to the last one with this address may still be under way.
-    let first = u16::try_from(scatter(id) % usize::from(SLOTS)).unwrap_or(0);
-    let mut slots = (0..SLOTS).map(|step| (first + step) % SLOTS);
-    let free = slots.find(|&slot| replicas.values().all(|entry| entry.slot != Some(slot)));
+    let taken = |slot| {
+        spares.iter().any(|spare| spare.plug.slot == slot)
+            || replicas.values().any(|entry| entry.slot == Some(slot))
+    };
+    let free = has.or_else(|| free_slot(id, taken));
     let slot = free.ok_or_else(|| PrepareError::NoNetwork("every address is taken".to_owned()))?;
     if let Some(entry) = replicas.get_mut(&id) {
         entry.slot = Some(slot);
     }
-    drop(replicas);
+    drop((replicas, spares));
     uplink.plug(slot, &revision.outbound).map_err(PrepareError::NoNetwork)
+}
+
+/// A place in the middle that is not taken.
+pub(super) fn free_slot(id: ReplicaId, taken: impl Fn(u16) -> bool) -> Option<u16> {
+    // Starts somewhere else each time: answers to the last one with this address may still be under way.
+    let first = u16::try_from(scatter(id) % usize::from(SLOTS)).unwrap_or(0);
+    (0..SLOTS).map(|step| (first + step) % SLOTS).find(|&slot| !taken(slot))
 }
 
 /// A port and a user id that no other replica has, kept until the replica is forgotten.
