@@ -70,7 +70,7 @@ async fn pull(
     data: &TempDir,
     id: u128,
     image: &str,
-    progress: impl Fn(&str) + Send + Sync,
+    progress: impl Fn(marmot_core::Said) + Send + Sync,
 ) -> Result<BuildOutcome, BuildEnd> {
     let none = PathBuf::from("/nonexistent");
     let mut context = BuildContext::new(none.clone(), none.clone(), none, data.path().join("cache"));
