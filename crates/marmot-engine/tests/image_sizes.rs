@@ -105,7 +105,7 @@ async fn two_gigabytes_are_pulled_with_progress_and_little_memory() {
     let data = tempfile::tempdir().unwrap();
     let seen = Mutex::new(Vec::new());
     let before = most_memory();
-    let tell = |step: &str| seen.lock().unwrap().push(step.to_owned());
+    let tell = |step: marmot_core::Said| seen.lock().unwrap().push(step.to_string());
     let outcome = pull(&podman, &data, 1, &image, tell).await.unwrap();
     assert!(outcome.summary.contains("2148 MB"), "{outcome:?}");
     let grown = most_memory() - before;
