@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 #[serde(from = "Kept", into = "Kept")]
 pub struct Said {
     english: String,
+    /// Apart, since sentences stand in errors, which are to be small.
+    named: Option<Box<Named>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Named {
     name: String,
     values: Vec<(String, Value)>,
 }
@@ -31,7 +37,8 @@ pub const DECIMAL: &str = "decimal";
 impl Said {
     /// A sentence of this name: `english` is what it says in English.
     pub fn new(name: &'static str, english: impl fmt::Display) -> Self {
-        Self { english: english.to_string(), name: name.to_owned(), values: Vec::new() }
+        let named = Box::new(Named { name: name.to_owned(), values: Vec::new() });
+        Self { english: english.to_string(), named: Some(named) }
     }
 
     /// A number with a decimal point, where other languages have a comma.
@@ -42,7 +49,9 @@ impl Said {
     /// The same, with a value that the sentence is about.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
-        self.values.push((name.to_owned(), value.into()));
+        if let Some(named) = &mut self.named {
+            named.values.push((name.to_owned(), value.into()));
+        }
         self
     }
 
@@ -58,12 +67,13 @@ impl Said {
 
     /// Its name in other languages; nothing for text that is the same in all of them.
     pub fn name(&self) -> Option<&str> {
-        (!self.name.is_empty()).then_some(self.name.as_str())
+        self.named.as_ref().map(|named| named.name.as_str())
     }
 
     /// What it is about.
     pub fn values(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.values.iter().map(|(name, value)| (name.as_str(), value))
+        let values = self.named.iter().flat_map(|named| &named.values);
+        values.map(|(name, value)| (name.as_str(), value))
     }
 
     /// The same with its English written in another way: with a capital in front, say.
@@ -75,11 +85,15 @@ impl Said {
     /// The same with each text in it changed: with what nobody may read taken out.
     #[must_use]
     pub fn masked(self, mask: &impl Fn(&str) -> String) -> Self {
-        let value = |(name, value)| match value {
-            Value::Said(said) => (name, Value::Said(said.masked(mask))),
-            number => (name, number),
-        };
-        Self { english: mask(&self.english), values: self.values.into_iter().map(value).collect(), ..self }
+        let named = self.named.map(|mut named| {
+            for (_, value) in &mut named.values {
+                if let Value::Said(said) = value {
+                    *said = std::mem::take(said).masked(mask);
+                }
+            }
+            named
+        });
+        Self { english: mask(&self.english), named }
     }
 }
 
@@ -100,7 +114,7 @@ impl fmt::Display for Said {
 /// when English was all that was kept.
 impl From<String> for Said {
     fn from(text: String) -> Self {
-        Self { english: text, ..Self::default() }
+        Self { english: text, named: None }
     }
 }
 
@@ -196,16 +210,18 @@ impl From<Kept> for Said {
     fn from(kept: Kept) -> Self {
         match kept {
             Kept::Text(text) => text.into(),
-            Kept::Named { english, name, values } => Self { english, name, values },
+            Kept::Named { english, name, values } => {
+                Self { english, named: Some(Box::new(Named { name, values })) }
+            }
         }
     }
 }
 
 impl From<Said> for Kept {
     fn from(said: Said) -> Self {
-        match said {
-            Said { english, name, .. } if name.is_empty() => Self::Text(english),
-            Said { english, name, values } => Self::Named { english, name, values },
+        match said.named {
+            None => Self::Text(said.english),
+            Some(named) => Self::Named { english: said.english, name: named.name, values: named.values },
         }
     }
 }

@@ -167,7 +167,7 @@ async fn a_dockerfile_that_cannot_be_built_says_why_and_one_that_is_cancelled_le
             .any(|pid| line(pid) == format!("sleep\0{marker}\0").into_bytes())
     };
     let seen = Mutex::new(Vec::new());
-    let told = |step: &str| seen.lock().unwrap().push(step.to_owned());
+    let told = |step: marmot_core::Said| seen.lock().unwrap().push(step.to_string());
     let files = [("Dockerfile", dockerfile.as_str())];
     let building = place.build(7, &files, cancel.clone(), told);
     let cancelling = async {
@@ -245,7 +245,7 @@ async fn steps_have_headings_and_durations_are_not_done_twice_and_end_when_their
     publish(&podman, &format!("{registry}/base:1"), "base", None);
     let dockerfile = format!("FROM {registry}/base:1\nRUN echo once > /once\nCOPY file /file\n");
     let seen = Mutex::new(Vec::new());
-    let told = |step: &str| seen.lock().unwrap().push(step.to_owned());
+    let told = |step: marmot_core::Said| seen.lock().unwrap().push(step.to_string());
     let build = |id: u128, file: &'static str| {
         let files = [("Dockerfile", dockerfile.clone()), ("file", file.to_owned())];
         let (place, told) = (&place, &told);

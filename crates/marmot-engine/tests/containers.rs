@@ -140,7 +140,7 @@ async fn a_way_out_is_there_before_the_program_begins<E: Containers>() {
 async fn a_failure_says_what_happened<E: Containers>() {
     let Some(engine) = E::start() else { return };
     let mut machine = machine(&engine).await;
-    let could_not = |words: &str| FailureReason::CouldNotStart(words.to_owned());
+    let could_not = |words: &str| FailureReason::CouldNotStart(words.into());
     let eats = "x=aaaaaaaa; while true; do x=$x$x; done";
     let limit = 512 << 20;
     let cases: [(&[&str], FailureReason); 5] = [
@@ -157,7 +157,7 @@ async fn a_failure_says_what_happened<E: Containers>() {
         activate(&machine, &engine, build, command, &policy());
         let failed = |what: &Happening| matches!(what, Happening::Failed(_));
         let Happening::Failed(failure) = machine.until_event(failed).await else { unreachable!() };
-        assert_eq!(failure.reason, expected, "{command:?}: {:?}", failure.last_lines);
+        assert_eq!(failure.reason.to_string(), expected.to_string(), "{command:?}: {:?}", failure.last_lines);
         if build == 1 {
             assert_eq!(failure.last_lines, ["bye"]);
         }

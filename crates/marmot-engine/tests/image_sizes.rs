@@ -70,7 +70,7 @@ async fn pull(
     data: &TempDir,
     id: u128,
     image: &str,
-    progress: impl Fn(&str) + Send + Sync,
+    progress: impl Fn(marmot_core::Said) + Send + Sync,
 ) -> Result<BuildOutcome, BuildEnd> {
     let none = PathBuf::from("/nonexistent");
     let mut context = BuildContext::new(none.clone(), none.clone(), none, data.path().join("cache"));
@@ -105,7 +105,7 @@ async fn two_gigabytes_are_pulled_with_progress_and_little_memory() {
     let data = tempfile::tempdir().unwrap();
     let seen = Mutex::new(Vec::new());
     let before = most_memory();
-    let tell = |step: &str| seen.lock().unwrap().push(step.to_owned());
+    let tell = |step: marmot_core::Said| seen.lock().unwrap().push(step.to_string());
     let outcome = pull(&podman, &data, 1, &image, tell).await.unwrap();
     assert!(outcome.summary.contains("2148 MB"), "{outcome:?}");
     let grown = most_memory() - before;

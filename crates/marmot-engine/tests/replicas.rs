@@ -68,7 +68,10 @@ async fn a_program_that_does_not_exist_is_named() {
     let machine = Machine::new().await;
     machine.activate(1, &["streamlitt", "run"], policy());
     let failure = machine.until_failed().await;
-    assert_eq!(failure.reason, FailureReason::CouldNotStart("there is no program `streamlitt`".to_owned()));
+    assert_eq!(
+        failure.reason.to_string(),
+        "the program could not be started: there is no program `streamlitt`"
+    );
 }
 
 #[tokio::test]

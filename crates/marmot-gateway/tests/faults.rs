@@ -166,7 +166,7 @@ async fn an_app_that_thousands_wait_for_and_that_fails_again_and_again_costs_its
         }
         // It fails, which all who wait are told, and is tried again.
         let reason = format!("exit status {round}");
-        crowded(RouteState::Failed { reason, last_lines: vec![] });
+        crowded(RouteState::Failed { reason: reason.into(), last_lines: vec![] });
         let answer = client.get(&url).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         until("they are told", || world.demand.sample().held == 0).await;

@@ -74,7 +74,7 @@ impl Place {
         id: u128,
         files: &[(&str, &str)],
         cancel: CancellationToken,
-        progress: impl Fn(&str) + Send + Sync,
+        progress: impl Fn(marmot_core::Said) + Send + Sync,
     ) -> Result<BuildOutcome, BuildEnd> {
         self.build_as(id, files, cancel, progress, |_| {}).await
     }
@@ -85,7 +85,7 @@ impl Place {
         id: u128,
         files: &[(&str, &str)],
         cancel: CancellationToken,
-        progress: impl Fn(&str) + Send + Sync,
+        progress: impl Fn(marmot_core::Said) + Send + Sync,
         change: impl FnOnce(&mut WantedBuild),
     ) -> Result<BuildOutcome, BuildEnd> {
         let repository = tempfile::tempdir_in(self.data.path()).unwrap();

@@ -116,7 +116,7 @@ impl World {
                 app: app.parse().unwrap(),
                 title: String::new(),
                 access: Access::everyone(),
-                state: RouteState::Failed { reason: "there is none".to_owned(), last_lines: Vec::new() },
+                state: RouteState::Failed { reason: "there is none".into(), last_lines: Vec::new() },
                 traffic: Default::default(),
                 demand: Arc::default(),
                 meter: Arc::default(),
