@@ -17,6 +17,7 @@ delete-no = Behalten
 delete-yes = Ja, löschen
 error-already-active = Die App des Launchers ist schon eingeschaltet.
 error-busy = Im Moment melden sich zu viele Leute an: in { $seconds } s erneut versuchen.
+error-disk-full = Die Festplatte des Servers ist voll, es wurde nichts geändert: Wer ihn betreibt, muss Platz schaffen.
 error-forbidden = Das ist Ihnen nicht erlaubt.
 error-internal = Der Server konnte das nicht; es steht in seinem Protokoll.
 error-invalid-credentials = Token oder Sitzung ist nicht (mehr) gültig.

@@ -17,6 +17,7 @@ delete-no = Keep it
 delete-yes = Yes, delete it
 error-already-active = The launcher’s app is active already.
 error-busy = Too many people sign in at this moment: try again in { $seconds } s.
+error-disk-full = The server’s disk is full, so nothing was changed: its operator has to make room.
 error-forbidden = You may not do this.
 error-internal = The server could not do this; it has been noted in its log.
 error-invalid-credentials = The token or session is not valid (any more).

@@ -17,6 +17,7 @@ delete-no = Conserver
 delete-yes = Oui, supprimer
 error-already-active = L’application du lanceur est déjà activée.
 error-busy = Trop de personnes se connectent en ce moment : réessayez dans { $seconds } s.
+error-disk-full = Le disque du serveur est plein, rien n’a été changé : la personne qui l’exploite doit faire de la place.
 error-forbidden = Vous n’y êtes pas autorisé.
 error-internal = Le serveur n’a pas pu le faire ; c’est noté dans son journal.
 error-invalid-credentials = Le jeton ou la session n’est pas (ou plus) valable.

@@ -75,6 +75,7 @@ impl From<Error> for Problem {
             Error::VersionNeeded => StatusCode::PRECONDITION_REQUIRED,
             Error::TooManyTries { .. } | Error::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Error::DiskFull(_) => StatusCode::INSUFFICIENT_STORAGE,
             Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut problem = Self::new(status, error.to_string());
@@ -87,6 +88,7 @@ impl From<Error> for Problem {
                 problem.retry_after = Some(retry_after.as_secs().max(1));
                 problem.rate = Some((what, quota, window.as_secs()));
             }
+            Error::DiskFull(cause) => problem.cause = Some(Box::new(cause)),
             Error::Internal(cause) => problem.cause = Some(cause),
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! `marmot doctor`: what this machine offers, what is missing, what that costs, and the commands to get it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -26,10 +27,34 @@ impl Doctor {
     pub(super) async fn run(&self, output: Output) -> anyhow::Result<()> {
         let mut found = capabilities::examine();
         found.checks.push(marmot_engine::container::check(&marmot_engine::Endpoint::Usual).await);
+        found.checks.push(pictures(&std::env::var_os("PATH").unwrap_or_default()));
         let data_dir = super::admin::data_dir(self.config.clone(), self.data_dir.clone())?;
         found.checks.extend(certificates(&data_dir, Timestamp::now()));
         output.print(&as_json(&found), |_| as_text(&found.checks))
     }
+}
+
+/// Browsers that can take pictures, in the order in which they are looked for.
+const BROWSERS: [&str; 2] = ["chromium", "google-chrome"];
+
+/// Whether pictures of apps could be taken here. They are where the operator names a browser.
+fn pictures(search_path: &OsStr) -> Check {
+    let mut files = std::env::split_paths(search_path).flat_map(|dir| BROWSERS.map(|name| dir.join(name)));
+    let (state, found, cost, commands) = match files.find(|file| file.is_file()) {
+        Some(browser) => {
+            let found = format!(
+                "`thumbnails = \"{}\"` in the configuration takes them, where apps are confined.",
+                browser.display()
+            );
+            (CheckState::Good, found, None, Vec::new())
+        }
+        None => {
+            let cost = "The gallery shows the first letter of an app in the place of a picture.".to_owned();
+            let commands = vec!["sudo apt-get install chromium".to_owned()];
+            (CheckState::Reduced, "There is no Chromium.".to_owned(), Some(cost), commands)
+        }
+    };
+    Check { name: "pictures of apps", state, found, cost, commands }
 }
 
 /// What an authority has issued for the server, and what it would not: one check for each authority.
@@ -131,6 +156,18 @@ fn as_text(checks: &[Check]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_browser_for_pictures_is_found_on_the_path_or_how_to_get_one_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = std::env::join_paths([Path::new("/nowhere"), dir.path()]).unwrap();
+        let without = pictures(&path);
+        assert_eq!((without.state, without.commands.len()), (CheckState::Reduced, 1));
+        std::fs::write(dir.path().join("chromium"), "").unwrap();
+        let with = pictures(&path);
+        assert_eq!((with.state, with.cost), (CheckState::Good, None));
+        assert!(with.found.contains(dir.path().join("chromium").to_str().unwrap()), "{}", with.found);
+    }
 
     #[test]
     fn certificates_that_end_and_hosts_that_got_none_are_named() {

@@ -59,6 +59,16 @@ pub enum DbError {
     Failed(#[source] sqlx::Error),
 }
 
+impl DbError {
+    /// Whether there was no room left where the database is kept.
+    pub fn is_disk_full(&self) -> bool {
+        let Self::Failed(error) = self else { return false };
+        // `SQLITE_FULL`; `disk_full` of PostgreSQL.
+        let full = |code: &str| ["13", "53100"].contains(&code);
+        error.as_database_error().and_then(|refusal| refusal.code()).is_some_and(|code| full(&code))
+    }
+}
+
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         match error.as_database_error() {

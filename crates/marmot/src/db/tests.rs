@@ -571,3 +571,17 @@ impl Drop for Postgres {
         self.run("pg_ctl", &["-D", data.to_str().unwrap_or_default(), "-m", "immediate", "-w", "stop"]);
     }
 }
+
+#[tokio::test]
+async fn a_disk_that_is_full_is_told_from_other_failures() {
+    let dir = TempDir::new().unwrap();
+    let db = Db::open(None, dir.path()).await.unwrap();
+    let mut writing = db.write().await.unwrap();
+    // No further than it is already.
+    sqlx::query("PRAGMA max_page_count = 1").execute(&mut *writing).await.unwrap();
+    let more = sqlx::query("CREATE TABLE filler AS SELECT zeroblob(9000000) AS filler");
+    let refused = DbError::from(more.execute(&mut *writing).await.unwrap_err());
+    assert!(refused.is_disk_full(), "{refused:?}");
+    let nonsense = sqlx::query("SELECT nonsense").execute(&mut *writing).await.unwrap_err();
+    assert!(!DbError::from(nonsense).is_disk_full());
+}

@@ -101,6 +101,9 @@ pub enum Error {
     /// Signing in with an identity provider did not work.
     #[error(transparent)]
     Provider(OidcError),
+    /// There is no room left where the platform writes down what it knows.
+    #[error("the server's disk is full, so nothing was changed: its operator has to make room")]
+    DiskFull(#[source] DbError),
     /// The server failed. Its cause is for the log, not for the person.
     #[error("the server could not do this; it has been noted in its log")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -222,6 +225,7 @@ impl From<DbError> for Error {
             DbError::Dangling(_) => {
                 Self::conflict(said!("removed-meanwhile", "what it belongs to was removed meanwhile"))
             }
+            full if full.is_disk_full() => Self::DiskFull(full),
             other => Self::Internal(Box::new(other)),
         }
     }

@@ -139,6 +139,10 @@ impl Failed {
                     E::NotOffered { .. } => {
                         plain(StatusCode::NOT_IMPLEMENTED, say("refused-not-offered"), text)
                     }
+                    E::DiskFull(cause) => {
+                        error!(error = &cause as &dyn std::error::Error, "the disk is full");
+                        plain(StatusCode::INSUFFICIENT_STORAGE, say("refused-our-side"), text)
+                    }
                     E::Internal(cause) => {
                         error!(error = &*cause, "a page could not be answered");
                         plain(StatusCode::INTERNAL_SERVER_ERROR, say("refused-our-side"), text)

@@ -102,6 +102,7 @@ pub(super) fn refusal(error: &Error) -> String {
         Error::TooManyTries { retry_after } => tell!("error-too-many-tries", seconds = seconds(retry_after)),
         Error::Busy { retry_after } => tell!("error-busy", seconds = seconds(retry_after)),
         Error::LinkSpent => say("error-link-spent").to_owned(),
+        Error::DiskFull(_) => say("error-disk-full").to_owned(),
         Error::Internal(_) => say("error-internal").to_owned(),
         Error::Conflict { message, .. } | Error::Invalid { message, .. } | Error::NotOffered { message } => {
             told(message)
