@@ -129,7 +129,7 @@ async function thenComesTheTruth(page, marmot, project, app) {
   await page.getByLabel("Value", { exact: true }).fill("a secret value");
   await button(page, "Set secret").click();
   const secrets = page.getByRole("region", { name: "Secrets" });
-  await secrets.getByRole("alert").waitFor();
+  await secrets.locator("#secret-name-wrong").filter({ hasText: "PORT" }).waitFor();
   assert.equal(await page.getByLabel("Value", { exact: true }).inputValue(), "a secret value", "what was typed is there again");
   await page.getByLabel("Name", { exact: true }).fill("TOKEN");
   await button(page, "Set secret").click();

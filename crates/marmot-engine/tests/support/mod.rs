@@ -366,8 +366,8 @@ impl Machine {
         }
         let uplink = fs::read_to_string(self.data.path().join("uplink.json")).unwrap_or_default();
         let lasting = |pid: &i32| uplink.contains(&format!("\"pid\":{pid},"));
-        let spare = self.spares();
-        let processes = self.data.processes().into_iter().filter(|pid| !lasting(pid) && !spare.contains(pid));
+        // Each is looked at when it is found: another spare may come at any moment.
+        let processes = self.data.processes().into_iter().filter(|pid| !lasting(pid) && !is_spare(*pid));
         left.extend(processes.map(|pid| format!("process {pid}")));
         left
     }
