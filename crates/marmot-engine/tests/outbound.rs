@@ -190,20 +190,26 @@ fn control_plane() {
     });
 }
 
-/// What an app reached, of what it tried.
-async fn reached(outbound: Outbound, allowed: &[&str], targets: &str) -> Option<(Vec<String>, Vec<String>)> {
-    let configure = |config: EngineConfig| EngineConfig {
-        apps_may_reach: allowed.iter().map(|allowed| allowed.parse().unwrap()).collect(),
-        resolver: Some(RESOLVER.parse().unwrap()),
-        confinement: Confinement::Auto,
-        ..config
-    };
-    let mut machine = Machine::configured(configure).await;
+/// A machine in this world, with the control plane beside it. `None`, said aloud, where nothing has a way out.
+async fn with_a_way_out(change: impl FnOnce(EngineConfig) -> EngineConfig) -> Option<Machine> {
+    let resolver = Some(RESOLVER.parse().unwrap());
+    let machine = Machine::configured(|config| change(EngineConfig { resolver, ..config })).await;
     if !machine.engine.capabilities().outbound {
         eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
         return None;
     }
     control_plane();
+    Some(machine)
+}
+
+/// What an app reached, of what it tried.
+async fn reached(outbound: Outbound, allowed: &[&str], targets: &str) -> Option<(Vec<String>, Vec<String>)> {
+    let configure = |config: EngineConfig| EngineConfig {
+        apps_may_reach: allowed.iter().map(|allowed| allowed.parse().unwrap()).collect(),
+        confinement: Confinement::Auto,
+        ..config
+    };
+    let mut machine = with_a_way_out(configure).await?;
     machine.outbound = outbound;
     machine.artefact(1.into(), &[("app.py", &format!("{REACHES}{}", support::COUNTER))], None);
     let variable = Variable { name: "TARGETS".to_owned(), value: targets.to_owned() };
@@ -237,18 +243,8 @@ async fn reached_by_build(
     let given = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     context.environment.extend(given);
     let build = Arc::new(context);
-    let machine = Machine::configured(|config| EngineConfig {
-        build,
-        resolver: Some(RESOLVER.parse().unwrap()),
-        confinement: Confinement::Auto,
-        ..config
-    })
-    .await;
-    if !machine.engine.capabilities().outbound {
-        eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
-        return None;
-    }
-    control_plane();
+    let machine =
+        with_a_way_out(|config| EngineConfig { build, confinement: Confinement::Auto, ..config }).await?;
     let id = BuildId::from(1);
     let source = Source { repository: repository.address(), revision: None, context_dir: None };
     machine.want(|wanted| {
@@ -330,18 +326,12 @@ async fn log_of_build(
     build: BuildContext,
     wanted: WantedBuild,
 ) -> Option<Vec<String>> {
-    let machine = Machine::configured(|config| EngineConfig {
+    let machine = with_a_way_out(|config| EngineConfig {
         build: Arc::new(build),
         container_engine: Some(podman.socket()),
-        resolver: Some(RESOLVER.parse().unwrap()),
         ..config
     })
-    .await;
-    if !machine.engine.capabilities().outbound {
-        eprintln!("skipped: {:?}", machine.engine.capabilities().sentences);
-        return None;
-    }
-    control_plane();
+    .await?;
     let id = BuildId::from(1);
     machine.want(|all| drop(all.builds.insert(id, Arc::new(wanted))));
     let mut observed = machine.engine.observed();
