@@ -2,6 +2,7 @@
 
 pub mod acme;
 pub mod api;
+mod causes;
 pub mod cli;
 pub mod config;
 pub mod cookie;

@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::lobby_log::Building;
+use crate::causes::chain;
 use crate::model::{self, AppEvent, BuildResult, BuildStatus, EnvVariable, FailedStart};
 use crate::scaling::of_preview;
 use crate::service::{
@@ -561,10 +562,4 @@ fn kind(what: &Happening) -> &'static str {
         Happening::Adopted => "adopted",
         Happening::Failed(_) => "failed",
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::causes::chain;
+
 /// Spans that are sent together.
 const BATCH: usize = 512;
 /// How long the first span of a batch waits for others.
@@ -200,11 +202,6 @@ impl Exporter {
             );
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Headers, or other pairs, as `OTEL_EXPORTER_OTLP_HEADERS` has them: `name=value,name=value`, what is special in

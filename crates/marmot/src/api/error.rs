@@ -112,14 +112,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let trace_id = ulid::Ulid::generate().to_string();
         if let Some(cause) = &self.cause {
-            let mut chain = cause.to_string();
-            let mut next = cause.source();
-            while let Some(source) = next {
-                chain.push_str(": ");
-                chain.push_str(&source.to_string());
-                next = source.source();
-            }
-            tracing::error!(%trace_id, error = chain, "a request to the API failed");
+            tracing::error!(%trace_id, error = crate::causes::chain(&**cause), "a request to the API failed");
         }
         let details = ErrorDetails {
             code: 1000 + self.status.as_u16(),

@@ -7,6 +7,7 @@ use reqwest::{Client, RequestBuilder};
 use serde::de::DeserializeOwned;
 
 use super::error::Trouble;
+use crate::causes::chain;
 
 /// A person waits for it.
 const AT_MOST: Duration = Duration::from_secs(10);
@@ -64,17 +65,6 @@ fn reason(body: &[u8]) -> String {
 /// Text of somebody else as it may stand in a sentence of ours.
 pub(super) fn plain(text: &str, most: usize) -> String {
     text.chars().filter(|letter| !letter.is_control()).take(most).collect()
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]
